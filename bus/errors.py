@@ -1,0 +1,141 @@
+"""Errors by owner: who has to act decides the class, and attributes hold the facts.
+
+- :class:`UsageError`: the caller asked for something that cannot be; a retry changes nothing.
+- :class:`BusError`: the transport or the server; most pass by themselves.
+- :class:`PeerError`: another actor answered with a failure (see ``bus.failure``).
+- :class:`Bug`: we broke a promise of our own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bus.failure import Failure
+
+
+class CallboardError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class UsageError(CallboardError):
+    """Wrong use: says what, where (``path``) and what would be right (``hint``)."""
+
+    def __init__(self, message: str, *, code: str = "bad_usage", path: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.path = path
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class BusError(CallboardError):
+    """The bus or its server could not do what was asked of it."""
+
+
+class BusUnreachable(BusError):
+    """No connection: wrong address, server away, or refused credentials."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class BusClosed(BusUnreachable):
+    """The client gave up for good; the process has to end and be started anew."""
+
+
+class ServerUnsuitable(BusError):
+    """The server is reachable but too old, without JetStream, or set up in a way that cannot work."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class StreamConflict(ServerUnsuitable):
+    """An existing stream or consumer differs from ours in a way that we will not change silently."""
+
+    def __init__(self, stream: str, differences: list[str]) -> None:
+        super().__init__(
+            f"stream {stream} exists with another configuration: {'; '.join(differences)}",
+            hint="use another NATS account, or move the old stream away",
+        )
+        self.stream = stream
+        self.differences = differences
+
+
+class PermissionRefused(BusError):
+    """The server refuses this user a subject."""
+
+    def __init__(self, message: str, *, subject: str = "") -> None:
+        super().__init__(message)
+        self.subject = subject
+
+
+class Fenced(BusError):
+    """An append was refused since another host owns the job, or the expected sequence has moved on."""
+
+    def __init__(self, subject: str, *, expected: int) -> None:
+        super().__init__(f"{subject}: expected sequence {expected} is no longer the last one")
+        self.subject = subject
+        self.expected = expected
+
+
+class StreamFull(BusError):
+    """The stream or the account is at its limit: backpressure, not an outage."""
+
+    def __init__(self, subject: str, description: str) -> None:
+        super().__init__(f"{subject}: {description}")
+        self.subject = subject
+        self.description = description
+
+
+class Ambiguous(BusError):
+    """No answer came in time: the append may or may not have happened; read back to know."""
+
+
+class TooLarge(UsageError):
+    """A body over a limit, in bytes."""
+
+    def __init__(self, what: str, *, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"{what} has {size_bytes:,} bytes, the limit is {limit_bytes:,}",
+            code="too_large",
+            hint="put the data in an artifact and pass its name",
+        )
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
+class Unreadable(CallboardError):
+    """A message that is no event or request of ours: what it was, where it stands, and why it cannot be read."""
+
+    def __init__(self, subject: str, sequence: int, reason: str) -> None:
+        super().__init__(f"{subject} (seq {sequence}): {reason}")
+        self.subject = subject
+        self.sequence = sequence
+        self.reason = reason
+
+
+class PeerError(CallboardError):
+    """A tool, agent or job answered with a failure; ``failure`` holds it as it crossed the wire."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"{failure.code}: {failure.message}")
+        self.failure = failure
+
+
+class Bug(CallboardError):
+    """A promise of our own is broken; the message says which."""

@@ -1,0 +1,28 @@
+"""Header names on the wire: the server's and ours. Callers import the names; the spelling stands here only."""
+
+from __future__ import annotations
+
+# The server's (ADR-4, ADR-8, ADR-9, ADR-37, ADR-51).
+STATUS = "Status"
+DESCRIPTION = "Description"
+MSG_ID = "Nats-Msg-Id"
+EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
+SEQUENCE = "Nats-Sequence"
+LAST_SEQUENCE = "Nats-Last-Sequence"
+SUBJECT = "Nats-Subject"
+TIME_STAMP = "Nats-Time-Stamp"
+PENDING_MESSAGES = "Nats-Pending-Messages"
+NUM_PENDING = "Nats-Num-Pending"
+SCHEDULE = "Nats-Schedule"
+SCHEDULE_TARGET = "Nats-Schedule-Target"
+
+# Ours, on job requests.
+JOB_ID = "Job-Id"
+JOB_WAKE = "Job-Wake"
+JOB_PARENT = "Job-Parent"
+JOB_BLOB = "Job-Blob"
+TRACEPARENT = "traceparent"
+
+# Ours, on events: lets a writer find its own event again after an answer was lost.
+EVENT_ID = "Event-Id"

@@ -1,0 +1,83 @@
+"""Reading a stream by sequence with batched direct gets: 0.6 ms for five events, no consumer made (NATS-FACTS item 8).
+
+A direct get may be answered by a replica that lags. Who needs to have seen a certain sequence asks for it and reads
+again until it is there (``store.log``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import msgspec
+from nats.aio.msg import Msg
+
+from bus import headers as h
+from bus.connection import Bus
+
+BATCH = 1000
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A message as the stream holds it."""
+
+    subject: str
+    sequence: int
+    body: bytes
+    headers: dict[str, str]
+
+    @property
+    def at(self) -> datetime:
+        """When the server stored it, to the microsecond."""
+        return parse_instant(self.headers[h.TIME_STAMP])
+
+
+def parse_instant(text: str) -> datetime:
+    """An RFC 3339 instant as the server writes it, with up to nine digits of a second."""
+    head, _, rest = text.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{head}.{rest[:6]:0<6}").replace(tzinfo=UTC)
+
+
+def stored_of(msg: Msg) -> Stored:
+    """The stored message in an answer to a direct get, or in a republished message."""
+    headers = msg.headers or {}
+    return Stored(headers.get(h.SUBJECT, msg.subject), int(headers[h.SEQUENCE]), msg.data, headers)
+
+
+def _is_status(msg: Msg) -> bool:
+    return bool(msg.headers) and h.STATUS in msg.headers and h.SEQUENCE not in msg.headers  # type: ignore[operator]
+
+
+async def scan(bus: Bus, stream: str, subject: str, *, since: int = 0) -> AsyncIterator[list[Stored]]:
+    """All messages of ``subject`` (wildcards allowed) after sequence ``since``, in order, in lists of up to 1,000."""
+    while True:
+        page = await _page(bus, stream, subject, since + 1)
+        if page:
+            yield page
+        if len(page) < BATCH:
+            return
+        since = page[-1].sequence
+
+
+async def _page(bus: Bus, stream: str, subject: str, start: int) -> list[Stored]:
+    body = msgspec.json.encode({"batch": BATCH, "seq": max(start, 1), "next_by_subj": subject})
+    messages = await bus.gather(f"$JS.API.DIRECT.GET.{stream}", body, done=_is_status)
+    return [stored_of(m) for m in messages]
+
+
+async def read_all(bus: Bus, stream: str, subject: str, *, since: int = 0) -> list[Stored]:
+    """Everything that :func:`scan` yields, as one list."""
+    return [stored async for page in scan(bus, stream, subject, since=since) for stored in page]
+
+
+async def last(bus: Bus, stream: str, subject: str) -> Stored | None:
+    """The newest message of one literal subject, or None."""
+    msg = await bus.request(f"$JS.API.DIRECT.GET.{stream}.{subject}")
+    return None if _is_status(msg) else stored_of(msg)
+
+
+async def last_of_each(bus: Bus, stream: str, subjects: list[str]) -> list[Stored]:
+    """The newest message of each subject (wildcards allowed, 1,024 matches at most)."""
+    body = msgspec.json.encode({"multi_last": subjects})
+    messages = await bus.gather(f"$JS.API.DIRECT.GET.{stream}", body, done=_is_status)
+    return [stored_of(m) for m in messages]
