@@ -21,15 +21,16 @@ RETRY_AFTER_LIMIT_S = 86_400.0
 
 
 class BadRetry(UsageError, ValueError):
-    """A policy that cannot be. Also a ValueError, so that msgspec reports it as a ValidationError when it decodes one."""
+    """A policy that cannot be. Also a ValueError, so that msgspec turns it into a ValidationError on decoding."""
 
 
 class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
     """How often and how fast a call is tried again.
 
-    ``attempts`` counts the first one. Waits are full jitter below ``min(max_wait_s, backoff_s * factor**(attempt - 1))``
-    seconds. ``on`` names the exceptions (classes or their names, subclasses included) that are worth another attempt when
-    the tool did not say; empty means all. Raises: BadRetry (a UsageError) with the path of the wrong field.
+    ``attempts`` counts the first one. Waits are full jitter below
+    ``min(max_wait_s, backoff_s * factor**(attempt - 1))`` seconds. ``on`` names the exceptions (classes or their
+    names, subclasses included) that are worth another attempt when the tool did not say; empty means all.
+    Raises: BadRetry (a UsageError) with the path of the wrong field.
     """
 
     attempts: int = 3
