@@ -1,0 +1,285 @@
+"""A mailbox: the messages that one shared durable consumer hands to this process, many in flight at once.
+
+Our own pull loop over raw requests, since ``fetch`` of nats-py parks one request at a time, hides its statuses and
+can stall after an orphaned pull (nats.py #986). Nothing polls: a pull waits on the server for ``EXPIRES_S``, with an
+idle heartbeat every ``HEARTBEAT_S``. A pull that is lost (reconnect, missed heartbeats, consumer gone) is forgotten
+and asked again; a message that a forgotten pull still brings is taken all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from bus import headers as h
+from bus.connection import Bus
+from bus.errors import BusError
+from bus.leases import LeaseBook
+
+log = logging.getLogger("callboard.mailbox")
+
+EXPIRES_S = 60.0
+HEARTBEAT_S = 10.0
+_NS = 1_000_000_000
+
+
+class Delivery:
+    """One message to work on. Exactly one of ack, nak or term ends it; until then it is leased to this process."""
+
+    __slots__ = ("_bus", "_done", "_mailbox", "body", "headers", "reply", "subject")
+
+    def __init__(self, mailbox: Mailbox, msg: Msg) -> None:
+        self._mailbox = mailbox
+        self._bus = mailbox.bus
+        self._done = False
+        self.subject: str = msg.subject
+        self.body: bytes = msg.data
+        self.headers: dict[str, str] = msg.headers or {}
+        self.reply: str = msg.reply
+
+    # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>, or with domain, account
+    # and a random token: both end alike, so count from the end (ADR-15).
+    def _field(self, from_end: int) -> int:
+        parts = self.reply.split(".")
+        return int(parts[from_end if len(parts) <= 9 else from_end - 1])
+
+    @property
+    def attempt(self) -> int:
+        """How often the server has delivered this message, this time included."""
+        return self._field(-5)
+
+    @property
+    def sequence(self) -> int:
+        """The message's sequence in its stream."""
+        return self._field(-4)
+
+    @property
+    def stored_ns(self) -> int:
+        """When the server stored it, in ns since the epoch."""
+        return self._field(-2)
+
+    @property
+    def stored_at(self) -> datetime:
+        """When the server stored it."""
+        return datetime.fromtimestamp(self.stored_ns / _NS, UTC)
+
+    async def ack(self) -> None:
+        """The work is done and recorded."""
+        await self._end(b"")
+
+    async def nak(self, delay_s: float = 0.0) -> None:
+        """Hand it back; it is delivered again, to anyone, after ``delay_s`` seconds."""
+        body = b'-NAK {"delay": %d}' % int(delay_s * _NS) if delay_s > 0 else b"-NAK"
+        await self._end(body)
+
+    async def term(self, reason: str) -> None:
+        """Never deliver it again."""
+        await self._end(b"+TERM " + reason.encode()[:200].replace(b"\n", b" "))
+
+    async def in_progress(self) -> None:
+        """The work goes on: the server starts its ack time-out anew."""
+        if not self._done:
+            await self._bus.publish(self.reply, b"+WPI")
+
+    async def _end(self, body: bytes) -> None:
+        if self._done:
+            return
+        self._done = True
+        await self._bus.publish(self.reply, body)
+        self._mailbox.release(self)
+
+
+class _Pull:
+    __slots__ = ("left", "seen_s")
+
+    def __init__(self, left: int, seen_s: float) -> None:
+        self.left = left
+        self.seen_s = seen_s
+
+
+class Mailbox:
+    """Keeps up to ``capacity`` messages in flight from one consumer; each goes to ``on_delivery``, which must not block.
+
+    ``rebuild`` is called when the consumer turns out to be missing, to make it again.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        stream: str,
+        consumer: str,
+        on_delivery: Callable[[Delivery], None],
+        *,
+        capacity: int,
+        rebuild: Callable[[], Awaitable[None]],
+        leases: LeaseBook | None = None,
+    ) -> None:
+        self.bus = bus
+        self.consumer = consumer
+        self.in_flight: set[Delivery] = set()
+        self.handled = 0
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._on_delivery = on_delivery
+        self._capacity = capacity
+        self._rebuild = rebuild
+        self._leases = leases
+        self._pulls: dict[str, _Pull] = {}
+        self._ids = itertools.count()
+        self._inbox = ""
+        self._sub: Subscription | None = None
+        self._wake = asyncio.Event()
+        self._trouble: str = ""
+        self._backoff_s = 0.0
+        self._loop_task: asyncio.Task[None] | None = None
+        self._time = asyncio.get_running_loop().time
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Make the consumer and begin to take messages. Raises what ``rebuild`` raises."""
+        await self._rebuild()
+        self._inbox = self.bus.client.new_inbox() + "."
+        self._sub = await self.bus.subscribe(self._inbox + "*", self._on_message)
+        self.bus.on_reconnect.append(self._forget_pulls)
+        self._wake.set()
+        self._loop_task = asyncio.create_task(self._run(), name=f"mailbox {self.consumer}")
+
+    async def stop_taking(self) -> None:
+        """Ask for no more; what is in flight stays with its workers. Idempotent."""
+        if self._loop_task:
+            self._loop_task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loop_task
+            self._loop_task = None
+            self.bus.on_reconnect.remove(self._forget_pulls)
+        self._capacity = 0
+        if self._sub:
+            with contextlib.suppress(Exception):
+                await self._sub.unsubscribe()
+            self._sub = None
+
+    async def hand_back(self) -> None:
+        """Nak all that is still in flight, so that another process gets it at once."""
+        for delivery in list(self.in_flight):
+            await delivery.nak()
+
+    async def keep_leases(self) -> None:
+        """Tell the server that everything in flight is being worked on."""
+        for delivery in list(self.in_flight):
+            await delivery.in_progress()
+
+    def release(self, delivery: Delivery) -> None:
+        """Called by a delivery that has ended: there is room again."""
+        self.in_flight.discard(delivery)
+        self.handled += 1
+        if self._leases:
+            self._leases.release(delivery.reply)
+        if not self._wake.is_set() and self._room() >= self._threshold():
+            self._wake.set()
+
+    # ---- credit
+
+    def _room(self) -> int:
+        return self._capacity - len(self.in_flight) - sum(p.left for p in self._pulls.values())
+
+    def _threshold(self) -> int:
+        """Ask again when a quarter is free: few large pulls are cheaper than many of one."""
+        return max(1, self._capacity // 4)
+
+    async def _run(self) -> None:
+        while True:
+            await self._wait_for_cause()
+            if self._trouble:
+                await self._recover()
+            elif self._room() >= self._threshold():
+                await self._pull(self._room())
+
+    async def _wait_for_cause(self) -> None:
+        """Until there is room, trouble, or a pull that should have been heard of."""
+        limit = HEARTBEAT_S * 2.5 if self._pulls else None
+        try:
+            async with asyncio.timeout(limit):
+                await self._wake.wait()
+        except TimeoutError:
+            self._drop_silent_pulls()
+        self._wake.clear()
+
+    async def _pull(self, batch: int) -> None:
+        token = str(next(self._ids))
+        self._pulls[token] = _Pull(batch, self._time())
+        body = {"batch": batch, "expires": int(EXPIRES_S * _NS), "idle_heartbeat": int(HEARTBEAT_S * _NS)}
+        await self.bus.publish(self._next, msgspec.json.encode(body), reply=self._inbox + token)
+
+    def _forget_pulls(self) -> None:
+        """After a reconnect the server knows none of our pulls."""
+        self._pulls.clear()
+        self._wake.set()
+
+    def _drop_silent_pulls(self) -> None:
+        oldest = self._time() - HEARTBEAT_S * 2
+        for token in [t for t, p in self._pulls.items() if p.seen_s < oldest]:
+            log.warning("%s: a pull was not heard of for %g s, asking again", self.consumer, HEARTBEAT_S * 2)
+            del self._pulls[token]
+
+    # ---- what comes
+
+    def _on_message(self, msg: Msg) -> None:
+        token = msg.subject[len(self._inbox) :]
+        pull = self._pulls.get(token)
+        if msg.reply.startswith("$JS.ACK."):
+            self._take(msg, token, pull)
+        elif msg.headers and h.STATUS in msg.headers:
+            self._on_status(msg.headers[h.STATUS], msg.headers.get(h.DESCRIPTION, ""), token, pull)
+
+    def _take(self, msg: Msg, token: str, pull: _Pull | None) -> None:
+        self._backoff_s = 0.0
+        if pull:
+            pull.left -= 1
+            pull.seen_s = self._time()
+            if pull.left <= 0:
+                del self._pulls[token]
+        delivery = Delivery(self, msg)
+        self.in_flight.add(delivery)
+        if self._leases:
+            self._leases.hold(delivery.reply)
+        self._on_delivery(delivery)
+
+    def _on_status(self, status: str, description: str, token: str, pull: _Pull | None) -> None:
+        if status == "100":
+            if pull:
+                pull.seen_s = self._time()
+            return
+        self._pulls.pop(token, None)
+        benign = status in ("404", "408") or "Batch Completed" in description
+        if not benign:
+            self._trouble = f"{status} {description}"
+        self._wake.set()
+
+    async def _recover(self) -> None:
+        trouble, self._trouble = self._trouble, ""
+        self._backoff_s = min(5.0, max(0.1, self._backoff_s * 2))
+        log.warning("%s: %s; trying again in at most %.1f s", self.consumer, trouble, self._backoff_s)
+        await asyncio.sleep(random.random() * self._backoff_s)
+        try:
+            await self._rebuild()
+        except BusError as error:
+            self._trouble = str(error)
+        self._pulls.clear()
+        self._wake.set()
+
+
+async def hand_back_inherited(bus: Bus, leases: LeaseBook) -> int:
+    """Nak what the killed predecessor of this process held; returns how many."""
+    for reply in leases.inherited:
+        await bus.publish(reply, b"-NAK")
+        leases.release(reply)
+    return len(leases.inherited)

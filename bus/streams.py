@@ -1,0 +1,212 @@
+"""The streams of the system, and how they come to be and grow.
+
+``plan`` is pure: given what exists and what we want, it says create, update, nothing, or conflict. Additions are made
+(a subject, a capability switched on); limits and replicas that exist belong to the operator and are left alone; what
+would change meaning (retention, storage) is explained and refused, never changed silently.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+from bus.connection import ApiError, Bus, NoResponder
+from bus.errors import ServerUnsuitable, StreamConflict
+
+JOBS = "JOBS"
+EVENTS = "EVENTS"
+REGISTRY = "KV_registry"
+
+_NOT_FOUND = 10059
+_OVERLAP = 10065
+_EXISTS = 10058
+_S = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an operator chooses when the streams are first made; 0 is no limit."""
+
+    replicas: int = 1
+    events_max_age_s: float = 0
+    events_max_bytes: int = 0
+    jobs_max_bytes: int = 0
+    sync_always: bool = field(default=False, kw_only=True)
+
+
+def wanted(limits: Limits) -> list[dict[str, Any]]:
+    """The configurations of all our streams, as the JetStream API takes them."""
+    common = {"storage": "file", "allow_direct": True, "num_replicas": limits.replicas}
+    return [
+        common
+        | {
+            "name": JOBS, "subjects": ["jobs.>", "timers.>"], "retention": "workqueue", "discard": "new",
+            "allow_msg_schedules": True, "allow_msg_ttl": True, "max_bytes": limits.jobs_max_bytes or -1,
+            "description": "Callboard: what is to be done",
+        },
+        common
+        | {
+            # discard new: a full log pushes back. Dropping its oldest events would rob parked jobs of their past.
+            "name": EVENTS, "subjects": ["log.>"], "retention": "limits", "discard": "new",
+            "republish": {"src": "log.>", "dest": "events.>"}, "max_age": int(limits.events_max_age_s * _S),
+            "max_bytes": limits.events_max_bytes or -1, "allow_msg_ttl": True,
+            "description": "Callboard: what happened",
+        },
+        common
+        | {
+            # The shape that every client makes for a KV bucket (ADR-8), so `nats kv ls registry` works.
+            "name": REGISTRY, "subjects": ["$KV.registry.>"], "retention": "limits", "discard": "new",
+            "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True,
+            "description": "Callboard: every component in every version",
+        },
+    ]  # fmt: skip
+
+
+# ---- plan: pure
+
+
+@dataclass(frozen=True)
+class Same:
+    """The stream serves as it is."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """``config`` is the existing one with our additions; ``additions`` says them in words."""
+
+    config: dict[str, Any]
+    additions: list[str]
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """What differs in a way that we will not change."""
+
+    differences: list[str]
+
+
+Plan = Same | Change | Conflict
+
+_FIXED = ("retention", "storage", "max_msgs_per_subject", "discard")
+_SWITCHES = ("allow_direct", "allow_msg_schedules", "allow_msg_ttl", "allow_rollup_hdrs")
+
+
+def plan(existing: dict[str, Any], want: dict[str, Any]) -> Plan:
+    """What to do about a stream that exists with ``existing`` when we need ``want``."""
+    differences = [
+        f"{key} is {existing.get(key)!r}, needed is {want[key]!r}"
+        for key in _FIXED
+        if key in want and existing.get(key) != want[key]
+    ]
+    if existing.get("republish", want.get("republish")) != want.get("republish"):
+        differences.append(f"republish is {existing.get('republish')!r}, needed is {want.get('republish')!r}")
+    if differences:
+        return Conflict(differences)
+    return _additions(existing, want)
+
+
+def _additions(existing: dict[str, Any], want: dict[str, Any]) -> Plan:
+    config, additions = dict(existing), []
+    missing = [s for s in want["subjects"] if s not in existing.get("subjects", [])]
+    if missing:
+        config["subjects"] = [*existing.get("subjects", []), *missing]
+        additions.append(f"subjects {', '.join(missing)}")
+    for key in _SWITCHES:
+        if want.get(key) and not existing.get(key):
+            config[key] = True
+            additions.append(key)
+    if "republish" in want and "republish" not in existing:
+        config["republish"] = want["republish"]
+        additions.append("republish")
+    return Change(config, additions) if additions else Same()
+
+
+# ---- the shell that does what the plan says
+
+
+async def ensure_streams(bus: Bus, limits: Limits | None = None) -> list[str]:
+    """Make or grow all our streams; idempotent and safe to race. Returns what was done, in words.
+
+    Raises: ServerUnsuitable (JetStream is off), StreamConflict, ApiError (no permission, limits of the account).
+    """
+    done: list[str] = []
+    for want in wanted(limits or Limits()):
+        done += await _ensure(bus, want)
+    return done
+
+
+async def _ensure(bus: Bus, want: dict[str, Any]) -> list[str]:
+    name = want["name"]
+    existing = await stream_config(bus, name)
+    if existing is None:
+        return await _create(bus, name, want)
+    decision = plan(existing, want)
+    match decision:
+        case Same():
+            return []
+        case Change(config, additions):
+            await bus.api(f"STREAM.UPDATE.{name}", config)
+            return [f"{name}: added {', '.join(additions)}"]
+        case Conflict(differences):
+            raise StreamConflict(name, differences)
+    assert_never(decision)
+
+
+async def _create(bus: Bus, name: str, want: dict[str, Any]) -> list[str]:
+    try:
+        await bus.api(f"STREAM.CREATE.{name}", want)
+    except ApiError as error:
+        if error.err_code == _OVERLAP:
+            raise StreamConflict(name, [f"another stream holds its subjects {want['subjects']}"]) from error
+        if error.err_code == _EXISTS:  # somebody was faster, with other limits: those are the operator's
+            return await _ensure(bus, want)
+        raise
+    return [f"{name}: created"]
+
+
+async def stream_config(bus: Bus, name: str) -> dict[str, Any] | None:
+    """The configuration of a stream, None if there is none. Raises: ServerUnsuitable if JetStream is off."""
+    info = await stream_info(bus, name)
+    return None if info is None else info["config"]
+
+
+async def stream_info(bus: Bus, name: str, *, subjects: str = "") -> dict[str, Any] | None:
+    """The API's answer to STREAM.INFO, with message counts per subject if a filter is given."""
+    try:
+        return await bus.api(f"STREAM.INFO.{name}", {"subjects_filter": subjects} if subjects else None)
+    except NoResponder as error:
+        raise ServerUnsuitable("JetStream is off on this server or account", hint="start it with 'nats-server -js'") from error
+    except ApiError as error:
+        if error.err_code == _NOT_FOUND:
+            return None
+        if error.err_code in (10039, 10076):
+            raise ServerUnsuitable(f"JetStream is off: {error.description}", hint="enable it for this account") from error
+        raise
+
+
+async def ensure_consumer(
+    bus: Bus,
+    stream: str,
+    name: str,
+    filters: list[str],
+    *,
+    ack_wait_s: float,
+    max_ack_pending: int = 100_000,
+) -> None:
+    """Make the durable pull consumer that all replicas share; idempotent. Raises: ApiError, NoResponder."""
+    config: dict[str, Any] = {
+        "durable_name": name, "name": name, "ack_policy": "explicit", "ack_wait": int(ack_wait_s * _S),
+        "deliver_policy": "all", "max_deliver": -1, "max_ack_pending": max_ack_pending, "max_waiting": 4096,
+    }  # fmt: skip
+    config |= {"filter_subject": filters[0]} if len(filters) == 1 else {"filter_subjects": filters}
+    await bus.api(f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
+
+
+async def tail_consumer(bus: Bus, stream: str, name: str, subject: str, *, since: int, inactive_s: float = 30) -> None:
+    """Make a short-lived pull consumer that reads ``subject`` from after ``since``, in memory, without acks."""
+    config: dict[str, Any] = {
+        "name": name, "ack_policy": "none", "deliver_policy": "by_start_sequence", "opt_start_seq": since + 1,
+        "filter_subject": subject, "mem_storage": True, "num_replicas": 1, "inactive_threshold": int(inactive_s * _S),
+        "max_waiting": 8,
+    }  # fmt: skip
+    await bus.api(f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
