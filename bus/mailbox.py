@@ -33,7 +33,7 @@ _NS = 1_000_000_000
 
 
 class Delivery:
-    """One message to work on. Exactly one of ack, nak or term ends it; until then it is leased to this process."""
+    """One message to work on. Exactly one of ack, nak, term or forget ends it; until then it is leased to this process."""
 
     __slots__ = ("_bus", "_done", "_mailbox", "body", "headers", "reply", "subject")
 
@@ -84,6 +84,12 @@ class Delivery:
     async def term(self, reason: str) -> None:
         """Never deliver it again."""
         await self._end(b"+TERM " + reason.encode()[:200].replace(b"\n", b" "))
+
+    def forget(self) -> None:
+        """Let go without a word: somebody else holds this message now, and an ack of ours would end *their* lease."""
+        if not self._done:
+            self._done = True
+            self._mailbox.release(self)
 
     async def in_progress(self) -> None:
         """The work goes on: the server starts its ack time-out anew."""

@@ -69,9 +69,14 @@ class JobSubmitted(_Event, frozen=True, tag="job.submitted"):
 
 
 class JobOwned(_Event, frozen=True, tag="job.owned"):
-    """``host`` owns the job from here; this event's sequence is the epoch that fences its writes."""
+    """``host`` owns the job from here; this event's sequence is the epoch that fences its writes.
+
+    ``request`` is the sequence in JOBS of the message that is the host's lease: when that very message comes again, its
+    holder is gone and whoever gets it takes the job over; any other request for the job is a duplicate.
+    """
 
     host: str
+    request: int = 0
     node: str = ""
     pid: int = 0
     version: str = ""
