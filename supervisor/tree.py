@@ -1,0 +1,186 @@
+"""The supervisor: groups of child processes, started in order, restarted by OTP's rules, stopped in reverse order.
+
+It waits for events only (exits, timers, requests), so an idle tree costs nothing. It knows no bus: a node joins its
+events and statuses to NATS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Literal
+
+from bus.errors import UsageError
+from supervisor.child import ChildSpec, ChildStatus, validate_specs
+from supervisor.events import ChildExited, ChildRestarting, ChildStarted, GroupGivenUp, SupervisionEvent
+from supervisor.group import Group, Replace, Restart, StartAll, StopAll, World
+from supervisor.process import OnLine, write_line
+from supervisor.restart import STRATEGIES, Intensity, Strategy
+
+__all__ = [
+    "ChildExited",
+    "ChildRestarting",
+    "ChildStarted",
+    "GroupGivenUp",
+    "Outcome",
+    "SupervisionEvent",
+    "Supervisor",
+]
+
+Outcome = Literal["stopped", "given_up"]
+
+
+class Supervisor:
+    """Supervises ``specs``. Groups start in the order of their first child; ``strategies`` overrides ``strategy``.
+
+    ``on_line(name, stream, text)`` gets what children print, ``on_event`` what happens to them; both are called in
+    the event loop, must not block, and what they raise is reported and ignored. To be made inside a running loop.
+    Raises: UsageError that lists everything that is wrong with the specs; nothing was started then.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ChildSpec],
+        *,
+        strategy: Strategy = "one_for_one",
+        strategies: Mapping[str, Strategy] | None = None,
+        intensity: Intensity | None = None,
+        on_line: OnLine | None = None,
+        on_event: Callable[[SupervisionEvent], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        roll: Callable[[], float] = random.random,
+    ) -> None:
+        validate_specs(specs)
+        chosen = dict(strategies or {})
+        _check_strategies(strategy, chosen, {spec.group for spec in specs})
+        world = World(clock, roll, on_line or write_line, self._emit)
+        self._on_event = on_event
+        self._groups = {
+            name: Group(name, members, chosen.get(name, strategy), intensity or Intensity(), world)
+            for name, members in _by_group(specs).items()
+        }
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping: asyncio.Task[None] | None = None
+        self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Start every child, in order; a child that cannot be started is treated like one that exits at once."""
+        if self._tasks:
+            raise UsageError("this supervisor was started already", code="started_twice")
+        self._tasks = [asyncio.create_task(group.serve(), name=f"group {name}") for name, group in self._groups.items()]
+        for group in self._groups.values():
+            if self._stopping is None:
+                await group.ask(StartAll)
+
+    async def run(self) -> Outcome:
+        """Start if that was not done, and stay until :meth:`stop` was called or every group is given up.
+
+        All children are gone when this returns, also when it was cancelled.
+        """
+        try:
+            if not self._tasks:
+                await self.start()
+            return await asyncio.shield(self._outcome)
+        finally:
+            await self.stop()
+
+    async def stop(self, limit_s: float | None = None) -> None:
+        """Stop all children: groups in reverse order, each child with its grace, then SIGKILL.
+
+        ``limit_s`` bounds the graces of all children together, in seconds. A second call waits for the first.
+        """
+        if self._stopping is None:
+            stop_by = None if limit_s is None else asyncio.get_running_loop().time() + limit_s
+            for group in self._groups.values():
+                group.close(stop_by)
+            self._stopping = asyncio.create_task(self._stop_groups(), name="stop supervisor")
+        await asyncio.shield(self._stopping)  # who gives up waiting does not call the stop off
+
+    async def kill_now(self) -> None:
+        """SIGKILL to every child and its process group at once: what a second Ctrl-C asks for."""
+        for group in self._groups.values():
+            group.kill()
+        await self.stop()
+
+    async def _stop_groups(self) -> None:
+        if self._tasks:
+            for group in reversed(self._groups.values()):
+                await group.ask(StopAll)
+            await asyncio.gather(*self._tasks)
+        if not self._outcome.done():
+            self._outcome.set_result("stopped")
+
+    # ---- while it runs
+
+    def statuses(self) -> list[ChildStatus]:
+        """Every child as it is now, in start order."""
+        return [seat.status() for group in self._groups.values() for seat in group.seats.values()]
+
+    def report(self, name: str, doing: str) -> None:
+        """Note what a child says that it does. Raises: UsageError for an unknown name."""
+        self._group_of(name).seats[name].doing = doing
+
+    async def restart(self, name: str) -> None:
+        """Stop one child and start it again, outside of the intensity; a given-up or ended one is started.
+
+        Raises: UsageError for an unknown name, or if the supervisor is being stopped.
+        """
+        await self._group_of(name).ask(partial(Restart, name=name))
+
+    async def scale(self, group: str, specs: Sequence[ChildSpec]) -> None:
+        """Make ``specs`` the children of a group: stop what is gone or changed, start what is new or changed.
+
+        Raises: UsageError for an unknown group, wrong specs, or if the supervisor is being stopped.
+        """
+        if group not in self._groups:
+            raise _unknown("group", group, self._groups)
+        if strays := [spec.name for spec in specs if spec.group != group]:
+            raise UsageError(f"{', '.join(strays)} belong to another group than {group!r}", path="group")
+        others = [seat.spec for name, it in self._groups.items() if name != group for seat in it.seats.values()]
+        validate_specs([*others, *specs])
+        await self._groups[group].ask(partial(Replace, specs=tuple(specs)))
+
+    def _group_of(self, name: str) -> Group:
+        for group in self._groups.values():
+            if name in group.seats:
+                return group
+        raise _unknown("child", name, [name for group in self._groups.values() for name in group.seats])
+
+    def _emit(self, event: SupervisionEvent) -> None:
+        try:
+            if self._on_event is not None:
+                self._on_event(event)
+        except Exception as error:  # noqa: BLE001 - a broken hook must not take the supervisor down
+            context = {"message": f"on_event failed for {event}", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+        everything_lost = all(group.given_up for group in self._groups.values())
+        if isinstance(event, GroupGivenUp) and everything_lost and not self._outcome.done():
+            self._outcome.set_result("given_up")
+
+
+def _by_group(specs: Sequence[ChildSpec]) -> dict[str, list[ChildSpec]]:
+    groups: dict[str, list[ChildSpec]] = {}
+    for spec in specs:
+        groups.setdefault(spec.group, []).append(spec)
+    return groups
+
+
+def _check_strategies(strategy: str, chosen: Mapping[str, str], groups: set[str]) -> None:
+    for path, value in (("strategy", strategy), *((f"strategies[{name!r}]", value) for name, value in chosen.items())):
+        if value not in STRATEGIES:
+            raise UsageError(f"{path} is {value!r}", code="bad_strategy", path=path, hint=f"one of {STRATEGIES}")
+    for name in chosen:
+        if name not in groups:
+            raise _unknown("group", name, groups)
+
+
+def _unknown(what: str, name: str, known: Sequence[str] | Mapping[str, object] | set[str]) -> UsageError:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known)) or 'none'}"
+    return UsageError(f"there is no {what} {name!r}", code=f"unknown_{what}", path=name, hint=hint)
