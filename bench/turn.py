@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench import load
 from bench.contender import Contender
 from bench.process_tree import cpu_s
-from bench.server import fresh_server
+from bus.embedded import EmbeddedServer
 
 TEN_STEPS = 10
 
@@ -33,11 +33,11 @@ class Turn:
 
 async def take_turn(contender: Contender, effort: Effort) -> Turn:
     """Measure ``contender`` once. Raises: load.WrongEnd when a job ends wrong."""
-    async with fresh_server() as (url, server_pid):
+    async with await EmbeddedServer.start() as server:
         try:
-            await contender.start(url)
+            await contender.start(server.url)
             await load.warm_up(contender)
-            pids = {**contender.pids(), "server": server_pid, "submitter": os.getpid()}
+            pids = {**contender.pids(), "server": server.pid, "submitter": os.getpid()}
             one_step = await _throughput(contender, effort, 1, pids)
             ten_step = await _throughput(contender, effort, TEN_STEPS, pids)
             return Turn(one_step, ten_step, await load.latency(contender, load.Budget(effort.jobs, effort.seconds)))

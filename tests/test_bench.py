@@ -10,7 +10,7 @@ import pytest
 from bench import load
 from bench.floor.contender import Floor
 from bench.floor.contract import expected_total
-from bench.server import fresh_server
+from bus.embedded import EmbeddedServer
 
 if shutil.which("nats-server") is None:
     pytest.skip("nats-server is not on PATH", allow_module_level=True)
@@ -19,10 +19,10 @@ if shutil.which("nats-server") is None:
 @pytest.fixture(params=["plain", "tuned"])
 async def floor(request: pytest.FixtureRequest) -> AsyncIterator[Floor]:
     """A floor with its processes on a server of its own."""
-    async with fresh_server() as (url, _):
+    async with await EmbeddedServer.start() as server:
         contender = Floor(request.param)
         try:
-            await contender.start(url)
+            await contender.start(server.url)
             yield contender
         finally:
             await contender.stop()

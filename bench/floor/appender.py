@@ -26,7 +26,7 @@ class PlainAppender:
         self._js = nc.jetstream()
 
     async def send(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> Awaitable[int]:
-        return self._publish(subject, body, headers)
+        return asyncio.create_task(self._publish(subject, body, headers))
 
     async def _publish(self, subject: str, body: bytes, headers: dict[str, str] | None) -> int:
         return (await self._js.publish(subject, body, headers=headers)).seq

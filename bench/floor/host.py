@@ -49,7 +49,8 @@ class Host:
         owned = contract.encode(contract.Owned(job, contract.now(), self._name))
         first = await self._log.send(f"{log}.job.submitted", submitted, contract.MUST_BE_FIRST)
         second = await self._log.send(f"{log}.job.owned", owned, contract.MUST_BE_FIRST)
-        _, epoch = await asyncio.gather(first, second)
+        epoch = await second
+        await first
         return epoch
 
     async def _call(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 
 import msgspec
 from nats.aio.client import Client
@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
 from nats.errors import TimeoutError as NothingCame
 
-Handler = Callable[[Msg], Awaitable[None]]
+Handler = Callable[[Msg], Coroutine[None, None, None]]
 Take = Callable[[Msg], None]
 
 BATCH = 256
@@ -73,12 +73,12 @@ async def take_from(nc: Client, place: tuple[str, str], handler: Handler, style:
     running: set[asyncio.Task[None]] = set()
 
     def take(msg: Msg) -> None:
-        task = asyncio.ensure_future(handler(msg))
+        task = asyncio.create_task(handler(msg))
         running.add(task)
         task.add_done_callback(running.discard)
 
     if style == "plain":
-        running.add(asyncio.ensure_future(FetchIntake(nc, *place, take).run()))
+        running.add(asyncio.create_task(FetchIntake(nc, *place, take).run()))
     else:
         await ToppedUpIntake(nc, *place, take).run()
     return running
