@@ -1,0 +1,331 @@
+"""One job as people see it: a pure fold over its events.
+
+The fold applies the rules of the log itself: the first reply of a call counts and later ones change nothing; what the
+host recorded on its own (``op`` set) has no command before it; a request taken up after a rejection begins anew. It
+never fails on a strange order of events: a log with a hole still shows all that is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Literal, assert_never
+
+import msgspec
+
+from bus.errors import UsageError
+from bus.failure import Failure
+from bus.messages import (
+    NULL,
+    CallAgent,
+    CallJob,
+    CallTool,
+    Event,
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobOwned,
+    JobPaused,
+    JobRejected,
+    JobResumed,
+    JobSubmitted,
+    JobWaiting,
+    Parent,
+    ReplyCompleted,
+    ReplyFailed,
+    ReplyProgress,
+    ReplyRetrying,
+    Signal,
+)
+from store.log import Recorded
+
+JobState = Literal["submitted", "running", "waiting", "paused", "completed", "failed", "cancelled", "rejected"]
+CallState = Literal["running", "retrying", "completed", "failed"]
+ENDED: frozenset[JobState] = frozenset({"completed", "failed", "cancelled", "rejected"})
+
+# The kind of a call whose command is not in the log, as after a hole in it.
+UNKNOWN_KIND = "unknown"
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a running call is, in units of its own; ``total`` None if unknown."""
+
+    done: float
+    total: float | None = None
+    note: str = ""
+
+
+class CallView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One durable operation of a job.
+
+    ``kind`` is tool, agent or job for a call, else what the host recorded (local, sleep, signal). ``attempts`` counts
+    the attempts that are known to have begun: 0 means that nothing was heard of the call yet.
+    """
+
+    call: str
+    kind: str
+    name: str
+    version: int = 0
+    state: CallState = "running"
+    started_at: datetime
+    ended_at: datetime | None = None
+    duration_s: float | None = None
+    attempts: int = 0
+    failure: Failure | None = None
+    progress: Progress | None = None
+    actor: str = ""
+    child: str = ""
+    input: msgspec.Raw = NULL
+    output: msgspec.Raw = NULL
+
+
+class SignalView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A word somebody sent to the job."""
+
+    sequence: int
+    name: str
+    at: datetime
+    by: str = ""
+    data: msgspec.Raw = NULL
+
+
+class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A job at one moment: everything in its log up to ``last_sequence``.
+
+    ``owners`` counts how often a host took it up: more than one means that it was resumed. ``duration_s`` is None
+    until it has ended. ``ended_by`` and ``reason`` say who cancelled it and why.
+    """
+
+    workspace: str
+    job: str
+    state: JobState = "submitted"
+    workflow: str = ""
+    version: str = ""
+    app: str = ""
+    priority: str = "normal"
+    parent: Parent | None = None
+    requested_at: datetime | None = None
+    submitted_at: datetime | None = None
+    ended_at: datetime | None = None
+    duration_s: float | None = None
+    host: str = ""
+    owners: int = 0
+    input: msgspec.Raw = NULL
+    output: msgspec.Raw = NULL
+    failure: Failure | None = None
+    ended_by: str = ""
+    reason: str = ""
+    waiting_on: tuple[str, ...] = ()
+    waiting_until: datetime | None = None
+    calls: tuple[CallView, ...] = ()
+    signals: tuple[SignalView, ...] = ()
+    last_sequence: int = 0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state in ENDED
+
+
+def fold_view(workspace: str, events: Iterable[Recorded]) -> JobView:
+    """The job that these events, in order, make. Raises: UsageError if there are none: such a job does not exist."""
+    fold = JobFold(workspace)
+    for recorded in events:
+        fold.add(recorded)
+    return fold.view()
+
+
+class JobFold:
+    """The fold as it grows: ``add`` events in order, ask for the ``view`` at any time.
+
+    An event at or below the last sequence is ignored, so a tail may be fed in again from anywhere.
+    """
+
+    def __init__(self, workspace: str) -> None:
+        self._workspace = workspace
+        self._view: JobView | None = None
+        self._calls: dict[str, CallView] = {}
+        self._signals: list[SignalView] = []
+        self._is_paused = False
+        self._sequence = 0
+
+    def view(self) -> JobView:
+        """The job as known by now. Raises: UsageError before the first event."""
+        if self._view is None:
+            raise UsageError("a job without events does not exist", code="no_such_job", hint="check id and workspace")
+        view = self._view
+        state: JobState = "paused" if self._is_paused and not view.has_ended else view.state
+        return msgspec.structs.replace(
+            view,
+            state=state,
+            calls=tuple(self._calls.values()),
+            signals=tuple(self._signals),
+            last_sequence=self._sequence,
+        )
+
+    def add(self, recorded: Recorded) -> None:
+        """Take in one event."""
+        if recorded.sequence <= self._sequence:
+            return
+        self._sequence = recorded.sequence
+        event = recorded.event
+        if self._view is None:
+            self._view = JobView(workspace=self._workspace, job=event.job)
+        self._take(self._view, recorded.sequence, event)
+
+    def _take(self, view: JobView, sequence: int, event: Event) -> None:
+        match event:
+            case JobSubmitted():
+                self._on_submitted(view, event)
+            case JobOwned():
+                self._set(_unless_ended(view, state="running", host=event.host, owners=view.owners + 1, **_AWAKE))
+            case JobWaiting():
+                self._set(_unless_ended(view, state="waiting", waiting_on=event.on, waiting_until=event.until))
+            case JobPaused():
+                self._is_paused = True
+            case JobResumed():
+                self._is_paused = False
+            case JobCompleted() | JobFailed() | JobCancelled() | JobRejected():
+                self._set(_ended(view, event))
+            case CallTool() | CallAgent() | CallJob():
+                self._set(_awake(view))
+                self._calls.setdefault(event.call, _begun(event))
+            case ReplyCompleted() | ReplyFailed() | ReplyRetrying() | ReplyProgress():
+                self._on_reply(view, event)
+            case Signal():
+                self._signals.append(
+                    SignalView(sequence=sequence, name=event.name, at=event.at, by=event.by, data=event.data)
+                )
+            case _:
+                assert_never(event)
+
+    def _set(self, view: JobView) -> None:
+        self._view = view
+
+    def _on_submitted(self, view: JobView, event: JobSubmitted) -> None:
+        if view.state == "rejected":
+            view = JobView(workspace=view.workspace, job=view.job)
+            self._calls.clear()
+            self._is_paused = False
+        if view.submitted_at is None:
+            self._set(_submitted(view, event))
+
+    def _on_reply(self, view: JobView, event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress) -> None:
+        if isinstance(event, ReplyCompleted | ReplyFailed) and event.op:
+            self._set(_awake(view))
+        call = self._calls.get(event.call) or _unannounced(event)
+        if call.state not in ("completed", "failed"):
+            self._calls[event.call] = _replied(call, event)
+
+
+_AWAKE = {"waiting_on": (), "waiting_until": None}
+
+
+def _unless_ended(view: JobView, **changes: object) -> JobView:
+    return view if view.has_ended else msgspec.structs.replace(view, **changes)
+
+
+def _awake(view: JobView) -> JobView:
+    """A host that writes is at work: it may have gone on after its ``job.waiting`` without being asked again."""
+    return msgspec.structs.replace(view, state="running", **_AWAKE) if view.state == "waiting" else view
+
+
+def _submitted(view: JobView, event: JobSubmitted) -> JobView:
+    return msgspec.structs.replace(
+        view,
+        workflow=event.workflow,
+        version=event.version,
+        app=event.app,
+        priority=event.priority,
+        parent=event.parent,
+        requested_at=event.requested_at,
+        submitted_at=event.at,
+        input=event.input,
+    )
+
+
+def _ended(view: JobView, event: JobCompleted | JobFailed | JobCancelled | JobRejected) -> JobView:
+    if view.has_ended:
+        return view
+    started_at = view.submitted_at or event.at
+    view = msgspec.structs.replace(view, ended_at=event.at, duration_s=_seconds(started_at, event.at), **_AWAKE)
+    match event:
+        case JobCompleted():
+            return msgspec.structs.replace(view, state="completed", output=event.output)
+        case JobFailed():
+            return msgspec.structs.replace(view, state="failed", failure=event.failure)
+        case JobCancelled():
+            return msgspec.structs.replace(view, state="cancelled", ended_by=event.by, reason=event.reason)
+        case JobRejected():
+            workflow, taken = view.workflow or event.workflow, view.input if view.submitted_at else event.input
+            return msgspec.structs.replace(
+                view, state="rejected", failure=event.failure, workflow=workflow, input=taken
+            )
+    assert_never(event)
+
+
+# ---- calls
+
+_KINDS: dict[type, str] = {CallTool: "tool", CallAgent: "agent", CallJob: "job"}
+
+
+def _begun(event: CallTool | CallAgent | CallJob) -> CallView:
+    return CallView(
+        call=event.call,
+        kind=_KINDS[type(event)],
+        name=event.name,
+        version=event.version,
+        started_at=event.at,
+        input=event.input,
+        child=event.child if isinstance(event, CallJob) else "",
+    )
+
+
+def _unannounced(event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress) -> CallView:
+    """What the host recorded itself, or a reply whose command the log does not hold."""
+    op, spent_s = "", 0.0
+    if isinstance(event, ReplyCompleted | ReplyFailed):
+        op, spent_s = event.op, event.duration_s
+    return CallView(call=event.call, kind=op or UNKNOWN_KIND, name=event.call, started_at=_before(event.at, spent_s))
+
+
+def _before(at: datetime, spent_s: float) -> datetime:
+    try:
+        return at - timedelta(seconds=spent_s)
+    except (OverflowError, ValueError):  # a reply may claim any duration
+        return at
+
+
+def _replied(call: CallView, event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress) -> CallView:
+    attempts = max(call.attempts, event.attempt)
+    match event:
+        case ReplyCompleted():
+            return _closed(call, event, state="completed", output=event.output, failure=None)
+        case ReplyFailed():
+            return _closed(call, event, state="failed", failure=event.failure)
+        case ReplyRetrying(handed_back=True):
+            return msgspec.structs.replace(call, state="retrying", attempts=max(call.attempts, event.attempt - 1))
+        case ReplyRetrying():
+            return msgspec.structs.replace(
+                call, state="retrying", attempts=attempts, failure=event.failure, actor=event.actor, progress=None
+            )
+        case ReplyProgress():
+            progress = Progress(event.done, event.total, event.note)
+            return msgspec.structs.replace(call, state="running", attempts=attempts, progress=progress)
+    assert_never(event)
+
+
+def _closed(call: CallView, event: ReplyCompleted | ReplyFailed, **changes: object) -> CallView:
+    return msgspec.structs.replace(
+        call,
+        ended_at=event.at,
+        duration_s=_seconds(call.started_at, event.at),
+        attempts=max(call.attempts, event.attempt),
+        actor=event.actor,
+        **changes,
+    )
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    """Seconds between instants of two clocks: never below zero, however they differ."""
+    return max(0.0, (end - start).total_seconds())
