@@ -274,7 +274,11 @@ def _release(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
     process.stdout.close()
-    process.wait()
+    try:
+        process.wait(STOP_GRACE_S + 5)
+    except subprocess.TimeoutExpired:  # the leash itself hangs
+        process.kill()
+        process.wait()
 
 
 def _read_port(path: Path) -> int | None:
@@ -349,13 +353,21 @@ async def local_server(data_dir: Path | None = None, port: int = 4222) -> Embedd
         raise
 
 
-async def _adopt_soon(store_dir: Path, port: int, limit_s: float = 3.0) -> Adopted | None:
+async def _adopt_soon(store_dir: Path, port: int, limit_s: float = 10.0) -> Adopted | None:
     deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not await _serves_elsewhere(store_dir, port):
         if found := await _adopt(store_dir, port):
             return found
         await asyncio.sleep(0.1)
     return None
+
+
+async def _serves_elsewhere(store_dir: Path, port: int) -> bool:
+    state = read_state(store_dir)
+    other = int(state.url.rsplit(":", 1)[1]) if state else port
+    with contextlib.suppress(OSError):
+        return other != port and await read_info(LOCALHOST, other) is not None
+    return False
 
 
 async def _adopt(store_dir: Path, port: int) -> Adopted | None:

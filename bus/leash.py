@@ -29,7 +29,7 @@ from collections.abc import Callable
 
 LOCKED = 75  # EX_TEMPFAIL
 CANNOT_RUN = 127
-LOCK_WAIT_S = 2.0  # a server that was killed a moment ago lets go of the lock when the kernel gets to it
+LOCK_WAIT_S = 1.0  # a server that was killed a moment ago lets go of the lock when the kernel gets to it
 PARENT_CHECK_S = 1.0
 _PR_SET_PDEATHSIG = 1
 

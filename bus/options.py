@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -40,7 +40,21 @@ _VARIABLES = {
 }
 _LOGIN = frozenset({"user", "password"})
 _AUTH = _LOGIN | {"token", "creds", "nkey"}
-_NOT_SECRET = ("servers", "user", "cert", "key", "ca", "tls_first", "inbox_prefix", "jetstream_domain", "context")
+_SHOWN = frozenset(
+    {
+        "servers",
+        "user",
+        "creds",
+        "nkey",
+        "cert",
+        "key",
+        "ca",
+        "tls_first",
+        "inbox_prefix",
+        "jetstream_domain",
+        "context",
+    }
+)
 
 
 class ConnectOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,15 +133,14 @@ class ConnectOptions(msgspec.Struct, frozen=True, kw_only=True):
         return context
 
     def __repr__(self) -> str:
-        shown = [f"{field}={value!r}" for field in _NOT_SECRET if (value := getattr(self, field))]
-        hidden = [f"{field}=***" for field in self.__struct_fields__ if field in _HIDDEN and getattr(self, field)]
-        return f"ConnectOptions({', '.join(shown + hidden)})"
+        return f"ConnectOptions({', '.join(f'{field}={value!r}' for field, value in self.__rich_repr__())})"
 
-    def __rich_repr__(self) -> Iterator[str]:
-        yield repr(self)  # msgspec's own would show rich every field
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """What is set, with secrets as stars; both reprs of msgspec would show them."""
+        fields = [(field, getattr(self, field)) for field in self.__struct_fields__]
+        return [(field, value if field in _SHOWN else "***") for field, value in fields if value]
 
 
-_HIDDEN = _AUTH - {"user"} | {"creds_text", "nkey_seed"}
 _PEM_HINT = "PEM files are expected: ca, cert, and key (unless it is in the cert file)"
 
 
@@ -243,7 +256,7 @@ def _bad_url(message: str) -> UsageError:
 
 
 _SEED = re.compile(r"S[A-Z][A-Z2-7]{40,}\s*$")
-_SECRET_HINT = "name a file as /path or file:///path, or a variable as env://NAME"
+_REFERENCE_HINT = "name a file as /path or file:///path, or a variable as env://NAME"
 
 
 def _read_references(fields: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
@@ -260,7 +273,7 @@ def _read_references(fields: dict[str, Any], env: Mapping[str, str]) -> dict[str
 def _reference(value: str, field: str, env: Mapping[str, str]) -> tuple[str, str]:
     """(path, content) of what a context names as creds or nkey; at most one of them is set."""
     if _SEED.match(value) or value.startswith("-----BEGIN"):
-        raise UsageError(f"{field} holds the secret itself", code="bad_secret", path=field, hint=_SECRET_HINT)
+        raise UsageError(f"{field} holds the secret itself", code="bad_secret", path=field, hint=_REFERENCE_HINT)
     scheme, mark, rest = value.partition("://")
     match scheme if mark else "file":
         case "file":
@@ -274,7 +287,7 @@ def _reference(value: str, field: str, env: Mapping[str, str]) -> tuple[str, str
                 f"{field} is a {other}:// reference, which callboard does not read",
                 code="unsupported_secret",
                 path=field,
-                hint=_SECRET_HINT,
+                hint=_REFERENCE_HINT,
             )
 
 
