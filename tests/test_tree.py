@@ -1,0 +1,421 @@
+"""The supervision tree with real processes: what starts, what is restarted, what is given up, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from bus.errors import UsageError
+from supervisor.child import ChildSpec, ChildStatus, spec_findings, validate_specs
+from supervisor.restart import Intensity
+from supervisor.tether import TETHER_FD_VARIABLE
+from supervisor.tree import (
+    ChildExited,
+    ChildRestarting,
+    ChildStarted,
+    GroupGivenUp,
+    SupervisionEvent,
+    Supervisor,
+)
+
+DEADLINE_S = 20.0
+STAYS = ("/bin/sleep", "600")
+# Tells when its trap is set, since a SIGTERM before that would end it.
+STUBBORN = ("/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 600; done")
+MANY = Intensity(max_restarts=1000, period_s=600.0)
+
+
+def sh(script: str) -> tuple[str, ...]:
+    """A child that runs a line of shell."""
+    return ("/bin/sh", "-c", script)
+
+
+def child(name: str, argv: tuple[str, ...] = STAYS, **more: Any) -> ChildSpec:
+    """A spec with a short grace."""
+    return ChildSpec(name=name, argv=argv, **{"grace_s": 5.0, **more})
+
+
+class Stage:
+    """A supervisor whose events and lines are recorded, and can be waited for."""
+
+    def __init__(self, *specs: ChildSpec, roll: Callable[[], float] = lambda: 0.0, **settings: Any) -> None:
+        self.events: list[SupervisionEvent] = []
+        self.lines: list[tuple[str, str, str]] = []
+        self._news = asyncio.Event()
+        self.supervisor = Supervisor(specs, on_event=self._on_event, on_line=self._on_line, roll=roll, **settings)
+
+    def _on_event(self, event: SupervisionEvent) -> None:
+        self.events.append(event)
+        self._news.set()
+
+    def _on_line(self, *line: str) -> None:
+        self.lines.append(line)  # type: ignore[arg-type]
+        self._news.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something was reported that makes the condition true."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
+
+    def of(self, kind: type[SupervisionEvent], name: str = "") -> list[Any]:
+        """The events of one kind, of one child if named."""
+        return [event for event in self.events if isinstance(event, kind) and name in ("", getattr(event, "name", ""))]
+
+    def __getitem__(self, name: str) -> ChildStatus:
+        return next(status for status in self.supervisor.statuses() if status.name == name)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Kill a child from outside."""
+        pid = self[name].pid
+        assert pid is not None
+        os.kill(pid, number)
+
+    def order(self, kind: type[SupervisionEvent]) -> list[str]:
+        """The names of the children in the order of their events of one kind."""
+        return [event.name for event in self.of(kind)]
+
+
+Staging = Callable[..., Stage]
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Staging]:
+    """Makes stages, and kills what is left on them at the end."""
+    stages: list[Stage] = []
+
+    def make(*specs: ChildSpec, **settings: Any) -> Stage:
+        stages.append(Stage(*specs, **settings))
+        return stages[-1]
+
+    yield make
+    for each in stages:
+        await each.supervisor.kill_now()
+
+
+# ---- start, restart, stop
+
+
+async def test_children_start_in_order_and_stop_in_reverse(stage: Staging) -> None:
+    """Start order is that of the specs; groups, and children that depend on each other, stop backwards."""
+    s = stage(child("a"), child("b"), child("c", group="later"), strategies={"": "rest_for_one"})
+    await s.supervisor.start()
+    assert s.order(ChildStarted) == ["a", "b", "c"]
+    assert [status.state for status in s.supervisor.statuses()] == ["running"] * 3
+    await s.supervisor.stop()
+    assert s.order(ChildExited) == ["c", "b", "a"]
+    assert all(event.expected and event.description == "SIGTERM" for event in s.of(ChildExited))
+    assert {status.state for status in s.supervisor.statuses()} == {"stopped"}
+    assert not s.of(ChildRestarting)
+
+
+async def test_a_killed_child_is_restarted_at_once(stage: Staging) -> None:
+    """The first restart has no delay, and only the killed child is touched."""
+    s = stage(child("a"), child("b"), roll=lambda: 0.9)
+    await s.supervisor.start()
+    pids = s["a"].pid, s["b"].pid
+    s.kill("a")
+    await s.until(lambda: len(s.of(ChildStarted, "a")) == 2)
+    assert s.of(ChildExited) == [ChildExited("a", pids[0], "SIGKILL", expected=False)]
+    assert s.of(ChildRestarting) == [ChildRestarting("a", 0.0, 1)]
+    assert s["a"].pid != pids[0]
+    assert (s["a"].restarts, s["a"].last_exit, s["a"].state) == (1, "SIGKILL", "running")
+    assert (s["b"].pid, s["b"].restarts) == (pids[1], 0)
+
+
+async def test_one_for_all_restarts_all_in_order(stage: Staging) -> None:
+    """The siblings of the dead child are stopped backwards, then all are started forwards."""
+    s = stage(child("a"), child("b"), child("c"), strategy="one_for_all")
+    await s.supervisor.start()
+    s.kill("b")
+    await s.until(lambda: len(s.of(ChildStarted)) == 6)
+    assert s.order(ChildExited) == ["b", "c", "a"]
+    assert [event.expected for event in s.of(ChildExited)] == [False, True, True]
+    assert s.order(ChildStarted)[3:] == ["a", "b", "c"]
+
+
+async def test_rest_for_one_leaves_the_earlier_ones(stage: Staging) -> None:
+    """Only what was started after the dead child goes with it."""
+    s = stage(child("a"), child("b"), child("c"), strategy="rest_for_one")
+    await s.supervisor.start()
+    s.kill("b")
+    await s.until(lambda: len(s.of(ChildStarted)) == 5)
+    assert s.order(ChildExited) == ["b", "c"]
+    assert s.order(ChildStarted)[3:] == ["b", "c"]
+    assert s["a"].restarts == 0
+
+
+async def test_a_temporary_sibling_is_not_brought_back(stage: Staging) -> None:
+    """A temporary child that is stopped with the others stays stopped, as in OTP."""
+    s = stage(child("a"), child("t", kind="temporary"), child("z"), strategy="one_for_all")
+    await s.supervisor.start()
+    s.kill("a")
+    await s.until(lambda: len(s.of(ChildStarted, "z")) == 2)
+    assert s["t"].state == "stopped"
+    assert len(s.of(ChildStarted, "t")) == 1
+
+
+async def test_kinds_decide_who_comes_back(stage: Staging) -> None:
+    """Transient ends for good with exit 0 but not with another, temporary in any case."""
+    s = stage(
+        child("done", sh("exit 0"), kind="transient"),
+        child("once", sh("exit 3"), kind="temporary"),
+        child("failing", sh("exit 3"), kind="transient"),
+        intensity=MANY,
+    )
+    await s.supervisor.start()
+    await s.until(lambda: len(s.of(ChildStarted, "failing")) == 3)
+    await s.until(lambda: len(s.of(ChildExited)) >= 5)
+    assert (s["done"].state, s["done"].last_exit, s["done"].restarts) == ("stopped", "exit 0", 0)
+    assert (s["once"].state, s["once"].last_exit, s["once"].restarts) == ("stopped", "exit 3", 0)
+
+
+# ---- crash loops
+
+
+async def test_a_crash_loop_backs_off_and_is_given_up(stage: Staging) -> None:
+    """A child that exits at once waits longer each time; one restart too many ends its group and no other."""
+    s = stage(
+        child("bad", sh("exit 3"), group="bad"), child("friend", group="bad"), child("good", group="good"),
+        intensity=Intensity(max_restarts=3, period_s=60.0), roll=lambda: 0.1,
+    )  # fmt: skip
+    await s.supervisor.start()
+    await s.until(lambda: bool(s.of(GroupGivenUp)))
+    assert [event.delay_s for event in s.of(ChildRestarting)] == pytest.approx([0.0, 0.05, 0.1])
+    [given_up] = s.of(GroupGivenUp)
+    assert given_up.group == "bad"
+    assert "bad ended with exit 3: restart 4 within 60 s, at most 3 are allowed" in given_up.reason
+    assert [status.state for status in s.supervisor.statuses()] == ["given_up", "given_up", "running"]
+    assert s.of(ChildExited, "friend")[0].expected
+
+
+async def test_a_program_that_is_not_there_is_an_exit(stage: Staging) -> None:
+    """A failing exec takes the usual way of restarts and giving up; the supervisor and the others live on."""
+    s = stage(child("typo", ("/no/such/program",), group="typo"), child("good"), intensity=Intensity(max_restarts=2))
+    await s.supervisor.start()
+    await s.until(lambda: bool(s.of(GroupGivenUp)))
+    assert len(s.of(ChildExited, "typo")) == 3
+    assert s.of(ChildExited, "typo")[0].pid is None
+    assert s["typo"].last_exit == "did not start: /no/such/program: No such file or directory"
+    assert s["good"].state == "running"
+
+
+async def test_run_ends_when_everything_is_given_up(stage: Staging) -> None:
+    """With every group lost there is nothing left to supervise: the node has to escalate."""
+    s = stage(child("a", sh("exit 1"), group="a"), child("b", sh("exit 1"), group="b"), intensity=Intensity(0))
+    async with asyncio.timeout(DEADLINE_S):
+        assert await s.supervisor.run() == "given_up"
+    assert {status.state for status in s.supervisor.statuses()} == {"given_up"}
+
+
+async def test_a_long_life_makes_the_next_restart_immediate(stage: Staging) -> None:
+    """The count of a crash loop is forgotten once the child stayed up for a while, by the injected clock."""
+    now_s = [0.0]
+    s = stage(child("a"), intensity=MANY, roll=lambda: 0.01, clock=lambda: now_s[0])
+    await s.supervisor.start()
+    for starts, uptime_s in ((2, 1.0), (3, 1.0), (4, 1000.0)):
+        now_s[0] += uptime_s
+        s.kill("a")
+        await s.until(lambda wanted=starts: len(s.of(ChildStarted)) == wanted)
+    assert [event.delay_s > 0 for event in s.of(ChildRestarting)] == [False, True, False]
+
+
+async def test_stop_in_the_middle_of_a_backoff_starts_nothing(stage: Staging) -> None:
+    """A restart that is due later does not outlive the stop."""
+    s = stage(child("a", sh("exit 1")), intensity=MANY, roll=lambda: 0.99)
+    await s.supervisor.start()
+    await s.until(lambda: len(s.of(ChildRestarting)) == 3)
+    assert s["a"].state == "backing_off"
+    started = len(s.of(ChildStarted))
+    await s.supervisor.stop()
+    assert s["a"].state == "stopped"
+    assert len(s.of(ChildStarted)) == started
+
+
+async def test_a_storm_of_kills_ends_with_one_process_per_child(stage: Staging) -> None:
+    """Children killed over and over under one_for_all: whatever was interrupted, all run in the end, each once."""
+    s = stage(child("a"), child("b"), child("c"), strategy="one_for_all", intensity=MANY)
+    await s.supervisor.start()
+    for _ in range(10):
+        for name in ("c", "a", "b"):
+            if s[name].pid is not None:
+                s.kill(name)
+        await s.until(lambda: any(status.state != "running" for status in s.supervisor.statuses()))
+        await s.until(lambda: all(status.state == "running" for status in s.supervisor.statuses()))
+    started = {event.pid for event in s.of(ChildStarted)}
+    ended = {event.pid for event in s.of(ChildExited)}
+    assert {status.pid for status in s.supervisor.statuses()} == started - ended
+    assert len(started - ended) == 3
+
+
+# ---- stopping
+
+
+async def test_a_stubborn_child_is_killed_after_its_grace(stage: Staging) -> None:
+    """SIGTERM first, SIGKILL after grace_s."""
+    s = stage(child("a", STUBBORN, grace_s=0.1))
+    await s.supervisor.start()
+    await s.until(lambda: bool(s.lines))
+    await s.supervisor.stop()
+    assert s["a"].last_exit == "SIGKILL"
+
+
+async def test_a_limit_bounds_all_graces_together(stage: Staging) -> None:
+    """stop(limit_s) kills what would take longer, however many groups there are."""
+    s = stage(*(child(name, STUBBORN, grace_s=600.0, group=name) for name in "abc"))
+    await s.supervisor.start()
+    await s.until(lambda: len(s.lines) == 3)
+    async with asyncio.timeout(DEADLINE_S):
+        await s.supervisor.stop(limit_s=0.1)
+    assert {status.last_exit for status in s.supervisor.statuses()} == {"SIGKILL"}
+
+
+async def test_kill_now_cuts_a_stop_short(stage: Staging) -> None:
+    """The second Ctrl-C: a stop that waits for a long grace ends at once."""
+    s = stage(child("a", STUBBORN, grace_s=600.0), child("b", STUBBORN, grace_s=600.0, group="b"))
+    running = asyncio.create_task(s.supervisor.run())
+    await s.until(lambda: len(s.lines) == 2)
+    stopping = asyncio.create_task(s.supervisor.stop())
+    await s.until(lambda: True)
+    async with asyncio.timeout(DEADLINE_S):
+        await s.supervisor.kill_now()
+        await stopping
+        assert await running == "stopped"
+    assert {status.last_exit for status in s.supervisor.statuses()} == {"SIGKILL"}
+
+
+async def test_a_cancelled_run_leaves_no_process(stage: Staging) -> None:
+    """Cancelling run stops the children before it leaves."""
+    s = stage(child("a"), child("b"))
+    running = asyncio.create_task(s.supervisor.run())
+    await s.until(lambda: len(s.of(ChildStarted)) == 2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert {status.state for status in s.supervisor.statuses()} == {"stopped"}
+
+
+async def test_stop_during_start_leaves_no_process(stage: Staging) -> None:
+    """A stop that comes while children are being started stops those that run and starts no more."""
+    s = stage(*(child(f"c{number}", group=f"g{number}") for number in range(6)))
+    running = asyncio.create_task(s.supervisor.run())
+    await s.until(lambda: len(s.of(ChildStarted)) == 2)
+    await s.supervisor.stop()
+    assert await running == "stopped"
+    assert {status.state for status in s.supervisor.statuses()} == {"stopped"}
+    assert {event.pid for event in s.of(ChildStarted)} == {event.pid for event in s.of(ChildExited)}
+
+
+# ---- requests
+
+
+async def test_a_restart_on_request_is_no_failure(stage: Staging) -> None:
+    """restart stops and starts one child, and does not count for the intensity."""
+    s = stage(child("a"), child("b"), strategy="one_for_all", intensity=Intensity(0))
+    await s.supervisor.start()
+    for _ in range(2):
+        await s.supervisor.restart("a")
+    assert [event.expected for event in s.of(ChildExited)] == [True, True]
+    assert (s["a"].restarts, s["a"].state, s["b"].restarts) == (2, "running", 0)
+
+
+async def test_a_restart_lifts_a_given_up_group(stage: Staging) -> None:
+    """What was given up can be started by a person once the cause is gone."""
+    s = stage(child("a", group="a"), child("b"), intensity=Intensity(0))
+    await s.supervisor.start()
+    s.kill("a")
+    await s.until(lambda: bool(s.of(GroupGivenUp)))
+    await s.supervisor.restart("a")
+    assert s["a"].state == "running"
+
+
+async def test_scale_changes_only_what_differs(stage: Staging) -> None:
+    """Replicas that stay keep their process; the others are started and stopped."""
+    s = stage(child("r1"), child("r2"))
+    await s.supervisor.start()
+    first = s["r1"].pid
+    await s.supervisor.scale("", [child("r1"), child("r3"), child("r4")])
+    assert [status.name for status in s.supervisor.statuses()] == ["r1", "r3", "r4"]
+    assert {status.state for status in s.supervisor.statuses()} == {"running"}
+    assert s["r1"].pid == first
+    assert s.order(ChildExited) == ["r2"]
+
+
+async def test_wrong_requests_say_what_would_be_right(stage: Staging) -> None:
+    """Unknown names are answered with the nearest one, and requests after a stop are refused, not left hanging."""
+    s = stage(child("quote"))
+    await s.supervisor.start()
+    with pytest.raises(UsageError, match="did you mean 'quote'"):
+        await s.supervisor.restart("qoute")
+    with pytest.raises(UsageError, match="no child 'x'"):
+        s.supervisor.report("x", "waiting")
+    with pytest.raises(UsageError, match="used twice"):
+        await s.supervisor.scale("", [child("a"), child("a")])
+    with pytest.raises(UsageError, match="started already"):
+        await s.supervisor.start()
+    await s.supervisor.stop()
+    with pytest.raises(UsageError, match="being stopped"):
+        await s.supervisor.restart("quote")
+
+
+async def test_what_a_child_does_shows_until_it_ends(stage: Staging) -> None:
+    """report sets ``doing``; a new process starts with none."""
+    s = stage(child("a", component="shop.quote"))
+    await s.supervisor.start()
+    s.supervisor.report("a", "job 17")
+    assert (s["a"].doing, s["a"].component) == ("job 17", "shop.quote")
+    assert s["a"].started_at is not None
+    s.kill("a")
+    await s.until(lambda: len(s.of(ChildStarted)) == 2)
+    assert s["a"].doing == ""
+
+
+async def test_broken_hooks_do_not_take_the_supervisor_down() -> None:
+    """on_event and on_line that raise are reported to the event loop; supervision goes on."""
+    reported: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["message"]))
+
+    def broken(*_arguments: object) -> None:
+        raise RuntimeError("broken hook")
+
+    specs = [child("a", sh("echo hello; exit 1"))]
+    supervisor = Supervisor(specs, on_event=broken, on_line=broken, intensity=Intensity(1), roll=lambda: 0.0)
+    async with asyncio.timeout(DEADLINE_S):
+        assert await supervisor.run() == "given_up"
+    assert reported.count("on_line failed for a") == 2
+    assert sum(message.startswith("on_event failed") for message in reported) == 6
+
+
+# ---- specs
+
+
+def test_all_findings_come_at_once() -> None:
+    """A list of wrong specs is refused with every reason, before anything starts."""
+    specs = [
+        ChildSpec(name="", argv=()),
+        ChildSpec(name="a b", argv=("x", "nul\0")),
+        ChildSpec(name="ok", argv=("x",), env={TETHER_FD_VARIABLE: "3", "A=B": "c"}),
+        ChildSpec(name="ok", argv=("x",), grace_s=-1.0, kind="sometimes"),  # type: ignore[arg-type]
+        ChildSpec(name="n" * 200, argv="sleep 3"),  # type: ignore[arg-type]
+    ]
+    paths = [finding.path.split()[0] + "." + finding.path.rsplit(".", 1)[1] for finding in spec_findings(specs)]
+    assert paths == [
+        "specs[0].name.name", "specs[0].argv.argv", "specs[1].name", "specs[1].argv", "specs[2].env", "specs[2].env",
+        "specs[3].kind", "specs[3].grace_s", "specs[4].name", "specs[4].argv", "specs[3].name.name",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="used twice"):
+        validate_specs(specs)
+
+
+async def test_wrong_strategies_are_refused() -> None:
+    """An unknown strategy or a strategy for an unknown group is wrong use."""
+    with pytest.raises(UsageError, match="one_for_none"):
+        Supervisor([child("a")], strategy="one_for_none")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no group 'tols'"):
+        Supervisor([child("a", group="tools")], strategies={"tols": "one_for_all"})
