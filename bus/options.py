@@ -245,11 +245,13 @@ def _parse_server(server: str) -> SplitResult:
         raise _bad_url(f"the NATS address has the scheme {parts.scheme!r}")
     if not parts.hostname:
         raise _bad_url("the NATS address names no host")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise _bad_url("the NATS address goes on after host and port", hint="in a password, quote / ? # as %2F %3F %23")
     return parts._replace(netloc=parts.netloc if port else f"{parts.netloc.rstrip(':')}:4222", path="")
 
 
-def _bad_url(message: str) -> UsageError:
-    return UsageError(message, code="bad_url", path="url", hint=_URL_HINT)
+def _bad_url(message: str, *, hint: str = _URL_HINT) -> UsageError:
+    return UsageError(message, code="bad_url", path="url", hint=hint)
 
 
 # ---- secrets and files
