@@ -286,7 +286,14 @@ def _unannounced(event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProg
     op, spent_s = "", 0.0
     if isinstance(event, ReplyCompleted | ReplyFailed):
         op, spent_s = event.op, event.duration_s
-    return CallView(call=event.call, kind=op or UNKNOWN_KIND, name=event.call, started_at=_before(event.at, spent_s))
+    return CallView(
+        call=event.call, kind=op or UNKNOWN_KIND, name=_name_in(event.call), started_at=_before(event.at, spent_s)
+    )
+
+
+def _name_in(call: str) -> str:
+    """The name in the key of an operation: ``gather:1.0/quote:2`` is about ``quote``."""
+    return call.rpartition("/")[2].partition(":")[0] or call
 
 
 def _before(at: datetime, spent_s: float) -> datetime:
@@ -316,14 +323,30 @@ def _replied(call: CallView, event: ReplyCompleted | ReplyFailed | ReplyRetrying
 
 
 def _closed(call: CallView, event: ReplyCompleted | ReplyFailed, **changes: object) -> CallView:
+    ended_at = (_due_at(event) if isinstance(event, ReplyCompleted) else None) or event.at
     return msgspec.structs.replace(
         call,
-        ended_at=event.at,
-        duration_s=_seconds(call.started_at, event.at),
+        ended_at=ended_at,
+        duration_s=_seconds(call.started_at, ended_at),
         attempts=max(call.attempts, event.attempt),
         actor=event.actor,
         **changes,
     )
+
+
+_WAITS = ("sleep", "timer")
+_decode_instant = msgspec.json.Decoder(datetime).decode
+
+
+def _due_at(event: ReplyCompleted) -> datetime | None:
+    """When a wait ends: it is recorded when it begins, with the instant of its end as the output."""
+    if event.op not in _WAITS:
+        return None
+    try:
+        due_at = _decode_instant(event.output)
+    except msgspec.MsgspecError:
+        return None
+    return due_at if due_at.tzinfo else None
 
 
 def _seconds(start: datetime, end: datetime) -> float:
