@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
 _ENCODER = msgspec.json.Encoder()
 _AT = re.compile(r"(?P<message>.*?)(?: - at (?P<key>`key` in )?`(?P<path>\$[^`]*)`)?", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(.+)`")
-_UNKNOWN = re.compile(r"Object contains unknown field `(.+)`")
+_MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _BYTE = re.compile(r"(?:JSON is malformed: )?(?P<reason>.*) \(byte (?P<at>\d+)\)")
 _PLAIN_FIELD = re.compile(r"[^\W\d]\w*")
 # A path longer than this helps nobody, and a value that holds itself has no end.
 _PATH_LIMIT_STEPS = 100
+# A field name or an enum value of the sender's may have any size, and goes into a message that is logged.
+_TEXT_LIMIT_CHARS = 300
 
 
 class InvalidInput(UsageError):
@@ -48,7 +50,7 @@ class InvalidOutput(UsageError):
 class Codec:
     """Writes and reads one type; ``what`` names it in errors ("input of tool quote")."""
 
-    __slots__ = ("_checked", "_decoder", "_invalid", "_schema", "_type", "_what")
+    __slots__ = ("_decoder", "_invalid", "_schema", "_type", "_what")
 
     def __init__(
         self, type_: Any, schema: dict[str, Any], *, what: str, invalid: type[InvalidInput | InvalidOutput]
@@ -58,7 +60,6 @@ class Codec:
         self._what = what
         self._invalid = invalid
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(type_)
-        self._checked = type_ is not Any
 
     def decode(self, raw: bytes) -> Any:
         """Read and check. Raises: InvalidInput or InvalidOutput, code ``invalid_json`` if it is no JSON at all."""
@@ -71,24 +72,26 @@ class Codec:
         """Check and write. Raises: InvalidInput or InvalidOutput."""
         try:
             raw = _ENCODER.encode(value)
+            # msgspec writes NaN and Infinity as null; only where a null came out can one have gone in.
+            lossy = b"null" in raw and _holds_no_number(value)
         except Exception as error:  # circular, or a property of the user's raised
             raise self._unwritable(value, error) from error
-        # msgspec writes NaN and Infinity as null; only where a null came out can one have gone in.
-        if b"null" in raw and _holds_no_number(value):
+        if lossy:
             raise self._not_finite(value)
-        if self._checked:
-            self._check(value, raw)
+        self._check(value)
+        self.decode(raw)
         return raw
 
-    def _check(self, value: Any, raw: bytes) -> None:
-        """Both views count: ``convert`` refuses bytes or a UUID for a str, reading back looks inside of Structs."""
+    def _check(self, value: Any) -> None:
+        """Refuse what JSON would make right, such as a UUID for a str; reading back looks inside of Structs."""
+        if self._type is Any:
+            return
         try:
             msgspec.convert(value, self._type)
         except Exception as error:
             # Objects are compared by their fields, not by their class: a subclass or a dict of the right shape will do.
             if "Expected `object`" not in str(error):
                 raise self._refusal(error) from error
-        self.decode(raw)
 
     # ---- explaining
 
@@ -139,7 +142,7 @@ class Codec:
         return self._error(f"{culprit!r} cannot be written as JSON", path, "use None where there is no number")
 
     def _error(self, message: str, path: str, hint: str = "") -> UsageError:
-        return self._invalid(f"{self._what}, {path}: {message}", path=path, hint=hint)
+        return self._invalid(f"{self._what}, {_clip(path)}: {_clip(message)}", path=_clip(path), hint=hint)
 
 
 # ---- syntax
@@ -175,6 +178,10 @@ def _json_hint(raw: bytes, at: int) -> str:
 
 def _step(path: str, field: str) -> str:
     return f"{path}.{field}" if _PLAIN_FIELD.fullmatch(field) else f"{path}[{json.dumps(field)}]"
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= _TEXT_LIMIT_CHARS else f"{text[:_TEXT_LIMIT_CHARS]}…"
 
 
 def _deepest(value: Any, bad: Callable[[Any], bool]) -> tuple[str, Any]:
@@ -215,7 +222,9 @@ def _is_unwritable(value: Any) -> bool:
 def _holds_no_number(value: Any) -> bool:
     """Whether a NaN or an Infinity is somewhere inside; the standard library's encoder is the fast way to ask."""
     try:
-        json.dumps(msgspec.to_builtins(value, str_keys=True), allow_nan=False, check_circular=False)
+        # The hook is asked for what the encoder wrote and to_builtins does not know: msgspec.Raw.
+        plain = msgspec.to_builtins(value, str_keys=True, enc_hook=lambda _: None)
+        json.dumps(plain, allow_nan=False, check_circular=False)
     except ValueError:
         return True
     return False

@@ -212,7 +212,8 @@ def _check_function(fn: Callable[..., Any], kind: CallKind, label: str) -> None:
 
 def _input_type(name: str, module: str, signature: Signature) -> type[msgspec.Struct]:
     fields = [_field(p) for p in signature.parameters]
-    return msgspec.defstruct(name, fields, module=module, kw_only=True, forbid_unknown_fields=True)
+    # A name that no class can have: msgspec tells definitions apart by module and name.
+    return msgspec.defstruct(f"input of {name}", fields, module=module, kw_only=True, forbid_unknown_fields=True)
 
 
 def _field(parameter: Parameter) -> tuple[str, Any] | tuple[str, Any, Any]:

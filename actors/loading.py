@@ -65,7 +65,7 @@ def _put_on_path(directory: Path) -> None:
         sys.path.insert(0, str(directory))
 
 
-# ---- importing
+# ---- from a name or a file to a module
 
 
 def _import_path(target: _Target) -> ModuleType:

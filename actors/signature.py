@@ -34,6 +34,15 @@ REQUIRED: Any = inspect.Parameter.empty
 # One unknown name is looked up per round; more than this in one signature is a loop of ours.
 _UNKNOWN_NAMES_LIMIT = 64
 _UNSUPPORTED = re.compile(r".*\btype (?:<class ')?(?P<type>.+?)(?:'>)? is not supported", re.IGNORECASE | re.DOTALL)
+_NO_KEYS = (
+    msgspec.inspect.StructType,
+    msgspec.inspect.DataclassType,
+    msgspec.inspect.TypedDictType,
+    msgspec.inspect.NamedTupleType,
+    msgspec.inspect.DictType,
+    msgspec.inspect.CollectionType,
+    msgspec.inspect.TupleType,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +161,43 @@ def _is_class_named(hint: Any, name: str) -> bool:
 
 
 def _check_type(hint: Any, path: str, where: str) -> None:
-    """A type is supported if a JSON Schema can be made of it and a decoder built for it."""
+    """A type is supported if a JSON Schema can be made of it, a decoder built, and every part of it read from JSON."""
     try:
         msgspec.json.schema(hint)
         msgspec.json.Decoder(hint)
+        for part in _parts(msgspec.inspect.type_info(hint), set()):
+            _check_part(part)
     except Exception as error:
         reason, advice = _why_unsupported(hint, error)
         raise UsageError(f"{where}: {reason}", code="unsupported_type", path=path, hint=advice) from error
+
+
+def _parts(node: Any, seen: set[int]) -> Iterator[msgspec.inspect.Type]:
+    """Every type inside of a type; a recursive one comes once."""
+    if isinstance(node, tuple):
+        for part in node:
+            yield from _parts(part, seen)
+    elif isinstance(node, (msgspec.inspect.Type, msgspec.inspect.Field)) and id(node) not in seen:
+        seen.add(id(node))
+        if isinstance(node, msgspec.inspect.Type):
+            yield node
+        for field in node.__struct_fields__:
+            yield from _parts(getattr(node, field), seen)
+
+
+def _check_part(part: msgspec.inspect.Type) -> None:
+    """What msgspec lets pass although no JSON can ever become one. Raises: TypeError in msgspec's words."""
+    if isinstance(part, msgspec.inspect.CustomType):
+        raise TypeError(f"type {type_text(part.cls)} is not supported")
+    if isinstance(part, msgspec.inspect.DictType) and isinstance(part.key_type, _NO_KEYS):
+        raise TypeError("the keys of a JSON object are strings or numbers")
 
 
 def _why_unsupported(hint: Any, error: Exception) -> tuple[str, str]:
     name, text = type_text(hint), str(error).replace("\n", " ")
     if isinstance(error, NameError):
         return f"{name} has a field whose type cannot be resolved: {text}", "define or import it at module level"
-    if "Type unions" in text:
+    if " union" in text:
         return f"the members of `{name}` cannot be told apart in JSON: {text}", "tag them: class A(Struct, tag=True)"
     found = _UNSUPPORTED.match(text)
     culprit = found["type"].rpartition(".")[2] if found else ""

@@ -1,0 +1,79 @@
+"""What a type checker sees of a user's app. Checked by ``mypy tests/typing_api.py``, never executed."""
+
+from __future__ import annotations
+
+from typing import ParamSpec, TypeVar, assert_type
+
+import msgspec
+
+from actors.app import App
+from actors.component import Component
+from actors.job import Job
+from actors.tool_context import ToolContext
+from supervisor.retry import Retry
+
+app = App("shop")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Quote(msgspec.Struct):
+    price: float
+
+
+@app.tool
+async def quote(ctx: ToolContext, sku: str, qty: int = 1) -> Quote:
+    return Quote(1.0 * qty)
+
+
+@app.tool(retry=Retry(attempts=4), timeout_s=10, replicas=2)
+async def stock(sku: str) -> int:
+    return len(sku)
+
+
+@app.tool
+def area(width: float, *, height: float) -> float:
+    return width * height
+
+
+@app.tool(concurrency=1)
+def count(ctx: ToolContext, words: list[str]) -> dict[str, int]:
+    return dict.fromkeys(words, 1)
+
+
+@app.job
+async def order(job: Job, sku: str) -> Quote:
+    return Quote(2.0)
+
+
+@app.job(isolated=True)
+async def survey(job: Job, path: str = ".") -> None:
+    return None
+
+
+assert_type(quote.decode_output(b""), Quote)
+assert_type(stock.decode_output(b""), int)
+assert_type(area.decode_output(b""), float)
+assert_type(count.decode_output(b""), dict[str, int])
+assert_type(order.decode_output(b""), Quote)
+assert_type(survey.decode_output(b""), None)
+
+
+def call(component: Component[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """The shape of ``Job.call``: parameters without the context, the result without the awaitable."""
+    return component.decode_output(component.bind_input(args, dict(kwargs)))
+
+
+assert_type(call(quote, "A1", qty=2), Quote)
+assert_type(call(area, 1.0, height=2.0), float)
+assert_type(call(count, words=["a"]), dict[str, int])
+assert_type(call(order, sku="A1"), Quote)
+call(survey)
+call(quote)  # type: ignore[call-arg]
+call(quote, sku=1)  # type: ignore[arg-type]
+call(stock, "A1", qty=1)  # type: ignore[call-arg]
+
+
+@app.job  # type: ignore[arg-type]
+def blocking(job: Job, sku: str) -> int:
+    return 1
