@@ -1,0 +1,231 @@
+"""A job host: one process that runs many jobs at once, each as a ``JobActor``.
+
+Its leases are the un-acked requests: a ticker keeps them in progress, and a stop hands them back. One consumer for each
+workflow and priority, shared by every host that has the workflow, so that a host is given only what it can run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import Any
+
+import msgspec
+from nats.aio.msg import Msg
+
+from actors.component import Component
+from actors.halts import HandedBack
+from actors.hosting import Hosting
+from actors.job_actor import JobActor, NoSuchVersion
+from actors.order import Order, job_id_of, read_order
+from bus import headers as h
+from bus import jobid, subjects
+from bus.errors import BusError, Fenced, Unreadable, UsageError
+from bus.failure import failure_of
+from bus.leases import LeaseBook
+from bus.mailbox import Delivery, Mailbox
+from bus.messages import JobRejected, ReplyFailed, Signal, decode
+from bus.streams import JOBS, ensure_consumer
+from bus.subjects import PRIORITIES, Priority
+from store.log import Recorded, append_event, append_unfenced
+
+log = logging.getLogger("callboard.host")
+
+ACK_WAIT_S = 8.0
+KEEP_S = 2.5
+POLL_S = 5.0
+CAPACITY = 1000
+
+
+class JobHost:
+    """Runs the workflows of one app. ``capacity``: jobs in flight for each workflow and priority."""
+
+    def __init__(self, hosting: Hosting, *, capacity: int = CAPACITY, leases: LeaseBook | None = None) -> None:
+        self.hosting = hosting
+        self.running: dict[tuple[str, str], JobActor] = {}
+        self.finished = 0
+        self._capacity = capacity
+        self._leases = leases
+        self._mailboxes: list[Mailbox] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wakes: dict[tuple[str, str], list[Delivery]] = {}
+        self._tickers: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Begin to take jobs. Raises: BusError."""
+        bus = self.hosting.bus
+        await bus.subscribe(subjects.live("*", "*", "signal.*"), self._on_signal)
+        bus.on_reconnect.append(self._read_all_on)
+        workflows = {c.name for c in self.hosting.app.components if c.kind == "job"}
+        for workflow in sorted(workflows):
+            for priority in PRIORITIES:
+                mailbox = self._mailbox(workflow, priority)
+                self._mailboxes.append(mailbox)
+                await mailbox.start()
+        self._tickers = [asyncio.create_task(self._keep()), asyncio.create_task(self._poll())]
+
+    def _mailbox(self, workflow: str, priority: Priority) -> Mailbox:
+        name = f"job-{workflow}-{priority}"
+        filters = subjects.request_filters(workflow, priority)
+        bus = self.hosting.bus
+        return Mailbox(
+            bus, JOBS, name, self._on_request, capacity=self._capacity, leases=self._leases,
+            rebuild=lambda: ensure_consumer(bus, JOBS, name, filters, ack_wait_s=ACK_WAIT_S),
+        )  # fmt: skip
+
+    async def stop(self) -> None:
+        """Take no more, hand every job back, and wait until that is done."""
+        self._stopping = True
+        for mailbox in self._mailboxes:
+            await mailbox.stop_taking()
+        for ticker in self._tickers:
+            ticker.cancel()
+        for actor in list(self.running.values()):
+            actor.halt(HandedBack())
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+        for mailbox in self._mailboxes:
+            await mailbox.hand_back()
+
+    def doing(self) -> str:
+        """What the host is at, for people."""
+        return f"{len(self.running)} jobs" if self.running else "idle"
+
+    # ---- requests
+
+    def _on_request(self, delivery: Delivery) -> None:
+        task = asyncio.create_task(self._serve(delivery))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, delivery: Delivery) -> None:
+        """One request to its end: acked, handed back, refused with a trace, or forgotten since it is another's."""
+        try:
+            order = await read_order(delivery, self.hosting.blobs)
+            await self._admit(order, delivery)
+        except UsageError as error:
+            await self._reject(delivery, error)
+        except NoSuchVersion as error:
+            log.warning("%s; handing it to another host", error)
+            await delivery.nak(1.0 + random.random())
+        except BusError as error:
+            log.warning("%s: %s; handing it back", delivery.subject, error)
+            await delivery.nak(1.0)
+        except Exception:
+            log.exception("%s: serving the request failed; handing it back", delivery.subject)
+            await delivery.nak(5.0)
+
+    async def _admit(self, order: Order, delivery: Delivery) -> None:
+        key = (order.workspace, order.job)
+        actor = self.running.get(key)
+        if actor is None:
+            await self._run(key, JobActor(self.hosting, order, delivery))
+        elif actor.lease.sequence == delivery.sequence:
+            # The same message again: our loop was stalled for longer than the ack time-out, and nobody else got it.
+            actor.lease.forget()
+            actor.lease = delivery
+        elif order.wake:
+            # Not parked, or about to be: decided when the actor here has ended.
+            self._wakes.setdefault(key, []).append(delivery)
+        else:
+            await JobActor(self.hosting, order, delivery).run()
+
+    async def _run(self, key: tuple[str, str], actor: JobActor) -> None:
+        self.running[key] = actor
+        try:
+            await actor.run()
+        finally:
+            del self.running[key]
+            self.finished += 1
+            for delivery in self._wakes.pop(key, ()):
+                self._on_request(delivery)
+
+    # ---- refusal
+
+    async def _reject(self, delivery: Delivery, error: UsageError) -> None:
+        """Leave a trace under an id that is free, tell a waiting parent, and drop the request."""
+        workspace, workflow, _ = subjects.parse_request(delivery.subject)
+        job, asked = _rejected_id(delivery, workspace, error)
+        event = JobRejected(
+            job=job, workflow=workflow, failure=failure_of(error), requested_job=asked, input=_shown(delivery.body)
+        )
+        try:
+            prefix = subjects.log_prefix(workspace, job)
+            await append_event(self.hosting.bus, self.hosting.blobs, prefix, event, {h.EXPECTED_SEQUENCE: "0"})
+        except Fenced:
+            pass  # an earlier delivery of this request left its trace already
+        await self._reject_child(delivery, error)
+        log.warning("%s: refused: %s", delivery.subject, error)
+        await delivery.ack()
+
+    async def _reject_child(self, delivery: Delivery, error: UsageError) -> None:
+        if header := delivery.headers.get(h.JOB_PARENT):
+            parent = msgspec.json.decode(header)
+            reply = ReplyFailed(job=parent["job"], call=parent["call"], failure=failure_of(error))
+            await append_unfenced(self.hosting.bus, self.hosting.blobs, parent["workspace"], reply)
+
+    # ---- signals, leases, doubts
+
+    def _on_signal(self, msg: Msg) -> None:
+        place = subjects.parse_event(msg.subject)
+        actor = self.running.get((place.workspace, place.job))
+        if actor is None:
+            return
+        sequence = int((msg.headers or {})[h.SEQUENCE])
+        try:
+            event = decode(msg.data, subject=msg.subject, sequence=sequence)
+        except Unreadable as error:
+            log.warning("left out: %s", error)
+            return
+        if isinstance(event, Signal):
+            if event.blob is None:
+                actor.ring(Recorded(sequence, event))
+            else:
+                actor.read_on()
+
+    def _read_all_on(self) -> None:
+        for actor in self.running.values():
+            actor.read_on()
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(KEEP_S)
+            for mailbox in self._mailboxes:
+                await mailbox.keep_leases()
+
+    async def _poll(self) -> None:
+        """A doorbell may be missed: read the log of every job that has waited for long."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            for actor in list(self.running.values()):
+                actor.read_on_if_quiet(POLL_S)
+
+    def components(self) -> list[Component[..., Any]]:
+        """What this host runs."""
+        return [c for c in self.hosting.app.components if c.kind == "job"]
+
+
+def _rejected_id(delivery: Delivery, workspace: str, error: UsageError) -> tuple[str, str]:
+    """(the id to leave the trace under, the id asked for if that one cannot be used)."""
+    asked = delivery.headers.get(h.JOB_ID, "")
+    own = jobid.from_delivery(delivery.stored_ns, delivery.sequence)
+    if error.code == "job_id_conflict":
+        return own, asked
+    try:
+        return job_id_of(delivery, workspace), ""
+    except UsageError:
+        return own, asked
+
+
+def _shown(body: bytes) -> msgspec.Raw:
+    """The input as far as it is JSON, else its beginning as text: what came must be there to look at."""
+    try:
+        msgspec.json.decode(body)
+        return msgspec.Raw(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.Raw(msgspec.json.encode(body[:1000].decode(errors="replace")))
+

@@ -1,0 +1,47 @@
+"""What a job host lends to each job that it runs: the bus, its app, the registry, and the rules that it was given."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.app import App
+from actors.component import Component, ComponentInfo
+from actors.registry import Registry
+from bus.connection import Bus
+from bus.objects import Blobs
+from bus.subjects import CallKind
+
+PARK_AFTER_S = 3.0
+
+
+@dataclass
+class Hosting:
+    """One host's surroundings. ``park_after_s``: how long a job may only wait before it is parked."""
+
+    bus: Bus
+    blobs: Blobs
+    app: App
+    registry: Registry
+    host: str
+    node: str = ""
+    park_after_s: float = field(default_factory=lambda: float(os.environ.get("CALLBOARD_PARK_AFTER_S", PARK_AFTER_S)))
+
+    def resolve(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
+        """The component that ``target`` (a component or a reference) means. Raises: UsageError with near misses."""
+        if isinstance(target, Component):
+            return Target(target.kind, target.name, target.major, target)
+        info: ComponentInfo = self.registry.resolve(target, kinds)
+        component = self.app.find(info.kind, info.name, info.major) if info.app == self.app.name else None
+        return Target(info.kind, info.name, info.major, component)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a call goes to; ``component`` is there if this app has it, and then input and output are typed."""
+
+    kind: CallKind
+    name: str
+    major: int
+    component: Component[..., Any] | None = None

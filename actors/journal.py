@@ -1,0 +1,198 @@
+"""What a job's log says, folded: which operations are known, which signals wait, who owns the job, how it ended.
+
+Pure. The live host and every replay fold the same events in the same order, so they see the same job: the first reply
+in the log wins, a later one changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from bus.failure import CallFailed, Failure, TerminalError
+from bus.messages import (
+    CallAgent,
+    CallJob,
+    CallTool,
+    Event,
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobOwned,
+    JobRejected,
+    JobSubmitted,
+    JobWaiting,
+    ReplyCompleted,
+    ReplyFailed,
+    ReplyProgress,
+    ReplyRetrying,
+    Signal,
+)
+from store.log import Recorded
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """Asked for, no answer yet."""
+
+
+class Succeeded(msgspec.Struct, frozen=True):
+    """Answered with ``output`` (JSON)."""
+
+    output: msgspec.Raw
+    sequence: int
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """Answered with a failure; no attempt is left."""
+
+    failure: Failure
+    sequence: int
+
+
+Outcome = Pending | Succeeded | Spent
+PENDING = Pending()
+
+# Owned again this soon after the last time: a crash, not a rolling upgrade.
+CRASH_LOOP_S = 60.0
+
+
+class Entry(msgspec.Struct):
+    """One durable operation: ``op`` is tool, agent, job, local, sleep, timer or signal."""
+
+    call: str
+    op: str
+    name: str
+    outcome: Outcome = PENDING
+    command: CallTool | CallAgent | CallJob | None = None
+
+
+class ChangedCode(TerminalError):
+    """The job's code asks for another operation at a place where the log has one."""
+
+    def __init__(self, entry: Entry, op: str, name: str) -> None:
+        super().__init__(
+            f"operation {entry.call!r} is recorded as {entry.op} {entry.name!r}, "
+            f"the present code asks for {op} {name!r}: the job's code has changed under it",
+            code="changed_code",
+            details={"call": entry.call, "recorded": f"{entry.op} {entry.name}", "present": f"{op} {name}"},
+        )
+
+
+class CallFailedAt(CallFailed):
+    """A failed call with its place in the log, so that of several failures the same one wins on every replay."""
+
+    def __init__(self, failure: Failure, sequence: int) -> None:
+        super().__init__(failure)
+        self.sequence = sequence
+
+
+@dataclass
+class Journal:
+    """The fold. ``read_to``: everything up to that sequence is in it; ``heard``: the last sequence heard per subject."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    signals: dict[int, Signal] = field(default_factory=dict)
+    submitted: JobSubmitted | None = None
+    owner: JobOwned | None = None
+    owned_at: int = 0
+    owned_in_vain: int = 0
+    parked: bool = False
+    ended: JobCompleted | JobFailed | JobCancelled | None = None
+    read_to: int = 0
+    heard: dict[str, int] = field(default_factory=dict)
+    consumed: set[int] = field(default_factory=set)
+
+    def read(self, events: list[Recorded]) -> list[str]:
+        """Fold what was read from the log in full; returns the calls that were answered by it."""
+        answered = [call for r in events if (call := self.apply(r))]
+        if events:
+            self.read_to = max(self.read_to, events[-1].sequence)
+        return answered
+
+    def apply(self, recorded: Recorded) -> str | None:
+        """Fold one event; the call that it answered first, if it did. Events may come twice."""
+        event, sequence = recorded.event, recorded.sequence
+        match event:
+            case ReplyCompleted():
+                return self._answer(event, Succeeded(event.output, sequence))
+            case ReplyFailed():
+                return self._answer(event, Spent(event.failure, sequence))
+            case CallTool() | CallAgent() | CallJob():
+                self._command(event)
+            case Signal():
+                if sequence not in self.consumed:
+                    self.signals[sequence] = event
+            case ReplyProgress() | ReplyRetrying():
+                pass
+            case _:
+                self._lifecycle(event, sequence)
+        return None
+
+    def _answer(self, event: ReplyCompleted | ReplyFailed, outcome: Outcome) -> str | None:
+        entry = self.entries.get(event.call)
+        if entry is None:
+            name = event.call.rpartition("/")[2].partition(":")[0]
+            entry = self.entries[event.call] = Entry(event.call, event.op or "tool", name)
+        if not isinstance(entry.outcome, Pending):
+            return None
+        entry.outcome = outcome
+        self.owned_in_vain = 0
+        if event.op == "signal" and isinstance(event, ReplyCompleted):
+            self._consume(event.output)
+        return event.call
+
+    def _consume(self, output: msgspec.Raw) -> None:
+        sequence = msgspec.json.decode(output).get("sequence", 0)
+        self.consumed.add(sequence)
+        self.signals.pop(sequence, None)
+
+    def _command(self, event: CallTool | CallAgent | CallJob) -> None:
+        op = str(event.__struct_config__.tag).partition(".")[2]
+        entry = self.entries.setdefault(event.call, Entry(event.call, op, event.name))
+        entry.op, entry.name = op, event.name
+        entry.command = entry.command or event
+        self.owned_in_vain = 0
+
+    def _lifecycle(self, event: Event, sequence: int) -> None:
+        match event:
+            case JobSubmitted():
+                self.submitted = event
+            case JobOwned() if sequence > self.owned_at:
+                # A job that takes its host down each time is owned again and again with nothing in between.
+                again = self.owner is not None and (event.at - self.owner.at).total_seconds() < CRASH_LOOP_S
+                self.owned_in_vain = self.owned_in_vain + 1 if again and not self.parked else 1
+                self.owner, self.owned_at, self.parked = event, sequence, False
+            case JobWaiting():
+                self.parked = True
+            case JobCompleted() | JobFailed() | JobCancelled():
+                self.ended = self.ended or event
+            case JobRejected() | _:
+                pass
+
+    # ---- what the job core asks
+
+    def recall(self, call: str, op: str, name: str) -> Entry | None:
+        """The recorded operation at this place, None if the job has come to something new. Raises: ChangedCode."""
+        entry = self.entries.get(call)
+        if entry is not None and (entry.op != op or entry.name != name):
+            raise ChangedCode(entry, op, name)
+        return entry
+
+    def begin(self, call: str, op: str, name: str) -> Entry:
+        """Note an operation that is being asked for now."""
+        entry = self.entries[call] = Entry(call, op, name)
+        return entry
+
+    def next_signal(self, name: str) -> tuple[int, Signal] | None:
+        """The oldest signal of that name that nobody has taken."""
+        return min(((s, e) for s, e in self.signals.items() if e.name == name), default=None, key=lambda pair: pair[0])
+
+    def take_signal(self, sequence: int) -> None:
+        """Somebody has taken it; no other wait may."""
+        self.consumed.add(sequence)
+        self.signals.pop(sequence, None)
+
+    def has_gap(self, subject: str, last_sequence: int) -> bool:
+        """Whether the subject's previous message, as the server counts, is one that we have not seen."""
+        return last_sequence > max(self.read_to, self.heard.get(subject, 0))

@@ -1,0 +1,387 @@
+"""The durable operations of one running job: each asks the journal first, then does, then records.
+
+Keys: an operation is known by its name and its place: ``quote:2`` is the second call of ``quote``, ``gather:1.0/quote:1``
+the first one in the first branch of the first gather. A key is given when the method is called, not when it is awaited,
+so ``gather(job.call(a), job.call(b))`` is the same on every run, and parallel branches do not count each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_never
+
+import msgspec
+
+from actors.component import Component
+from actors.halts import Fenced, Halt
+from actors.hosting import Hosting, Target
+from actors.job import ChildJob
+from actors.journal import CallFailedAt, Entry, Journal, Pending, Spent, Succeeded
+from actors.requests import JobRequest, publish_request
+from bus import jobid
+from bus.errors import Fenced as FencedError
+from bus.errors import UsageError
+from bus.messages import CallAgent, CallJob, CallTool, Event, JobSubmitted, Parent, ReplyCompleted, Signal
+from store.log import JobLog, Recorded
+from supervisor.retry import Retry
+
+_branch: ContextVar[str] = ContextVar("callboard_branch", default="")
+_encode = msgspec.json.Encoder().encode
+
+
+class Operations:
+    """One job's operations while it runs in this process.
+
+    ``busy`` counts what goes on (calls out, local functions, appends), ``waits`` holds what is only waited for, with
+    the instant at which each wait ends by itself; when nothing is busy the job may be parked.
+    """
+
+    def __init__(
+        self, hosting: Hosting, log: JobLog, journal: Journal, submitted: JobSubmitted, halt: Callable[[Halt], None]
+    ) -> None:
+        self.hosting = hosting
+        self.log = log
+        self.journal = journal
+        self.submitted = submitted
+        self.job = log.job
+        self.workspace = log.workspace
+        self.halted = False
+        self.busy = 0
+        self.waits: dict[str, datetime | None] = {}
+        self.on_idle: Callable[[], None] = lambda: None
+        self.listen: Callable[[], Awaitable[None]] | None = None
+        self._halt = halt
+        self._counts: dict[str, int] = {}
+        self._futures: dict[str, asyncio.Future[None]] = {}
+        self._loop = asyncio.get_running_loop()
+
+    # ---- keys and records
+
+    def new_key(self, name: str) -> str:
+        """The key of the next operation of that name in the present branch."""
+        place = _branch.get() + name
+        count = self._counts[place] = self._counts.get(place, 0) + 1
+        return f"{place}:{count}"
+
+    def check_running(self) -> None:
+        """A halted job does nothing more, whatever its code catches."""
+        if self.halted:
+            raise asyncio.CancelledError("the job has left this process")
+
+    async def append(self, event: Event) -> int:
+        """Record as the owner; if another host owns the job by now, this copy ends here."""
+        self.check_running()
+        try:
+            return await self.log.append(event)
+        except FencedError:
+            self._halt(Fenced())
+            raise asyncio.CancelledError("another host owns the job") from None
+
+    def hear(self, recorded: Recorded) -> None:
+        """Take up one event from the log, in the log's order; wakes whoever waits for it."""
+        if call := self.journal.apply(recorded):
+            self.wake(call)
+        elif isinstance(recorded.event, Signal):
+            self.wake_signal_waits()
+
+    def wake(self, call: str) -> None:
+        """Let the operation look again."""
+        future = self._futures.get(call)
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def any_woken(self) -> bool:
+        """Whether some operation was woken and has not looked yet."""
+        return any(future.done() for future in self._futures.values())
+
+    def wake_signal_waits(self) -> None:
+        """A signal has come: let every wait look."""
+        for call in list(self.waits):
+            self.wake(call)
+
+    # ---- call
+
+    def call(
+        self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], retry: Retry | None, timeout_s: float | None
+    ) -> Coroutine[Any, Any, Any]:
+        """See ``Job.call``. The key is taken here, before anything is awaited."""
+        found = self._resolve(target, ("tool", "agent", "job"))
+        key = self.new_key(found.name)
+        if found.kind == "job":
+            return self._run_child(key, found, args, kwargs)
+        return self._call(key, found, args, kwargs, retry, timeout_s)
+
+    def _resolve(self, target: Any, kinds: tuple[Any, ...]) -> Target:
+        if not isinstance(target, Component | str):
+            raise UsageError(
+                f"cannot call {target!r}", code="bad_target", hint="a component (@app.tool, @app.job) or its name"
+            )
+        return self.hosting.resolve(target, kinds)
+
+    async def _call(
+        self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], retry: Retry | None,
+        timeout_s: float | None,
+    ) -> Any:  # fmt: skip
+        self.check_running()
+        entry = self.journal.recall(key, target.kind, target.name)
+        self.busy += 1
+        try:
+            if entry is None:
+                body = _bind(target, args, kwargs)
+                entry = self.journal.begin(key, target.kind, target.name)
+                await self._command(key, target, body, retry, timeout_s)
+            await self._answered(key, entry)
+        finally:
+            self._rest()
+        return _value(entry, target.component)
+
+    async def _command(
+        self, key: str, target: Target, body: bytes, retry: Retry | None, timeout_s: float | None
+    ) -> None:
+        if self.listen is not None:
+            await self.listen()
+        make = CallTool if target.kind == "tool" else CallAgent
+        await self.append(
+            make(
+                job=self.job, call=key, name=target.name, version=target.major, input=msgspec.Raw(body),
+                timeout_s=timeout_s, retry=msgspec.to_builtins(retry) if retry else None,
+                traceparent=self.submitted.traceparent,
+            )
+        )  # fmt: skip
+
+    async def _answered(self, key: str, entry: Entry) -> None:
+        """Until the entry has its outcome. The doorbell wakes us; the journal decides."""
+        while isinstance(entry.outcome, Pending):
+            if self.listen is not None:
+                await self.listen()
+            await self._woken(key)
+
+    async def _woken(self, key: str, until: datetime | None = None) -> None:
+        future = self._futures[key] = self._loop.create_future()
+        timer = None
+        if until is not None:
+            delay_s = max(0.0, (until - datetime.now(UTC)).total_seconds())
+            timer = self._loop.call_later(delay_s, self.wake, key)
+        try:
+            await future
+        finally:
+            del self._futures[key]
+            if timer:
+                timer.cancel()
+
+    def _rest(self) -> None:
+        self.busy -= 1
+        if self.busy == 0 and self.waits:
+            self.on_idle()
+
+    # ---- children
+
+    def start(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, ChildJob[Any]]:
+        """See ``Job.start``."""
+        found = self._resolve(target, ("job",))
+        return self._start(self.new_key(found.name), found, args, kwargs)
+
+    async def _start(
+        self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ChildJob[Any]:
+        self.check_running()
+        entry = self.journal.recall(key, "job", target.name)
+        child = jobid.child(self.job, key)
+        if entry is None or isinstance(entry.outcome, Pending):
+            self.busy += 1
+            try:
+                entry = await self._ask_child(key, target, child, entry, args, kwargs)
+            finally:
+                self._rest()
+        return ChildJob(child, lambda: self._child_result(key, target))
+
+    async def _ask_child(
+        self, key: str, target: Target, child: str, entry: Entry | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Entry:
+        """Record the command, then publish the request; after a crash in between the request is published again."""
+        if self.listen is not None:
+            await self.listen()
+        if entry is None:
+            body = _bind(target, args, kwargs)
+            entry = self.journal.begin(key, "job", target.name)
+            await self.append(
+                CallJob(job=self.job, call=key, name=target.name, version=target.major, input=msgspec.Raw(body), child=child)
+            )
+        else:
+            body = bytes(entry.command.input) if entry.command else b"{}"
+        request = JobRequest(
+            workspace=self.workspace, workflow=target.name, input=body, job=child,
+            traceparent=self.submitted.traceparent,
+            parent=Parent(self.workspace, self.job, key, self.submitted.workflow),
+        )  # fmt: skip
+        await publish_request(self.hosting.bus, self.hosting.blobs, request)
+        return entry
+
+    async def _run_child(self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        await self._start(key, target, args, kwargs)
+        return await self._child_result(key, target)
+
+    async def _child_result(self, key: str, target: Target) -> Any:
+        entry = self.journal.entries[key]
+        while isinstance(entry.outcome, Pending):
+            await self._wait(key, None)
+        return _value(entry, target.component)
+
+    async def _wait(self, key: str, until: datetime | None) -> None:
+        """Wait for something that may take days: the job may be parked meanwhile."""
+        self.check_running()
+        self.waits[key] = until
+        if self.busy == 0:
+            self.on_idle()
+        try:
+            await self._woken(key, until)
+        finally:
+            self.waits.pop(key, None)
+        self.check_running()
+
+    # ---- several at once
+
+    def gather(self, branches: Sequence[Awaitable[Any]]) -> Coroutine[Any, Any, tuple[Any, ...]]:
+        """See ``Job.gather``."""
+        return self._gather(self.new_key("gather"), branches)
+
+    async def _gather(self, key: str, branches: Sequence[Awaitable[Any]]) -> tuple[Any, ...]:
+        tasks = [asyncio.ensure_future(_in_branch(f"{key}.{i}/", b)) for i, b in enumerate(branches)]
+        if not tasks:
+            return ()
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            failed = [e for t in tasks if t in done and not t.cancelled() and (e := t.exception())]
+            if failed:
+                raise min(failed, key=lambda e: e.sequence if isinstance(e, CallFailedAt) else 0)
+            return tuple(t.result() for t in tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    # ---- waiting
+
+    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
+        """See ``Job.sleep``."""
+        if not 0 <= seconds < 10 * 366 * 86_400:
+            raise UsageError(f"cannot sleep for {seconds!r} seconds", hint="0 or more, ten years at most")
+        return self._sleep(self.new_key("sleep"), seconds)
+
+    async def _sleep(self, key: str, seconds: float) -> None:
+        due_at = await self._due(key, "sleep", seconds)
+        while datetime.now(UTC) < due_at:
+            await self._wait(key, due_at)
+
+    async def _due(self, key: str, op: str, seconds: float) -> datetime:
+        """The instant at which a wait ends, fixed in the log when the wait was first reached."""
+        due = await self._record(key, op, op, lambda: (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat())
+        return datetime.fromisoformat(due)
+
+    def wait_for(self, signal: str, timeout_s: float | None) -> Coroutine[Any, Any, Any]:
+        """See ``Job.wait_for``."""
+        return self._wait_for(self.new_key(f"signal-{signal}"), signal, timeout_s)
+
+    async def _wait_for(self, key: str, signal: str, timeout_s: float | None) -> Any:
+        due_at = await self._due(f"{key}/timer", "timer", timeout_s) if timeout_s is not None else None
+        entry = self.journal.recall(key, "signal", f"signal-{signal}")
+        while entry is None or isinstance(entry.outcome, Pending):
+            if taken := self.journal.next_signal(signal):
+                return await self._take_signal(key, *taken)
+            if due_at is not None and datetime.now(UTC) >= due_at:
+                return await self._no_signal(key, signal, timeout_s)
+            await self._wait(key, due_at)
+        answer = msgspec.json.decode(_raw(entry))
+        return _signal_data(answer, signal, timeout_s)
+
+    async def _take_signal(self, key: str, sequence: int, signal: Signal) -> Any:
+        self.journal.take_signal(sequence)
+        data = msgspec.json.decode(signal.data)
+        await self._note(key, "signal", _encode({"sequence": sequence, "data": data, "by": signal.by}))
+        return data
+
+    async def _no_signal(self, key: str, signal: str, timeout_s: float | None) -> Any:
+        answer = {"sequence": 0, "timed_out": True}
+        await self._note(key, "signal", _encode(answer))
+        return _signal_data(answer, signal, timeout_s)
+
+    # ---- what is recorded by the host itself
+
+    def local(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """See ``Job.local``."""
+        name = getattr(fn, "__name__", "local").strip("<>")
+        return self._record(self.new_key(name), "local", name, lambda: fn(*args, **kwargs))
+
+    def record(self, name: str, fn: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
+        """A recorded value under a name of ours (now, uuid, random)."""
+        return self._record(self.new_key(name), "local", name, fn)
+
+    async def _record(self, key: str, op: str, name: str, fn: Callable[[], Any]) -> Any:
+        self.check_running()
+        entry = self.journal.recall(key, op, name.rpartition("/")[2])
+        if entry is not None and not isinstance(entry.outcome, Pending):
+            return msgspec.json.decode(_raw(entry))
+        self.busy += 1
+        try:
+            value = fn()
+            if inspect.isawaitable(value):
+                value = await value
+            raw = _json(value, name)
+            await self._note(key, op, raw)
+        finally:
+            self._rest()
+        return msgspec.json.decode(raw)
+
+    async def _note(self, key: str, op: str, raw: bytes) -> None:
+        event = ReplyCompleted(job=self.job, call=key, op=op, output=msgspec.Raw(raw))
+        sequence = await self.append(event)
+        self.journal.apply(Recorded(sequence, event))
+
+
+async def _in_branch(branch: str, awaitable: Awaitable[Any]) -> Any:
+    _branch.set(branch)
+    return await awaitable
+
+
+def _bind(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """The input as JSON. A remote component's schema is checked where it runs; its failure comes back as a reply."""
+    if target.component is not None:
+        return target.component.bind_input(args, kwargs)
+    if args:
+        raise UsageError(f"{target.name} is called by name, so its input needs names too", hint="call(ref, name=value)")
+    return _json(kwargs, target.name)
+
+
+def _json(value: Any, name: str) -> bytes:
+    try:
+        return _encode(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"{name}: {type(value).__name__} is not JSON: {error}", code="not_json") from error
+
+
+def _raw(entry: Entry) -> msgspec.Raw:
+    match entry.outcome:
+        case Succeeded(output):
+            return output
+        case Spent(failure, sequence):
+            raise CallFailedAt(failure, sequence)
+        case Pending():
+            raise AssertionError(f"{entry.call} has no outcome yet")
+    assert_never(entry.outcome)
+
+
+def _value(entry: Entry, component: Component[..., Any] | None) -> Any:
+    raw = _raw(entry)
+    return component.decode_output(bytes(raw)) if component is not None else msgspec.json.decode(raw)
+
+
+def _signal_data(answer: dict[str, Any], signal: str, timeout_s: float | None) -> Any:
+    if answer.get("timed_out"):
+        raise TimeoutError(f"no signal {signal!r} within {timeout_s} s")
+    return answer["data"]

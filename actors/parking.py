@@ -1,0 +1,94 @@
+"""Parking: a job that only waits leaves memory; the log holds it and a wake-up brings it back.
+
+Log order decides the race with whoever answers meanwhile: after ``job.waiting`` is stored the log is read once more. What
+was stored before it is seen here, and the job goes on (it claims itself anew, so nobody takes it for parked); what comes
+after it brings a wake-up of its own, which finds the job parked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+
+from actors.halts import Fenced, Halt, Parked
+from actors.operations import Operations
+from actors.requests import publish_schedule
+from bus.errors import BusError
+from bus.errors import Fenced as FencedError
+from bus.messages import JobOwned, JobWaiting, utc_now
+
+log = logging.getLogger("callboard.parking")
+
+
+class Parking:
+    """Parks one job once it has only waited for ``hosting.park_after_s`` seconds."""
+
+    def __init__(self, operations: Operations, owned: JobOwned, halt: Callable[[Halt], None]) -> None:
+        self._ops = operations
+        self._owned = owned
+        self._halt = halt
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        operations.on_idle = self._consider
+
+    def stop(self) -> None:
+        """The job has ended: no more parking."""
+        if self._timer:
+            self._timer.cancel()
+        self._ops.on_idle = lambda: None
+
+    def _consider(self) -> None:
+        if self._timer is None and self._task is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._ops.hosting.park_after_s, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        ops = self._ops
+        if ops.halted or ops.busy or not ops.waits:
+            return
+        due_at = self._due()
+        grace_s = ops.hosting.park_after_s
+        if due_at is not None and (due_at - datetime.now(UTC)).total_seconds() < grace_s:
+            self._consider()
+            return
+        self._task = asyncio.create_task(self._park(due_at))
+
+    def _due(self) -> datetime | None:
+        return min((d for d in self._ops.waits.values() if d is not None), default=None)
+
+    async def _park(self, due_at: datetime | None) -> None:
+        try:
+            if not await self._settled(due_at):
+                await self._stay()
+        except FencedError:
+            self._halt(Fenced())
+        except BusError as error:
+            log.warning("%s: could not park: %s", self._ops.job, error)
+        finally:
+            self._task = None
+            if not self._ops.halted and not self._ops.busy and self._ops.waits:
+                self._consider()
+
+    async def _settled(self, due_at: datetime | None) -> bool:
+        """Write that the job waits, look once more, and leave if nothing has come. False: something has."""
+        ops = self._ops
+        waits = tuple(ops.waits)
+        if due_at is not None:
+            await publish_schedule(ops.hosting.bus, ops.workspace, ops.submitted.workflow, ops.job, due_at)
+        await ops.log.append(JobWaiting(job=ops.job, on=waits, until=due_at))
+        for recorded in await ops.log.read(since=ops.journal.read_to):
+            ops.hear(recorded)
+            ops.journal.read_to = max(ops.journal.read_to, recorded.sequence)
+        if ops.busy or tuple(ops.waits) != waits or ops.any_woken():
+            return False
+        self._halt(Parked())
+        return True
+
+    async def _stay(self) -> None:
+        owned = msgspec.structs.replace(self._owned, at=utc_now())
+        await self._ops.log.claim(owned, self._ops.log.epoch)

@@ -1,0 +1,49 @@
+"""What the log says of a call that is delivered again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bus import subjects
+from bus.connection import Bus
+from bus.errors import Unreadable
+from bus.messages import CallTool, Event, ReplyCompleted, ReplyFailed, ReplyRetrying, decode
+from bus.reader import last_of_each, read_all
+from bus.streams import EVENTS
+
+_ENDS = tuple(f"job.{end}" for end in ("completed", "failed", "cancelled"))
+
+
+@dataclass(frozen=True)
+class Past:
+    """``failed`` counts recorded failed attempts, ``handed_back`` deliveries that were no attempt."""
+
+    answered: bool = False
+    failed: int = 0
+    handed_back: int = 0
+    job_over: bool = False
+
+
+def fold_past(events: list[Event], call: str, *, job_over: bool) -> Past:
+    """Pure: what these events say about ``call``."""
+    replies = [e for e in events if isinstance(e, ReplyCompleted | ReplyFailed) and e.call == call]
+    retries = [e for e in events if isinstance(e, ReplyRetrying) and e.call == call]
+    return Past(
+        answered=bool(replies),
+        failed=max((e.attempt for e in retries if not e.handed_back), default=0),
+        handed_back=sum(e.handed_back for e in retries),
+        job_over=job_over,
+    )
+
+
+async def past_attempts(bus: Bus, workspace: str, event: CallTool, sequence: int) -> Past:
+    """Read the replies that were stored after the command at ``sequence``."""
+    stored = await read_all(bus, EVENTS, subjects.event(workspace, event.job, "reply.*"), since=sequence)
+    events: list[Event] = []
+    for message in stored:
+        try:
+            events.append(decode(message.body, subject=message.subject, sequence=message.sequence))
+        except Unreadable:
+            continue
+    ends = await last_of_each(bus, EVENTS, [subjects.event(workspace, event.job, kind) for kind in _ENDS])
+    return fold_past(events, event.call, job_over=bool(ends))
