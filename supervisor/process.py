@@ -129,6 +129,7 @@ class _Wire(asyncio.SubprocessProtocol):
         self._splitters = {fd: LineSplitter() for fd in STREAMS}
         self._transport: asyncio.SubprocessTransport | None = None
         self._drain: asyncio.TimerHandle | None = None
+        self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast, since uvloop's transport is no subclass of the one that asyncio declares.
@@ -139,6 +140,7 @@ class _Wire(asyncio.SubprocessProtocol):
         self._deliver(fd, self._splitters[fd].feed(data))
 
     def process_exited(self) -> None:
+        self._ended = True
         self.kill_group()
         # A daemon that left the group may hold our pipes for ever; what was written so far is read within DRAIN_S.
         self._drain = asyncio.get_running_loop().call_later(DRAIN_S, self._finish)
@@ -148,9 +150,11 @@ class _Wire(asyncio.SubprocessProtocol):
         self._finish()
 
     def send(self, number: signal.Signals) -> None:
-        if self._transport is not None:
+        # Not transport.send_signal: in Python 3.11 it polls the process, and so may take the exit code away from
+        # asyncio's own waiter, which then reports 255 (python/cpython#87744).
+        if not self._ended:
             with contextlib.suppress(ProcessLookupError):
-                self._transport.send_signal(number)
+                os.kill(self.pid, number)
 
     def kill_group(self) -> None:
         # The process may be reaped already, but no new group can get its number within this moment: Linux and

@@ -206,6 +206,16 @@ async def test_a_program_that_is_not_there_is_an_exit(stage: Staging) -> None:
     assert s["good"].state == "running"
 
 
+async def test_two_failures_in_one_go_are_one_restart(stage: Staging) -> None:
+    """A sibling that failed as well is restarted along with the first one, and is not counted a second time."""
+    missing = ("/no/such/program",)
+    s = stage(child("a", missing), child("b", missing), strategy="one_for_all", intensity=Intensity(max_restarts=1))
+    await s.supervisor.start()
+    await s.until(lambda: bool(s.of(GroupGivenUp)))
+    assert s.order(ChildExited) == ["a", "b", "a", "b"]
+    assert s.order(ChildRestarting) == ["a", "b"]
+
+
 async def test_run_ends_when_everything_is_given_up(stage: Staging) -> None:
     """With every group lost there is nothing left to supervise: the node has to escalate."""
     s = stage(child("a", sh("exit 1"), group="a"), child("b", sh("exit 1"), group="b"), intensity=Intensity(0))
@@ -236,6 +246,22 @@ async def test_stop_in_the_middle_of_a_backoff_starts_nothing(stage: Staging) ->
     await s.supervisor.stop()
     assert s["a"].state == "stopped"
     assert len(s.of(ChildStarted)) == started
+
+
+async def test_a_restart_on_request_during_a_backoff_starts_one_process(stage: Staging) -> None:
+    """A child that was started before its delay was over is not started a second time when it is."""
+    s = stage(child("a"), child("b"), strategy="one_for_all", intensity=MANY, roll=lambda: 0.6)
+    await s.supervisor.start()
+    for restarts in (1, 2):
+        s.kill("a")
+        await s.until(lambda wanted=restarts: len(s.of(ChildRestarting, "b")) == wanted)  # type: ignore[misc]
+        if restarts == 1:
+            await s.until(lambda: len(s.of(ChildStarted)) == 4)
+    await s.supervisor.restart("b")
+    await s.until(lambda: len(s.of(ChildStarted, "a")) == 3)
+    await s.supervisor.stop()
+    assert len(s.of(ChildStarted, "b")) == 3
+    assert {event.pid for event in s.of(ChildStarted)} == {event.pid for event in s.of(ChildExited)}
 
 
 async def test_a_storm_of_kills_ends_with_one_process_per_child(stage: Staging) -> None:
@@ -290,6 +316,38 @@ async def test_kill_now_cuts_a_stop_short(stage: Staging) -> None:
     assert {status.last_exit for status in s.supervisor.statuses()} == {"SIGKILL"}
 
 
+async def test_kill_now_reaches_a_child_that_is_just_being_started(
+    stage: Staging,
+) -> None:
+    """A process that comes into being after the kill was asked for is killed as well, without a grace."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # inherited: the children ignore it from their first moment
+    try:
+        s = stage(*(child(name, grace_s=600.0) for name in "abc"))
+        running = asyncio.create_task(s.supervisor.run())
+        await s.until(lambda: len(s.of(ChildStarted)) == 1)
+        async with asyncio.timeout(DEADLINE_S):
+            await s.supervisor.kill_now()
+            assert await running == "stopped"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert {event.description for event in s.of(ChildExited)} == {"SIGKILL"}
+    assert {event.pid for event in s.of(ChildStarted)} == {event.pid for event in s.of(ChildExited)}
+
+
+async def test_a_stop_goes_on_when_its_caller_leaves(stage: Staging) -> None:
+    """Who gives up waiting for a stop does not call it off."""
+    s = stage(child("a", STUBBORN, grace_s=0.2))
+    await s.supervisor.start()
+    await s.until(lambda: bool(s.lines))
+    impatient = asyncio.create_task(s.supervisor.stop())
+    await asyncio.sleep(0)  # lets it begin
+    impatient.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
+    await s.supervisor.stop()
+    assert s["a"].state == "stopped"
+
+
 async def test_a_cancelled_run_leaves_no_process(stage: Staging) -> None:
     """Cancelling run stops the children before it leaves."""
     s = stage(child("a"), child("b"))
@@ -312,6 +370,16 @@ async def test_stop_during_start_leaves_no_process(stage: Staging) -> None:
     assert {event.pid for event in s.of(ChildStarted)} == {event.pid for event in s.of(ChildExited)}
 
 
+async def test_stop_in_the_middle_of_a_group_starts_no_more(stage: Staging) -> None:
+    """Of a long list the children that come after the stop are never started."""
+    s = stage(*(child(f"c{number}") for number in range(30)))
+    running = asyncio.create_task(s.supervisor.run())
+    await s.until(lambda: len(s.of(ChildStarted)) == 2)
+    await s.supervisor.stop()
+    assert await running == "stopped"
+    assert len(s.of(ChildStarted)) < 30
+
+
 # ---- requests
 
 
@@ -326,13 +394,18 @@ async def test_a_restart_on_request_is_no_failure(stage: Staging) -> None:
 
 
 async def test_a_restart_lifts_a_given_up_group(stage: Staging) -> None:
-    """What was given up can be started by a person once the cause is gone."""
-    s = stage(child("a", group="a"), child("b"), intensity=Intensity(0))
+    """What was given up can be started by a person once the cause is gone, and its restarts count anew."""
+    s = stage(child("a", group="a"), child("b"), intensity=Intensity(1))
     await s.supervisor.start()
+    s.kill("a")
+    await s.until(lambda: len(s.of(ChildStarted, "a")) == 2)
     s.kill("a")
     await s.until(lambda: bool(s.of(GroupGivenUp)))
     await s.supervisor.restart("a")
     assert s["a"].state == "running"
+    s.kill("a")
+    await s.until(lambda: len(s.of(ChildStarted, "a")) == 4)
+    assert len(s.of(GroupGivenUp)) == 1
 
 
 async def test_scale_changes_only_what_differs(stage: Staging) -> None:
