@@ -166,7 +166,8 @@ class Registry:
         while True:
             try:
                 revision = await self._write(key, value, info)
-                await self._cache.refresh(revision)
+                if self._cache.is_live:  # who only registers need not load the registry
+                    await self._cache.refresh(revision)
                 return
             except Fenced:  # another node registers it as well: look again
                 continue

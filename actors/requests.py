@@ -2,7 +2,7 @@
 
 A request is published again when its answer was lost, so a host may get it twice. That is harmless: the second one finds
 the job in the log under the same id. ``Nats-Msg-Id`` is therefore left out, unless the caller chose one: the server
-would keep each id for two minutes (0.15 KB each, a fifth of its throughput), per stream and not per workspace, and
+would keep each id for two minutes (0.15 KB each, a sixth of its throughput), per stream and not per workspace, and
 would swallow a request that reuses a job id with another input, which has to be refused with a trace.
 """
 
@@ -193,4 +193,6 @@ def _check_same(submitted: JobSubmitted, request: JobRequest) -> None:
 
 def same_json(one: bytes, other: bytes) -> bool:
     """Whether two JSON texts say the same: spaces and the order of keys do not count, an empty text is ``{}``."""
-    return one == other or _canonical(msgspec.json.decode(one or b"{}")) == _canonical(msgspec.json.decode(other or b"{}"))
+    return one == other or _canonical(msgspec.json.decode(one or b"{}")) == _canonical(
+        msgspec.json.decode(other or b"{}")
+    )

@@ -124,6 +124,11 @@ class KvCache:
                 await self._sub.unsubscribe()
             self._sub = None
 
+    @property
+    def is_live(self) -> bool:
+        """It was started, and not stopped."""
+        return self._task is not None
+
     # ---- reading
 
     def get(self, key: str) -> Entry | None:

@@ -25,7 +25,7 @@ from nats.micro.service import Service as MicroService
 
 from bus import headers as h
 from bus.connection import Bus, NoResponder
-from bus.errors import Ambiguous, BusError, PeerError, PermissionRefused, StreamFull, TooLarge, UsageError
+from bus.errors import Ambiguous, Bug, BusError, PeerError, PermissionRefused, StreamFull, TooLarge, UsageError
 
 log = logging.getLogger("callboard.service")
 
@@ -120,30 +120,32 @@ class _Micro(MicroService):
 
 
 class Service:
-    """A running micro service. Made by :meth:`start`; :meth:`stop` finishes what was begun."""
+    """A micro service: :meth:`start` announces it, :meth:`add_endpoint` serves, :meth:`stop` finishes what was begun."""
 
-    def __init__(self, bus: Bus, micro: _Micro, name: str) -> None:
-        self.name = name
-        self._bus = bus
-        self._micro = micro
+    def __init__(self) -> None:
+        self._running: tuple[Bus, _Micro] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    @classmethod
     async def start(
-        cls, bus: Bus, name: str, version: str, description: str = "", metadata: Mapping[str, str] | None = None
-    ) -> Service:
-        """Announce the service; it serves nothing until :meth:`add_endpoint`. ``version`` is semantic."""
+        self, bus: Bus, name: str, version: str, description: str = "", metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Announce the service; it serves nothing until it has an endpoint. ``version`` is a semantic one."""
         config = ServiceConfig(name=name, version=version, description=description, metadata=dict(metadata or {}))
         with warnings.catch_warnings():  # nats.micro calls datetime.utcnow, deprecated from Python 3.12
             warnings.simplefilter("ignore", DeprecationWarning)
             micro = _Micro(bus.client, config)
             await micro.start()
-        return cls(bus, micro, name)
+        self._running = bus, micro
+
+    def _parts(self) -> tuple[Bus, _Micro]:
+        if self._running is None:
+            raise Bug("the service was not started")
+        return self._running
 
     @property
     def id(self) -> str:
         """The id of this instance among the services of its name."""
-        return str(self._micro.id)
+        return str(self._parts()[1].id)
 
     async def add_endpoint(
         self, name: str, subject: str, handler: Handler, *, metadata: Mapping[str, str] | None = None, queue: str = "q"
@@ -153,60 +155,62 @@ class Service:
         Instances with the same ``queue`` share the requests. What a handler raises goes to the caller, see
         :func:`describe_error`.
         """
-        counters = self._micro.counters.setdefault((name, subject), _Counters())
+        bus, micro = self._parts()
+        counters = micro.counters.setdefault((name, subject), _Counters())
 
         async def take(request: Request) -> None:
-            task = asyncio.create_task(self._serve(request, handler, counters))
+            task = asyncio.create_task(_serve(request, handler, counters, bus.max_body_bytes))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-        await self._micro.add_endpoint(
+        await micro.add_endpoint(
             name=name, subject=subject, handler=take, metadata=dict(metadata or {}), queue_group=queue
         )
 
-    async def _serve(self, request: Request, handler: Handler, counters: _Counters) -> None:
-        began_ns = time.perf_counter_ns()
-        counters.requests += 1
-        try:
-            answer = await handler(ServiceRequest(request.subject, request.data, request.headers or {}))
-            self._check_size(answer)
-            await self._respond(request, answer, {})
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller waits for an answer
-            await self._refuse(request, error, counters)
-        finally:
-            counters.spent_ns += time.perf_counter_ns() - began_ns
-
-    def _check_size(self, answer: bytes) -> None:
-        if len(answer) > self._bus.max_body_bytes:
-            raise TooLarge("the answer", size_bytes=len(answer), limit_bytes=self._bus.max_body_bytes)
-
-    async def _refuse(self, request: Request, error: Exception, counters: _Counters) -> None:
-        status, body = describe_error(error)
-        if status == 500:
-            log.error("%s: %s failed", self.name, request.subject, exc_info=error)
-        counters.errors += 1
-        counters.last_error = f"{status}:{body.message}"
-        description = " ".join(f"{body.code}: {body.message}".split())[:_DESCRIPTION_LIMIT_CHARS]
-        headers = {ERROR_HEADER: description, ERROR_CODE_HEADER: str(status)}
-        await self._respond(request, msgspec.json.encode(body), headers)
-
-    async def _respond(self, request: Request, body: bytes, headers: dict[str, str]) -> None:
-        """Answer, unless nobody asked for one or the connection is gone."""
-        try:
-            await request.respond(body, headers=headers or None)
-        except ValueError:  # published without a reply subject
-            log.debug("%s: nobody waits for the answer to %s", self.name, request.subject)
-        except Exception as error:  # noqa: BLE001 - nats-py raises many kinds; the caller's time-out tells it
-            log.warning("%s: answering %s failed: %s", self.name, request.subject, error)
-
     async def stop(self, *, grace_s: float = STOP_GRACE_S) -> None:
         """Take no more requests, then wait up to ``grace_s`` seconds for those that are being served."""
-        with contextlib.suppress(Exception):  # the connection may be gone already
-            await self._micro.stop()
+        if self._running is not None:
+            with contextlib.suppress(Exception):  # the connection may be gone already
+                await self._running[1].stop()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=grace_s)
             for task in late:
                 task.cancel()
+
+
+async def _serve(request: Request, handler: Handler, counters: _Counters, limit_bytes: int) -> None:
+    began_ns = time.perf_counter_ns()
+    counters.requests += 1
+    try:
+        answer = await handler(ServiceRequest(request.subject, request.data, request.headers or {}))
+        if len(answer) > limit_bytes:
+            raise TooLarge("the answer", size_bytes=len(answer), limit_bytes=limit_bytes)
+        await _respond(request, answer, {})
+    except Exception as error:  # noqa: BLE001 - whatever it is, the caller waits for an answer
+        await _refuse(request, error, counters)
+    finally:
+        counters.spent_ns += time.perf_counter_ns() - began_ns
+
+
+async def _refuse(request: Request, error: Exception, counters: _Counters) -> None:
+    status, body = describe_error(error)
+    if status == 500:
+        log.error("%s failed", request.subject, exc_info=error)
+    counters.errors += 1
+    counters.last_error = f"{status}:{body.message}"
+    description = " ".join(f"{body.code}: {body.message}".split())[:_DESCRIPTION_LIMIT_CHARS]
+    headers = {ERROR_HEADER: description, ERROR_CODE_HEADER: str(status)}
+    await _respond(request, msgspec.json.encode(body), headers)
+
+
+async def _respond(request: Request, body: bytes, headers: dict[str, str]) -> None:
+    """Answer, unless nobody asked for one or the connection is gone."""
+    try:
+        await request.respond(body, headers=headers or None)
+    except ValueError:  # published without a reply subject
+        log.debug("nobody waits for the answer to %s", request.subject)
+    except Exception as error:  # noqa: BLE001 - nats-py raises many kinds; the caller's time-out tells it
+        log.warning("answering %s failed: %s", request.subject, error)
 
 
 # ---- calling
