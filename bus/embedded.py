@@ -132,7 +132,7 @@ class EmbeddedServer:
 
     def kill(self) -> None:
         """SIGKILL to the server, as a crash would; ``wait`` tells when it is gone, ``restart`` brings it back."""
-        if self.alive:
+        if self.pid and self.alive:
             os.kill(self.pid, signal.SIGKILL)
 
     async def restart(self, *, deadline_s: float = START_DEADLINE_S) -> None:
@@ -161,15 +161,19 @@ class EmbeddedServer:
     # ---- start
 
     async def _launch(self, deadline: float) -> None:
-        self._prepare_files()
+        self.pid = 0
+        self.store_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._leash = self._spawn_leash()
-        self.pid = await self._read_pid()
+        if await self._hear() != [b"free"]:
+            raise self._locked()
+        self._prepare_files()  # only now: they could be those of a server that runs
+        _say(self._leash, b"s")
+        self.pid = int((await self._hear())[-1])
         self.port = await self._wait_for_port(deadline)
         info = ServerInfo() if self._keeps_silent() else await self._wait_for_info(deadline)
         self._write_state(info.server_id)
 
     def _prepare_files(self) -> None:
-        self.store_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         for old in self.store_dir.glob("*.ports"):
             old.unlink(missing_ok=True)
         config = self.store_dir / "nats-server.conf"
@@ -179,8 +183,12 @@ class EmbeddedServer:
 
     def _spawn_leash(self) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C in a terminal must reach us first, who stop the server last. A plain Popen, since
-        # asyncio's would bind the server to one event loop.
-        return subprocess.Popen(self._command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        # asyncio's would bind the server to one event loop. None of our own streams: whoever reads them would wait
+        # for the server as well.
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(
+                self._command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+            )
 
     def _command(self) -> list[str]:
         store = str(self.store_dir)
@@ -193,16 +201,12 @@ class EmbeddedServer:
         keeper = [sys.executable, "-I", "-S", leash.__file__]
         return [*keeper, str(STOP_GRACE_S), str(self.log_path), f"{store}/server.lock", scratch, *command]
 
-    async def _read_pid(self) -> int:
+    async def _hear(self) -> list[bytes]:
         assert self._leash is not None and self._leash.stdout is not None
         words = (await asyncio.to_thread(self._leash.stdout.readline)).split()
-        match words:
-            case [b"pid", pid]:
-                return int(pid)
-            case [b"locked"]:
-                raise self._locked()
-            case _:
-                raise ServerFailed(f"nats-server was not started: its keeper exited with {self._leash.wait()}")
+        if not words:
+            raise self._failed(f"nats-server was not started: its keeper exited with {self._leash.wait()}")
+        return words
 
     def _locked(self) -> StoreLocked:
         state = read_state(self.store_dir)
@@ -264,18 +268,23 @@ class EmbeddedServer:
             return
         await asyncio.to_thread(_release, self._leash)
         # Where no kernel does it for us, a killed leash has left its server behind.
-        if sys.platform == "darwin" and self._leash.returncode < 0:
+        if sys.platform == "darwin" and self.pid and self._leash.returncode < 0:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
         self._leash = None
 
 
+def _say(process: subprocess.Popen[bytes], word: bytes) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # the leash has ended; its output says so
+        process.stdin.write(word)
+        process.stdin.flush()
+
+
 def _release(process: subprocess.Popen[bytes]) -> None:
     """Tell the leash that this end is on purpose, and wait until it and its server are gone."""
     assert process.stdin is not None and process.stdout is not None
-    with contextlib.suppress(BrokenPipeError):  # it has ended already
-        process.stdin.write(b"k")
-        process.stdin.flush()
+    _say(process, b"k")
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
     process.stdout.close()

@@ -11,13 +11,15 @@ started the child ends, which for a server started from a worker thread is too e
 
     leash.py GRACE_S LOG LOCK SCRATCH COMMAND...
 
-Owner to leash: a byte says that the end of file is on purpose. Leash to owner: ``pid N`` or ``locked``. Output of
-COMMAND is appended to LOG. COMMAND inherits the lock on LOCK, so that it is held for exactly as long as COMMAND lives.
+The leash says ``free`` once it has the lock on LOCK, else ``locked``; at the owner's ``s`` it starts COMMAND and
+says ``pid N``; any further byte says that the end of file to come is on purpose. Output of COMMAND is appended to LOG.
+COMMAND inherits the lock, so that it is held for exactly as long as COMMAND lives.
 SCRATCH (``-`` for none) is a directory that is removed if the owner goes without having said so.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -97,8 +99,12 @@ def main(argv: list[str]) -> int:
     if lock_fd is None:
         os.write(1, b"locked\n")
         return LOCKED
+    os.write(1, b"free\n")
+    if os.read(0, 1) != b"s":
+        return 0
     pid = _spawn(command, log, lock_fd)
-    os.write(1, b"pid %d\n" % pid)
+    with contextlib.suppress(OSError):  # nobody listens any more: ``hold`` will see that
+        os.write(1, b"pid %d\n" % pid)
     code = leash.hold(pid)
     if leash.abandoned and scratch != "-":
         shutil.rmtree(scratch, ignore_errors=True)

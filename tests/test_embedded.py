@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,6 +58,7 @@ def owner() -> Iterator[Owner]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     made.process.wait()
+    shutil.rmtree(made.store, ignore_errors=True)  # where the leash was killed nobody else does it
 
 
 @pytest.fixture
@@ -199,6 +201,20 @@ async def test_a_taken_port_fails_at_start(nats_server: EmbeddedServer) -> None:
         await EmbeddedServer.start(port=nats_server.port)
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.01, 0.02, 0.03, 0.04, 0.06])
+async def test_cancelled_start_leaves_nothing(tmp_path: Path, after_s: float) -> None:
+    """A start that is cancelled, at whatever moment, leaves neither server nor lock behind."""
+    before = set(psutil.Process().children(recursive=True))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(after_s):
+            await (await EmbeddedServer.start(store_dir=tmp_path)).stop()
+    async with await EmbeddedServer.start(store_dir=tmp_path):
+        pass
+    assert not [
+        child for child in psutil.Process().children(recursive=True) if child not in before and not _gone(child)
+    ]
+
+
 async def test_two_servers_cannot_share_a_store(tmp_path: Path) -> None:
     """The second server on one store is refused with the address and pid of the first; later the store is free."""
     async with await EmbeddedServer.start(store_dir=tmp_path) as server:
@@ -208,6 +224,13 @@ async def test_two_servers_cannot_share_a_store(tmp_path: Path) -> None:
     async with await EmbeddedServer.start(store_dir=tmp_path):
         pass
     assert tmp_path.exists()  # a store that was given is never removed
+
+
+async def test_a_store_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
+    """A keeper that fails before it starts the server makes start fail with its last words."""
+    (tmp_path / "server.lock").mkdir()
+    with pytest.raises(ServerFailed, match=r"(?s)keeper exited with 1.*server\.lock"):
+        await EmbeddedServer.start(store_dir=tmp_path)
 
 
 async def test_missing_binary_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
