@@ -12,13 +12,10 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-
 from actors.journal import Journal
 from bus import headers as h
 from bus import subjects
-from bus.connection import Bus
+from bus.connection import Bus, Message, Subscription
 from bus.errors import BusError, Unreadable
 from bus.messages import decode
 from store.log import JobLog, Recorded
@@ -50,7 +47,7 @@ class Doorbell:
             opening = self._bus.subscribe(subject, self.ring)
             self._sub = await opening
 
-    def ring(self, msg: Msg) -> None:
+    def ring(self, msg: Message) -> None:
         """One republished event."""
         headers = msg.headers or {}
         sequence = int(headers[h.SEQUENCE])

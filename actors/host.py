@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import Any
 
 import msgspec
-from nats.aio.msg import Msg
 
-from actors.component import Component
 from actors.halts import HandedBack
 from actors.hosting import Hosting
 from actors.job_actor import JobActor, NoSuchVersion
 from actors.order import Order, job_id_of, read_order
 from bus import headers as h
 from bus import jobid, subjects
+from bus.connection import Message
 from bus.errors import BusError, Fenced, Unreadable, UsageError
 from bus.failure import failure_of
 from bus.leases import LeaseBook
@@ -39,10 +37,13 @@ CAPACITY = 1000
 
 
 class JobHost:
-    """Runs the workflows of one app. ``capacity``: jobs in flight for each workflow and priority."""
+    """Runs workflows of one app. ``capacity``: jobs in flight for each workflow and priority."""
 
-    def __init__(self, hosting: Hosting, *, capacity: int = CAPACITY, leases: LeaseBook | None = None) -> None:
+    def __init__(
+        self, hosting: Hosting, workflows: list[str], *, capacity: int = CAPACITY, leases: LeaseBook | None = None
+    ) -> None:
         self.hosting = hosting
+        self.workflows = sorted(workflows)
         self.running: dict[tuple[str, str], JobActor] = {}
         self.finished = 0
         self._capacity = capacity
@@ -60,8 +61,7 @@ class JobHost:
         bus = self.hosting.bus
         await bus.subscribe(subjects.live("*", "*", "signal.*"), self._on_signal)
         bus.on_reconnect.append(self._read_all_on)
-        workflows = {c.name for c in self.hosting.app.components if c.kind == "job"}
-        for workflow in sorted(workflows):
+        for workflow in self.workflows:
             for priority in PRIORITIES:
                 mailbox = self._mailbox(workflow, priority)
                 self._mailboxes.append(mailbox)
@@ -170,7 +170,7 @@ class JobHost:
 
     # ---- signals, leases, doubts
 
-    def _on_signal(self, msg: Msg) -> None:
+    def _on_signal(self, msg: Message) -> None:
         place = subjects.parse_event(msg.subject)
         actor = self.running.get((place.workspace, place.job))
         if actor is None:
@@ -204,10 +204,6 @@ class JobHost:
             for actor in list(self.running.values()):
                 actor.read_on_if_quiet(POLL_S)
 
-    def components(self) -> list[Component[..., Any]]:
-        """What this host runs."""
-        return [c for c in self.hosting.app.components if c.kind == "job"]
-
 
 def _rejected_id(delivery: Delivery, workspace: str, error: UsageError) -> tuple[str, str]:
     """(the id to leave the trace under, the id asked for if that one cannot be used)."""
@@ -228,4 +224,3 @@ def _shown(body: bytes) -> msgspec.Raw:
         return msgspec.Raw(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return msgspec.Raw(msgspec.json.encode(body[:1000].decode(errors="replace")))
-

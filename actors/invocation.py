@@ -1,7 +1,7 @@
 """Running a tool's function once: on the loop or in a thread, under its time-out, whatever it does.
 
-An async function that is cancelled and goes on, or a thread past its time, cannot be stopped from within; ``Stuck`` says
-so and its process has to go. The watchdog is for the worse case: code that blocks the loop itself.
+An async function that is cancelled and goes on, or a thread past its time, cannot be stopped from within; ``Stuck``
+says so and its process has to go. The watchdog is for the worse case: code that blocks the loop itself.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _in_thread(fn: Callable[..., Any], arguments: dict[str, Any], future: asynci
     """Run in the thread; the future is done only when the function has really ended."""
     try:
         value, error = fn(**arguments), None
-    except BaseException as raised:
+    except BaseException as raised:  # noqa: BLE001 - carried to the loop, SystemExit included
         value, error = None, raised
     loop = future.get_loop()
     if not loop.is_closed():

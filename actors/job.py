@@ -61,7 +61,7 @@ class Job:
     def options(self, *, retry: Retry | None = None, timeout_s: float | None = None) -> Job:
         """This job, with another policy for the calls made through the returned object.
 
-            await job.options(timeout_s=5).call(quote, sku=sku)
+        await job.options(timeout_s=5).call(quote, sku=sku)
         """
         return Job(self._operations, retry=retry or self._retry, timeout_s=timeout_s or self._timeout_s)
 
@@ -129,9 +129,7 @@ class Job:
 
     # ---- what is not deterministic, recorded
 
-    def local(
-        self, fn: Callable[P, R | Awaitable[R]], *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[Any, Any, R]:
+    def local(self, fn: Callable[P, R | Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run a small function in the job's own process and record what it returns; must be quick, may run twice.
 
         The result has to be JSON; on a replay it comes back as plain JSON values.

@@ -169,20 +169,22 @@ class JobActor:
         parking = Parking(operations, self._owned(submitted.version), self.halt)
         self._heed_signals()
         self._watch_deadline(component, submitted)
-        if self._halted is None:
-            self._task = asyncio.create_task(self._call_function(component, operations, submitted))
-            try:
-                halt = await self._task
-            except asyncio.CancelledError:
-                if self._halted is None:
-                    raise
-                halt = self._halted
-            self.halt(halt)
+        halt = self._halted or await self._run_function(component, operations, submitted)
         parking.stop()
         if self._deadline:
             self._deadline.cancel()
+        await self._end(halt)
+
+    async def _run_function(self, component: Component[..., Any], ops: Operations, submitted: JobSubmitted) -> Halt:
+        """Run the user's function in a task of its own, so that a halt can cancel it and nothing else."""
+        self._task = asyncio.create_task(self._call_function(component, ops, submitted))
+        try:
+            self.halt(await self._task)
+        except asyncio.CancelledError:
+            if self._halted is None:
+                raise
         assert self._halted is not None
-        await self._end(self._halted)
+        return self._halted
 
     async def _call_function(self, component: Component[..., Any], ops: Operations, submitted: JobSubmitted) -> Halt:
         try:
@@ -190,7 +192,7 @@ class JobActor:
             assert component.context_param is not None
             value = await component.fn(**{component.context_param: Job(ops)}, **arguments)
             return Returned(msgspec.Raw(component.encode_output(value)))
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
             return Raised(failure_of(error))
 
     def halt(self, reason: Halt) -> None:
@@ -207,7 +209,8 @@ class JobActor:
         if component.timeout_s is None:
             return
         left_s = component.timeout_s - (datetime.now(UTC) - submitted.at).total_seconds()
-        failure = Failure(code="timeout", message=f"the job did not end within {component.timeout_s:g} s", retryable=False)
+        message = f"the job did not end within {component.timeout_s:g} s"
+        failure = Failure(code="timeout", message=message, retryable=False)
         self._deadline = asyncio.get_running_loop().call_later(max(0.0, left_s), self.halt, Raised(failure))
 
     # ---- hear
@@ -301,13 +304,12 @@ def answer_to(parent: Parent, ended: JobCompleted | JobFailed | JobCancelled) ->
 
 def _poison(times: int) -> Failure:
     return Failure(
-        code="poison", message=f"the job took its host's process down {times} times in a row, with nothing done in between",
-        retryable=False, hint="look at the host's output of that time",
+        code="poison", retryable=False,
+        message=f"the job took its host's process down {times} times in a row, with nothing done in between",
+        hint="look at the host's output of that time",
     )  # fmt: skip
 
 
 def _reason(signal: Signal) -> str:
     data = msgspec.json.decode(signal.data)
     return str(data.get("reason", "")) if isinstance(data, dict) else ""
-
-

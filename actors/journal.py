@@ -89,7 +89,7 @@ class CallFailedAt(CallFailed):
 
 @dataclass
 class Journal:
-    """The fold. ``read_to``: everything up to that sequence is in it; ``heard``: the last sequence heard per subject."""
+    """The fold. All up to sequence ``read_to`` is in it; ``heard`` is the last sequence heard of each subject."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
     signals: dict[int, Signal] = field(default_factory=dict)

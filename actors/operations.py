@@ -1,8 +1,9 @@
 """The durable operations of one running job: each asks the journal first, then does, then records.
 
-Keys: an operation is known by its name and its place: ``quote:2`` is the second call of ``quote``, ``gather:1.0/quote:1``
-the first one in the first branch of the first gather. A key is given when the method is called, not when it is awaited,
-so ``gather(job.call(a), job.call(b))`` is the same on every run, and parallel branches do not count each other.
+Keys: an operation is known by its name and its place: ``quote:2`` is the second call of ``quote``,
+``gather:1.0/quote:1`` the first one in the first branch of the first gather. A key is given when the method is
+called, not when it is awaited, so ``gather(job.call(a), job.call(b))`` is the same on every run, and parallel
+branches do not count each other.
 """
 
 from __future__ import annotations
@@ -185,9 +186,7 @@ class Operations:
         found = self._resolve(target, ("job",))
         return self._start(self.new_key(found.name), found, args, kwargs)
 
-    async def _start(
-        self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> ChildJob[Any]:
+    async def _start(self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ChildJob[Any]:
         self.check_running()
         entry = self.journal.recall(key, "job", target.name)
         child = jobid.child(self.job, key)
@@ -208,9 +207,10 @@ class Operations:
         if entry is None:
             body = _bind(target, args, kwargs)
             entry = self.journal.begin(key, "job", target.name)
-            await self.append(
-                CallJob(job=self.job, call=key, name=target.name, version=target.major, input=msgspec.Raw(body), child=child)
+            command = CallJob(
+                job=self.job, call=key, name=target.name, version=target.major, input=msgspec.Raw(body), child=child
             )
+            await self.append(command)
         else:
             body = bytes(entry.command.input) if entry.command else b"{}"
         request = JobRequest(
@@ -311,9 +311,7 @@ class Operations:
 
     # ---- what is recorded by the host itself
 
-    def local(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Coroutine[Any, Any, Any]:
+    def local(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         """See ``Job.local``."""
         name = getattr(fn, "__name__", "local").strip("<>")
         return self._record(self.new_key(name), "local", name, lambda: fn(*args, **kwargs))

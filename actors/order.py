@@ -57,4 +57,5 @@ def _parent(header: str) -> Parent | None:
     try:
         return msgspec.json.decode(header, type=Parent)
     except msgspec.DecodeError as error:
-        raise UsageError(f"header {h.JOB_PARENT} cannot be read: {error}", code="bad_header", path=h.JOB_PARENT) from error
+        message = f"header {h.JOB_PARENT} cannot be read: {error}"
+        raise UsageError(message, code="bad_header", path=h.JOB_PARENT) from error

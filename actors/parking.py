@@ -1,8 +1,8 @@
 """Parking: a job that only waits leaves memory; the log holds it and a wake-up brings it back.
 
-Log order decides the race with whoever answers meanwhile: after ``job.waiting`` is stored the log is read once more. What
-was stored before it is seen here, and the job goes on (it claims itself anew, so nobody takes it for parked); what comes
-after it brings a wake-up of its own, which finds the job parked.
+Log order decides the race with whoever answers meanwhile: after ``job.waiting`` is stored the log is read once more.
+What was stored before it is seen here, and the job goes on (it claims itself anew, so nobody takes it for parked);
+what comes after it brings a wake-up of its own, which finds the job parked.
 """
 
 from __future__ import annotations

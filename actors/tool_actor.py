@@ -18,15 +18,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
 import msgspec
-from nats.aio.msg import Msg
 
 from actors.component import Component
 from actors.invocation import Stuck, Watchdog, invoke
-from actors.past_attempts import Past, past_attempts
+from actors.past_attempts import past_attempts
 from actors.progress import ProgressReports
 from actors.tool_context import CallCancelled, ToolContext
 from bus import subjects
-from bus.connection import Bus
+from bus.connection import Bus, Message
 from bus.crash import crash_point
 from bus.errors import BusError, Unreadable
 from bus.failure import Failure, failure_of
@@ -160,10 +159,12 @@ class ToolActor:
         try:
             event = decode(delivery.body, subject=delivery.subject, sequence=delivery.sequence)
             event = await unclaim(self._blobs, event)
-            if not isinstance(event, CallTool):
-                raise Unreadable(delivery.subject, delivery.sequence, f"is a {event.kind}, not a call of a tool")
         except Unreadable as error:
             await self._refuse(place, delivery, error)
+            return
+        if not isinstance(event, CallTool):
+            other = Unreadable(delivery.subject, delivery.sequence, f"is a {event.kind}, not a call of a tool")
+            await self._refuse(place, delivery, other)
             return
         serving = Serving(place.workspace, event, delivery, delivery.attempt, task=asyncio.current_task())
         if (delivery.attempt > 1 or delivery.stored_at < self._began_at) and await self._is_settled(serving):
@@ -174,7 +175,7 @@ class ToolActor:
     async def _refuse(self, place: subjects.EventSubject, delivery: Delivery, error: Unreadable) -> None:
         """Nobody can read it, so nobody can answer its call; it leaves a trace in the job's log and goes."""
         log.error("refused: %s", error)
-        failure = Failure(code="unreadable", message=str(error), retryable=False, details={"sequence": delivery.sequence})
+        failure = Failure(code="unreadable", message=str(error), retryable=False)
         event = ReplyFailed(job=place.job, call="", failure=failure, actor=self.name)
         await append_unfenced(self._bus, self._blobs, place.workspace, event, since=delivery.sequence)
         await delivery.term(f"unreadable: {error.reason}")
@@ -188,17 +189,18 @@ class ToolActor:
         serving.attempt = delivery.attempt - past.handed_back
         if serving.attempt <= max(1, past.failed + 1):
             return False
-        return await self._after_death(serving, past)
+        return await self._after_death(serving)
 
-    async def _after_death(self, serving: Serving, past: Past) -> bool:
+    async def _after_death(self, serving: Serving) -> bool:
         """The last attempt left no word: its process died. Counts as an attempt, and is recorded as one."""
         failure = Failure(code="process_died", message="the process that served the call died")
         policy = self._policy(serving.event)
         if serving.attempt > policy.attempts:
             await self._reply_failed(serving, failure, attempt=serving.attempt - 1)
             return True
+        call = serving.event
         event = ReplyRetrying(
-            job=serving.event.job, call=serving.event.call, attempt=serving.attempt - 1, failure=failure, actor=self.name
+            job=call.job, call=call.call, attempt=serving.attempt - 1, failure=failure, actor=self.name
         )
         await append_unfenced(self._bus, self._blobs, serving.workspace, event, since=serving.delivery.sequence)
         return False
@@ -226,7 +228,7 @@ class ToolActor:
         except Stuck as error:
             await self._fail(serving, failure_of(error))
             self._on_stuck()
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a tool may raise anything
             await self._fail(serving, failure_of(error))
         else:
             await self._complete(serving, output)
@@ -285,7 +287,7 @@ class ToolActor:
 
     # ---- cancel
 
-    def _on_cancelled(self, msg: Msg) -> None:
+    def _on_cancelled(self, msg: Message) -> None:
         """A job was cancelled: stop what runs for it, record that, and drop its calls."""
         place = subjects.parse_event(msg.subject)
         for serving in list(self.running.values()):

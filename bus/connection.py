@@ -15,7 +15,7 @@ import logging
 import random
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import nats.errors
@@ -38,6 +38,9 @@ from bus.errors import (
 from bus.options import ConnectOptions
 
 log = logging.getLogger("callboard.bus")
+
+Message = Msg
+__all__ = ["ApiError", "Bus", "Message", "NoResponder", "Subscription"]
 
 HEADER_ROOM_BYTES = 1024
 SERVER_MIN = (2, 12)
@@ -137,13 +140,15 @@ class Bus:
         dial = asyncio.create_task(
             self._nc.connect(
                 **options.to_nats_kwargs(), name=self.name, allow_reconnect=True, max_reconnect_attempts=-1,
-                reconnect_time_wait=0.25, connect_timeout=2, ping_interval=10, max_outstanding_pings=2,
+                reconnect_time_wait=0.25,  # type: ignore[arg-type]
+                connect_timeout=2, ping_interval=10, max_outstanding_pings=2,
                 pending_size=32 * 1024 * 1024, skip_subject_validation=True, error_cb=on_error,
                 disconnected_cb=self._on_disconnected, reconnected_cb=self._on_reconnected, closed_cb=self._on_closed,
             )
         )  # fmt: skip
         limit = None if timeout_s == float("inf") else timeout_s
-        await asyncio.wait({dial, refused}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        waiting: set[asyncio.Future[Any]] = {dial, refused}
+        await asyncio.wait(waiting, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if dial.done() and dial.exception() is None:
             self._online.set()
             return
@@ -184,7 +189,7 @@ class Bus:
         if self._sweeper:
             self._sweeper.cancel()
 
-    async def __aenter__(self) -> Bus:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -247,7 +252,9 @@ class Bus:
 
     # ---- publish and subscribe
 
-    async def publish(self, subject: str, body: bytes = b"", *, headers: Headers | None = None, reply: str = "") -> None:
+    async def publish(
+        self, subject: str, body: bytes = b"", *, headers: Headers | None = None, reply: str = ""
+    ) -> None:
         """Send and forget. Raises: TooLarge, BusClosed."""
         size = len(body)
         if size > self.max_body_bytes or (headers and _headers_size(headers) > HEADER_ROOM_BYTES):
@@ -346,7 +353,13 @@ class Bus:
         return msg
 
     async def gather(
-        self, subject: str, body: bytes = b"", *, done: Callable[[Msg], bool], timeout_s: float = 5.0, strict: bool = True
+        self,
+        subject: str,
+        body: bytes = b"",
+        *,
+        done: Callable[[Msg], bool],
+        timeout_s: float = 5.0,
+        strict: bool = True,
     ) -> list[Msg]:
         """One request, many answers, up to and without the one for which ``done`` is true.
 
@@ -422,5 +435,3 @@ def _unreachable(options: ConnectOptions, reason: str) -> BusUnreachable:
         f"no NATS server at {where}: {reason}",
         hint="start one with 'callboard up', or name one with --nats, --context or NATS_URL",
     )
-
-

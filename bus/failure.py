@@ -74,7 +74,8 @@ def failure_of(error: BaseException) -> Failure:
             return Failure(code=error.code, message=error.args[0], retryable=False, exception=name, bases=bases,
                            path=error.path, hint=error.hint)  # fmt: skip
         case SystemExit():
-            return Failure(code="exited", message=f"sys.exit({error.code!r}) was called", exception=name, traceback=trace)
+            said = f"sys.exit({error.code!r}) was called"
+            return Failure(code="exited", message=said, exception=name, traceback=trace)
         case TimeoutError() | asyncio.TimeoutError():
             return Failure(code="timeout", message=message, exception=name, bases=bases, traceback=trace)
         case _:

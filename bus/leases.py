@@ -61,7 +61,7 @@ class LeaseBook:
         fresh = self.path.with_suffix(".new")
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         self._written = os.write(fd, "".join(f"+{r}\n" for r in self._held).encode())
-        os.replace(fresh, self.path)
+        fresh.replace(self.path)
         os.close(self._fd)
         self._fd = fd
         # Never compact again before the file has doubled, however much is held.

@@ -33,7 +33,7 @@ _NS = 1_000_000_000
 
 
 class Delivery:
-    """One message to work on. Exactly one of ack, nak, term or forget ends it; until then it is leased to this process."""
+    """One message to work on, leased to this process until exactly one of ack, nak, term or forget ends it."""
 
     __slots__ = ("_bus", "_done", "_mailbox", "body", "headers", "reply", "subject")
 
@@ -113,7 +113,7 @@ class _Pull:
 
 
 class Mailbox:
-    """Keeps up to ``capacity`` messages in flight from one consumer; each goes to ``on_delivery``, which must not block.
+    """Keeps up to ``capacity`` messages of one consumer in flight; ``on_delivery`` gets each and must not block.
 
     ``rebuild`` is called when the consumer turns out to be missing, to make it again.
     """

@@ -132,7 +132,7 @@ class JobRejected(_Event, frozen=True, tag="job.rejected"):
 # ---- commands
 
 
-class _Call(_Event, frozen=True):
+class _Call(_Event, frozen=True, kw_only=True):
     call: str
     name: str
     version: int
@@ -158,7 +158,7 @@ class CallAgent(_Call, frozen=True, tag="call.agent"):
         return call_kind("agent", self.name, self.version)
 
 
-class CallJob(_Call, frozen=True, tag="call.job"):
+class CallJob(_Call, frozen=True, kw_only=True, tag="call.job"):
     """Run that workflow as the child job ``child``."""
 
     child: str
@@ -232,12 +232,60 @@ class Signal(_Event, frozen=True, tag="signal"):
         return f"signal.{check_name(self.name, 'signal')}"
 
 
-JobEvent = (
-    JobSubmitted | JobOwned | JobWaiting | JobPaused | JobResumed | JobCompleted | JobFailed | JobCancelled | JobRejected
-)
+# ---- nodes: the log of workspace _system, where a node stands in the place of a job
+
+
+class NodeStarted(_Event, frozen=True, tag="node.started"):
+    """A supervisor began; ``actors`` are the names of its children."""
+
+    pid: int
+    version: str = ""
+    actors: tuple[str, ...] = ()
+
+
+class NodeStopped(_Event, frozen=True, tag="node.stopped"):
+    """A supervisor ended in order. One that was killed leaves no word."""
+
+    reason: str = ""
+
+
+class ActorStarted(_Event, frozen=True, tag="actor.started"):
+    """A child process runs."""
+
+    actor: str
+    pid: int
+
+
+class ActorExited(_Event, frozen=True, tag="actor.exited"):
+    """A child process ended: how, and whether its supervisor had asked for it."""
+
+    actor: str
+    description: str
+    expected: bool
+    pid: int | None = None
+
+
+class ActorRestarting(_Event, frozen=True, tag="actor.restarting"):
+    """A child will be started again after ``delay_s``."""
+
+    actor: str
+    delay_s: float
+    restarts: int
+
+
+class ActorsGivenUp(_Event, frozen=True, tag="actor.given_up"):
+    """A group of children ended too often; none of them is started again until somebody asks."""
+
+    group: str
+    reason: str
+
+
+JobEnd = JobCompleted | JobFailed | JobCancelled | JobRejected
+JobEvent = JobSubmitted | JobOwned | JobWaiting | JobPaused | JobResumed | JobEnd
 Call = CallTool | CallAgent | CallJob
 Reply = ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress
-Event = JobEvent | Call | Reply | Signal
+NodeEvent = NodeStarted | NodeStopped | ActorStarted | ActorExited | ActorRestarting | ActorsGivenUp
+Event = JobEvent | Call | Reply | Signal | NodeEvent
 Ended = (JobCompleted, JobFailed, JobCancelled, JobRejected)
 
 _encoder = msgspec.json.Encoder()

@@ -39,7 +39,8 @@ class Blobs:
             try:
                 self._store = await js.object_store(BUCKET)
             except nats.js.errors.BucketNotFoundError:
-                config = ObjectStoreConfig(replicas=self._replicas, description="Callboard: bodies over 256 KB, artifacts")
+                about = "Callboard: bodies over 256 KB, artifacts"
+                config = ObjectStoreConfig(replicas=self._replicas, description=about)
                 self._store = await js.create_object_store(BUCKET, config=config)
         return self._store
 

@@ -175,12 +175,14 @@ async def stream_info(bus: Bus, name: str, *, subjects: str = "") -> dict[str, A
     try:
         return await bus.api(f"STREAM.INFO.{name}", {"subjects_filter": subjects} if subjects else None)
     except NoResponder as error:
-        raise ServerUnsuitable("JetStream is off on this server or account", hint="start it with 'nats-server -js'") from error
+        hint = "start it with 'nats-server -js'"
+        raise ServerUnsuitable("JetStream is off on this server or account", hint=hint) from error
     except ApiError as error:
         if error.err_code == _NOT_FOUND:
             return None
         if error.err_code in (10039, 10076):
-            raise ServerUnsuitable(f"JetStream is off: {error.description}", hint="enable it for this account") from error
+            hint = "enable it for this account"
+            raise ServerUnsuitable(f"JetStream is off: {error.description}", hint=hint) from error
         raise
 
 

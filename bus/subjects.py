@@ -37,7 +37,7 @@ def check_name(value: str, what: str, *, limit: int = NAME_LIMIT_CHARS) -> str:
 
     Raises: UsageError that names the character or length that is wrong.
     """
-    if not isinstance(value, str) or not value:
+    if not value:
         raise UsageError(f"{what} is empty", code="bad_name", path=what, hint=_NAME_HINT)
     if len(value) > limit:
         raise UsageError(f"{what} has {len(value)} characters, the limit is {limit}", code="bad_name", path=what)

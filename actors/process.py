@@ -1,0 +1,181 @@
+"""The entry of every child process of a node: ``python -m actors.process [--name N] ROLE TARGET …``.
+
+It begins with the tether, before any code of the user's is imported, and ends in order on SIGTERM: stop taking, finish
+or hand back, close. Exit codes say to the supervisor what happened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from actors.app import App
+from actors.loading import load_app
+from bus.connection import Bus
+from bus.errors import BusError, UsageError
+from bus.leases import LeaseBook
+from bus.mailbox import hand_back_inherited
+from bus.objects import Blobs
+from bus.options import ConnectOptions, resolve_options
+from bus.paths import data_dir
+from supervisor.tether import hold_tether
+
+log = logging.getLogger("callboard.process")
+
+CONNECT_VARIABLE = "CALLBOARD_CONNECT"
+NODE_VARIABLE = "CALLBOARD_NODE"
+HEARTBEAT_S = 2.0
+STOP_GRACE_S = 7.0
+
+EXIT_CONFIG = 78
+EXIT_STUCK = 75
+EXIT_BUS_CLOSED = 69
+
+
+@dataclass
+class Actor:
+    """This process as it runs: its name, its bus, and how it is asked to end."""
+
+    name: str
+    node: str
+    bus: Bus
+    blobs: Blobs
+    leases: LeaseBook
+    doing: Callable[[], str] = lambda: "starting"
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    exit_code: int = 0
+
+    def end(self, code: int) -> None:
+        """Ask for the end of this process, with that exit code."""
+        self.exit_code = self.exit_code or code
+        self.stop.set()
+
+
+def connect_options() -> ConnectOptions:
+    """How to connect: what the node handed down, else the environment and contexts. Raises: UsageError."""
+    handed_down = os.environ.get(CONNECT_VARIABLE)
+    return msgspec.json.decode(handed_down, type=ConnectOptions) if handed_down else resolve_options()
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m actors.process", description=__doc__)
+    parser.add_argument("--name", default="")
+    roles = parser.add_subparsers(dest="role", required=True)
+    tool = roles.add_parser("tool", help="serve the calls of one tool")
+    tool.add_argument("target")
+    tool.add_argument("component")
+    tool.add_argument("major", type=int)
+    host = roles.add_parser("host", help="run workflows")
+    host.add_argument("--capacity", type=int, default=0)
+    host.add_argument("target")
+    host.add_argument("workflows", nargs="+")
+    gateway = roles.add_parser("gateway", help="serve the api.* services")
+    gateway.add_argument("target", nargs="?", default="")
+    describe = roles.add_parser("describe", help="print the app's components as JSON")
+    describe.add_argument("target")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one role until it is stopped; the exit code."""
+    hold_tether()
+    arguments = _arguments(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=os.environ.get("CALLBOARD_LOG", "INFO"), format="%(levelname)s %(name)s: %(message)s")
+    try:
+        if arguments.role == "describe":
+            return _describe(load_app(arguments.target))
+        return _run(_role(arguments), arguments.name or arguments.role)
+    except UsageError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_CONFIG
+    except BusError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_BUS_CLOSED
+
+
+def _describe(app: App) -> int:
+    payload = {"app": app.name, "version": app.version, "components": [c.info() for c in app.components]}
+    sys.stdout.buffer.write(b"\n" + msgspec.json.encode(payload) + b"\n")
+    sys.stdout.flush()
+    return 0
+
+
+Role = Callable[[Actor], Awaitable[Callable[[], Awaitable[None]]]]
+
+
+def _role(arguments: argparse.Namespace) -> Role:
+    """The role's starter, which returns its stopper. The user's module is loaded here, before anything is taken."""
+    from actors import roles
+
+    match arguments.role:
+        case "tool":
+            app = load_app(arguments.target)
+            return lambda actor: roles.serve_tool(actor, app, arguments.component, arguments.major)
+        case "host":
+            app = load_app(arguments.target)
+            return lambda actor: roles.host_jobs(actor, app, arguments.workflows, arguments.capacity)
+        case _:
+            return roles.serve_gateway
+
+
+def _run(role: Role, name: str) -> int:
+    import uvloop
+
+    return uvloop.run(_live(role, name))
+
+
+async def _live(role: Role, name: str) -> int:
+    node = os.environ.get(NODE_VARIABLE, "")
+    bus = await Bus.connect(connect_options(), name=f"callboard {node}/{name}", timeout_s=float("inf"))
+    actor = Actor(name, node, bus, Blobs(bus), LeaseBook(_lease_path(node, name)))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, actor.stop.set)
+    try:
+        await hand_back_inherited(bus, actor.leases)
+        stop = await role(actor)
+        heart = asyncio.create_task(_heartbeat(actor))
+        await _until_end(actor)
+        heart.cancel()
+        async with asyncio.timeout(STOP_GRACE_S + 2):
+            await stop()
+    finally:
+        actor.leases.close()
+        await bus.close()
+    if actor.exit_code == EXIT_STUCK:
+        os._exit(EXIT_STUCK)  # a thread that does not yield would keep the interpreter from ending
+    return actor.exit_code
+
+
+async def _until_end(actor: Actor) -> None:
+    stop, closed = asyncio.create_task(actor.stop.wait()), asyncio.create_task(actor.bus.closed.wait())
+    await asyncio.wait({stop, closed}, return_when=asyncio.FIRST_COMPLETED)
+    if actor.bus.closed.is_set():
+        actor.exit_code = EXIT_BUS_CLOSED
+    stop.cancel()
+    closed.cancel()
+
+
+async def _heartbeat(actor: Actor) -> None:
+    """What this actor is at, every ``HEARTBEAT_S`` seconds, to its supervisor."""
+    subject = f"hb.{actor.node or 'none'}.{actor.name}"
+    while True:
+        await actor.bus.publish(subject, msgspec.json.encode({"pid": os.getpid(), "doing": actor.doing()}))
+        await asyncio.sleep(HEARTBEAT_S)
+
+
+def _lease_path(node: str, name: str) -> Path:
+    return data_dir(os.environ) / "leases" / (node or f"pid-{os.getpid()}") / f"{name}.log"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

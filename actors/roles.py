@@ -1,0 +1,87 @@
+"""What a child process can be: a tool actor, a job host, or the gateway. Each starter returns its stopper."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from actors.announcement import announce
+from actors.app import App
+from actors.component import Component
+from actors.gateway import Gateway
+from actors.host import CAPACITY, JobHost
+from actors.hosting import Hosting
+from actors.process import EXIT_STUCK, STOP_GRACE_S, Actor
+from actors.registry import Registry
+from actors.tool_actor import ToolActor
+from bus.errors import UsageError
+from bus.streams import ensure_streams
+
+Stop = Callable[[], Awaitable[None]]
+
+
+async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
+    """Serve one tool of the app. Raises: UsageError (not in the app; its schema is taken by another node's)."""
+    component = _find(app, "tool", name, major)
+    await ensure_streams(actor.bus)
+    registry = Registry(actor.bus)
+    service = await announce(actor, registry, component)
+    tool = ToolActor(
+        actor.bus, actor.blobs, component, name=f"{actor.node}/{actor.name}", leases=actor.leases,
+        on_stuck=lambda: actor.end(EXIT_STUCK),
+    )  # fmt: skip
+    await tool.start()
+    actor.doing = tool.doing
+
+    async def stop() -> None:
+        await tool.stop(0.5 if actor.exit_code else STOP_GRACE_S)
+        await service.stop()
+
+    return stop
+
+
+async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int) -> Stop:
+    """Run those workflows of the app. Raises: UsageError."""
+    components = [c for c in app.components if c.kind == "job" and c.name in workflows]
+    for name in workflows:
+        _find(app, "job", name, None)
+    await ensure_streams(actor.bus)
+    registry = Registry(actor.bus)
+    await registry.start()
+    services = [await announce(actor, registry, component) for component in components]
+    hosting = Hosting(actor.bus, actor.blobs, app, registry, host=f"{actor.node}/{actor.name}", node=actor.node)
+    host = JobHost(hosting, workflows, capacity=capacity or CAPACITY, leases=actor.leases)
+    await host.start()
+    actor.doing = host.doing
+
+    async def stop() -> None:
+        await host.stop()
+        await registry.stop()
+        await asyncio.gather(*(service.stop() for service in services))
+
+    return stop
+
+
+async def serve_gateway(actor: Actor) -> Stop:
+    """Serve the ``api.*`` services and sweep up requests that nobody takes."""
+    await ensure_streams(actor.bus)
+    registry = Registry(actor.bus)
+    await registry.start()
+    gateway = Gateway(actor.bus, registry)
+    await gateway.start()
+    actor.doing = lambda: "serving"
+
+    async def stop() -> None:
+        await gateway.stop()
+        await registry.stop()
+
+    return stop
+
+
+def _find(app: App, kind: Any, name: str, major: int | None) -> Component[..., Any]:
+    component = app.find(kind, name, major)
+    if component is None:
+        version = f"@{major}" if major is not None else ""
+        raise UsageError(f"app {app.name!r} has no {kind} {name}{version}", code="unknown_component")
+    return component

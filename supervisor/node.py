@@ -1,0 +1,156 @@
+"""A node: a supervisor joined to the bus. It starts the actors' processes, hears their heartbeats, answers ``ps``,
+and writes what happens to them to the log of workspace ``_system``, where the node stands in the place of a job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from bus import subjects
+from bus.connection import Bus, Message
+from bus.errors import BusError, UsageError
+from bus.messages import (
+    ActorExited,
+    ActorRestarting,
+    ActorsGivenUp,
+    ActorStarted,
+    Event,
+    NodeStarted,
+    NodeStopped,
+    encode,
+    utc_now,
+)
+from supervisor.child import ChildSpec, ChildStatus
+from supervisor.process import OnLine
+from supervisor.tree import (
+    ChildExited,
+    ChildRestarting,
+    ChildStarted,
+    GroupGivenUp,
+    Outcome,
+    SupervisionEvent,
+    Supervisor,
+)
+
+log = logging.getLogger("callboard.node")
+
+PS_SUBJECT = "sup.ps"
+
+
+class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A node's answer to ``ps``."""
+
+    node: str
+    pid: int
+    started_at: datetime
+    app: str = ""
+    actors: list[ChildStatus] = []
+
+
+class _Heartbeat(msgspec.Struct):
+    doing: str = ""
+
+
+class Node:
+    """Runs ``specs`` under the name ``name`` until it is stopped or every group is given up."""
+
+    def __init__(
+        self, bus: Bus, name: str, specs: Sequence[ChildSpec], *, app: str = "", on_line: OnLine | None = None
+    ) -> None:
+        self.name = subjects.check_name(name, "node")
+        self.supervisor = Supervisor(specs, on_line=on_line, on_event=self._on_event)
+        self._bus = bus
+        self._app = app
+        self._specs = specs
+        self._started_at = utc_now()
+        self._events: asyncio.Queue[Event] = asyncio.Queue(1000)
+        self._interrupts = 0
+        self._stopping: asyncio.Task[None] | None = None
+
+    async def run(self) -> Outcome:
+        """Until SIGTERM or SIGINT (a second one kills), or until no group is left."""
+        await self._bus.subscribe(PS_SUBJECT, self._on_ps)
+        await self._bus.subscribe(f"hb.{self.name}.*", self._on_heartbeat)
+        writer = asyncio.create_task(self._write_events())
+        self._note(NodeStarted(job=self.name, pid=os.getpid(), actors=tuple(s.name for s in self._specs)))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            outcome = await self.supervisor.run()
+        finally:
+            self._note(NodeStopped(job=self.name))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(3):
+                    await self._events.join()
+            writer.cancel()
+        return outcome
+
+    def _on_signal(self) -> None:
+        self._interrupts += 1
+        if self._interrupts == 1:
+            log.info("stopping; once more kills")
+            self._stopping = asyncio.create_task(self.supervisor.stop())
+        else:
+            self._stopping = asyncio.create_task(self.supervisor.kill_now())
+
+    def status(self) -> NodeStatus:
+        """This node and its actors as they are now."""
+        actors = self.supervisor.statuses()
+        return NodeStatus(node=self.name, pid=os.getpid(), started_at=self._started_at, app=self._app, actors=actors)
+
+    # ---- what comes from the bus
+
+    def _on_ps(self, msg: Message) -> None:
+        if msg.reply:
+            self._answer = asyncio.create_task(self._bus.publish(msg.reply, msgspec.json.encode(self.status())))
+
+    def _on_heartbeat(self, msg: Message) -> None:
+        actor = msg.subject.rpartition(".")[2]
+        with contextlib.suppress(UsageError, msgspec.DecodeError):
+            self.supervisor.report(actor, msgspec.json.decode(msg.data, type=_Heartbeat).doing)
+
+    # ---- what goes to the log
+
+    def _on_event(self, event: SupervisionEvent) -> None:
+        match event:
+            case ChildStarted(name, pid):
+                self._note(ActorStarted(job=self.name, actor=name, pid=pid))
+            case ChildExited(name, pid, description, expected):
+                if not expected:
+                    log.warning("%s: %s", name, description)
+                self._note(ActorExited(job=self.name, actor=name, pid=pid, description=description, expected=expected))
+            case ChildRestarting(name, delay_s, restarts):
+                self._note(ActorRestarting(job=self.name, actor=name, delay_s=delay_s, restarts=restarts))
+            case GroupGivenUp(group, reason):
+                log.error("%s is given up: %s", group, reason)
+                self._note(ActorsGivenUp(job=self.name, group=group, reason=reason))
+
+    def _note(self, event: Event) -> None:
+        with contextlib.suppress(asyncio.QueueFull):  # the server is away for long: after a thousand they are dropped
+            self._events.put_nowait(event)
+
+    async def _write_events(self) -> None:
+        while True:
+            event = await self._events.get()
+            subject = subjects.event(subjects.SYSTEM_WORKSPACE, self.name, event.kind)
+            try:
+                await self._bus.append(subject, encode(event))
+            except BusError as error:
+                log.warning("event %s of this node was not recorded: %s", event.kind, error)
+            finally:
+                self._events.task_done()
+
+
+async def node_statuses(bus: Bus, *, wait_s: float = 0.4) -> list[NodeStatus]:
+    """Every node that answers within ``wait_s`` seconds, by name."""
+    answers = await bus.gather(PS_SUBJECT, done=lambda m: bool(m.headers), timeout_s=wait_s, strict=False)
+    return sorted((msgspec.json.decode(m.data, type=NodeStatus) for m in answers), key=lambda n: n.node)
