@@ -10,6 +10,8 @@ from bench.contender import Contender
 from bench.floor.contract import expected_total
 
 WARM_UP_JOBS = 300
+# How long jobs that were started within the budget may take to end; a job that was lost must not hang the bench.
+GRACE_S = 60.0
 
 
 class WrongEnd(Exception):
@@ -66,19 +68,24 @@ class Budget:
 
 
 async def throughput(contender: Contender, budget: Budget, *, in_flight: int, steps: int) -> Throughput:
-    """Keep ``in_flight`` jobs running until the budget is spent and the last of them has ended."""
+    """Keep ``in_flight`` jobs running until the budget is spent and the last of them has ended.
+
+    Raises: WrongEnd; TimeoutError when jobs do not end.
+    """
     begin = time.perf_counter()
-    done = await asyncio.gather(*(_lane(contender, budget, steps) for _ in range(in_flight)))
+    async with asyncio.timeout(budget.seconds + GRACE_S):
+        done = await asyncio.gather(*(_lane(contender, budget, steps) for _ in range(in_flight)))
     return Throughput(sum(done), steps, time.perf_counter() - begin)
 
 
 async def latency(contender: Contender, budget: Budget) -> Latency:
-    """Run one-step jobs one after the other."""
+    """Run one-step jobs one after the other. Raises: WrongEnd; TimeoutError when a job does not end."""
     samples: list[float] = []
-    while (number := budget.next()) is not None:
-        begin = time.perf_counter()
-        await checked_job(contender, number, 1)
-        samples.append((time.perf_counter() - begin) * 1_000)
+    async with asyncio.timeout(budget.seconds + GRACE_S):
+        while (number := budget.next()) is not None:
+            begin = time.perf_counter()
+            await checked_job(contender, number, 1)
+            samples.append((time.perf_counter() - begin) * 1_000)
     return Latency(tuple(samples))
 
 
