@@ -128,9 +128,12 @@ class JobHost:
             # The same message again: our loop was stalled for longer than the ack time-out, and nobody else got it.
             actor.lease.forget()
             actor.lease = delivery
-        elif order.wake:
-            # Not parked, or about to be: decided when the actor here has ended.
+        elif order.wake and actor.is_parking:
+            # About to leave: what it is woken for may be stored too late for its last look at the log.
             self._wakes.setdefault(key, []).append(delivery)
+        elif order.wake:
+            # What it is woken for is in the log already, and the job looks there before it ever parks.
+            await delivery.ack()
         else:
             await JobActor(self.hosting, order, delivery).run()
 

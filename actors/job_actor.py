@@ -66,6 +66,12 @@ class JobActor:
         self._task: asyncio.Task[Halt] | None = None
         self._operations: Operations | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._parking: Parking | None = None
+
+    @property
+    def is_parking(self) -> bool:
+        """Whether it is on its way out of memory."""
+        return self._parking is not None and self._parking.is_under_way
 
     # ---- take
 
@@ -166,7 +172,7 @@ class JobActor:
         operations = Operations(self._hosting, self._log, self.journal, submitted, self.halt)
         operations.listen = self._bell.open
         self._operations = operations
-        parking = Parking(operations, self._owned(submitted.version), self.halt)
+        parking = self._parking = Parking(operations, self._owned(submitted.version), self.halt)
         self._heed_signals()
         self._watch_deadline(component, submitted)
         halt = self._halted or await self._run_function(component, operations, submitted)

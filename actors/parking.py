@@ -33,7 +33,13 @@ class Parking:
         self._halt = halt
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        self._parked = False
         operations.on_idle = self._consider
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether ``job.waiting`` is being, or has been, written."""
+        return self._task is not None or self._parked
 
     def stop(self) -> None:
         """The job has ended: no more parking."""
@@ -86,6 +92,7 @@ class Parking:
             ops.journal.read_to = max(ops.journal.read_to, recorded.sequence)
         if ops.busy or tuple(ops.waits) != waits or ops.any_woken():
             return False
+        self._parked = True
         self._halt(Parked())
         return True
 

@@ -9,7 +9,6 @@ from typing import Any
 from actors.announcement import announce
 from actors.app import App
 from actors.component import Component
-from actors.gateway import Gateway
 from actors.host import CAPACITY, JobHost
 from actors.hosting import Hosting
 from actors.process import EXIT_STUCK, STOP_GRACE_S, Actor
@@ -65,6 +64,8 @@ async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int)
 
 async def serve_gateway(actor: Actor) -> Stop:
     """Serve the ``api.*`` services and sweep up requests that nobody takes."""
+    from actors.gateway import Gateway  # brings jsonschema along, which no other role needs
+
     await ensure_streams(actor.bus)
     registry = Registry(actor.bus)
     await registry.start()

@@ -7,7 +7,7 @@ would change meaning (retention, storage) is explained and refused, never change
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from bus.connection import ApiError, Bus, NoResponder
@@ -30,8 +30,6 @@ class Limits:
     replicas: int = 1
     events_max_age_s: float = 0
     events_max_bytes: int = 0
-    jobs_max_bytes: int = 0
-    sync_always: bool = field(default=False, kw_only=True)
 
 
 def wanted(limits: Limits) -> list[dict[str, Any]]:
@@ -40,8 +38,10 @@ def wanted(limits: Limits) -> list[dict[str, Any]]:
     return [
         common
         | {
-            "name": JOBS, "subjects": ["jobs.>", "timers.>"], "retention": "workqueue", "discard": "new",
-            "allow_msg_schedules": True, "allow_msg_ttl": True, "max_bytes": limits.jobs_max_bytes or -1,
+            # No limit of its own: the server refuses "discard new" beside schedules (10052), and "discard old" at a
+            # limit would drop requests that were accepted. A full account refuses them, which is what we want.
+            "name": JOBS, "subjects": ["jobs.>", "timers.>"], "retention": "workqueue", "discard": "old",
+            "allow_msg_schedules": True, "allow_msg_ttl": True,
             "description": "Callboard: what is to be done",
         },
         common
