@@ -17,6 +17,10 @@ from bus.errors import UsageError
 from bus.failure import Failure
 from bus.messages import (
     NULL,
+    ActorExited,
+    ActorRestarting,
+    ActorsGivenUp,
+    ActorStarted,
     CallAgent,
     CallJob,
     CallTool,
@@ -30,6 +34,8 @@ from bus.messages import (
     JobResumed,
     JobSubmitted,
     JobWaiting,
+    NodeStarted,
+    NodeStopped,
     Parent,
     ReplyCompleted,
     ReplyFailed,
@@ -196,6 +202,8 @@ class JobFold:
                 self._signals.append(
                     SignalView(sequence=sequence, name=event.name, at=event.at, by=event.by, data=event.data)
                 )
+            case NodeStarted() | NodeStopped() | ActorStarted() | ActorExited() | ActorRestarting() | ActorsGivenUp():
+                pass  # a node's log is no job's
             case _:
                 assert_never(event)
 

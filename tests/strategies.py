@@ -10,6 +10,10 @@ from hypothesis import strategies as st
 
 from bus.failure import Failure
 from bus.messages import (
+    ActorExited,
+    ActorRestarting,
+    ActorsGivenUp,
+    ActorStarted,
     BlobRef,
     CallAgent,
     CallJob,
@@ -23,6 +27,8 @@ from bus.messages import (
     JobResumed,
     JobSubmitted,
     JobWaiting,
+    NodeStarted,
+    NodeStopped,
     Parent,
     ReplyCompleted,
     ReplyFailed,
@@ -34,6 +40,7 @@ from bus.messages import (
 EVENT_TYPES: tuple[type[Any], ...] = (
     JobSubmitted, JobOwned, JobWaiting, JobPaused, JobResumed, JobCompleted, JobFailed, JobCancelled, JobRejected,
     CallTool, CallAgent, CallJob, ReplyCompleted, ReplyFailed, ReplyRetrying, ReplyProgress, Signal,
+    NodeStarted, NodeStopped, ActorStarted, ActorExited, ActorRestarting, ActorsGivenUp,
 )  # fmt: skip
 
 names = st.text("abcXYZ019_-", min_size=1, max_size=64)
@@ -77,9 +84,10 @@ _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "retry": st.none() | st.dictionaries(names, json_values, max_size=2),
     "timeout_s": st.none() | seconds,
     "total": st.none() | seconds,
-    "handed_back": st.booleans(),
+    **dict.fromkeys(("handed_back", "expected"), st.booleans()),
+    "actors": st.lists(names, max_size=3).map(tuple),
     **dict.fromkeys(("duration_s", "delay_s", "done"), seconds),
-    **dict.fromkeys(("attempt", "request", "pid"), st.integers(0, 2**53)),
+    **dict.fromkeys(("attempt", "request", "pid", "restarts"), st.integers(0, 2**53)),
 }
 
 

@@ -38,6 +38,12 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "reply.retrying": ("call", "attempt", "failure", "delay_s", "handed_back", "actor"),
     "reply.progress": ("call", "attempt", "done", "total", "note"),
     "signal": ("name", "data", "by"),
+    "node.started": ("pid", "version", "actors"),
+    "node.stopped": ("reason",),
+    "actor.started": ("actor", "pid"),
+    "actor.exited": ("actor", "description", "expected", "pid"),
+    "actor.restarting": ("actor", "delay_s", "restarts"),
+    "actor.given_up": ("group", "reason"),
 }  # fmt: skip
 COMMON = {"job", "at", "blob"}
 
