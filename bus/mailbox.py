@@ -239,29 +239,36 @@ class Mailbox:
     # ---- what comes
 
     def _on_message(self, msg: Msg) -> None:
-        token = msg.subject[len(self._inbox) :]
-        pull = self._pulls.get(token)
         if msg.reply.startswith("$JS.ACK."):
-            self._take(msg, token, pull)
+            self._take(msg)
         elif msg.headers and h.STATUS in msg.headers:
-            self._on_status(msg.headers[h.STATUS], msg.headers.get(h.DESCRIPTION, ""), token, pull)
+            token = msg.subject[len(self._inbox) :]
+            self._on_status(msg.headers[h.STATUS], msg.headers.get(h.DESCRIPTION, ""), token)
 
-    def _take(self, msg: Msg, token: str, pull: _Pull | None) -> None:
+    def _take(self, msg: Msg) -> None:
         self._backoff_s = 0.0
-        if pull:
-            pull.left -= 1
-            pull.seen_s = self._time()
-            if pull.left <= 0:
-                del self._pulls[token]
+        self._count_delivery()
         delivery = Delivery(self, msg)
         self.in_flight.add(delivery)
         if self._leases:
             self._leases.hold(delivery.reply)
         self._on_delivery(delivery)
 
-    def _on_status(self, status: str, description: str, token: str, pull: _Pull | None) -> None:
+    def _count_delivery(self) -> None:
+        """Charge the oldest pull: a message keeps its own subject, and the server serves pulls in their order.
+
+        When a pull ends its status names it, and what it was charged too little or too much goes with it.
+        """
+        for token, pull in self._pulls.items():
+            pull.left -= 1
+            pull.seen_s = self._time()
+            if pull.left <= 0:
+                del self._pulls[token]
+            return
+
+    def _on_status(self, status: str, description: str, token: str) -> None:
         if status == "100":
-            if pull:
+            if pull := self._pulls.get(token):
                 pull.seen_s = self._time()
             return
         self._pulls.pop(token, None)
