@@ -212,7 +212,9 @@ class Client:
         A component is checked here and published at once. A name such as ``"order"`` or ``"order@2"`` goes to a
         gateway, which checks the input against the registered schema. ``input`` is an object, or JSON text, in the
         place of arguments. The same ``job_id`` or ``idempotency_key`` again is the same job. Waits up to 30 s while
-        the queue is full. Raises: UsageError (bad input, unknown workflow, an id that is another job's), TooLarge, StreamFull,
+        the queue is full.
+
+        Raises: UsageError (bad input, unknown workflow, an id that is another job's), TooLarge, StreamFull,
         BusUnreachable (a name, and no gateway answers), PermissionRefused, BusClosed.
         """
         job = job_id_for(self.workspace, job_id, idempotency_key)

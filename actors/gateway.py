@@ -49,7 +49,7 @@ class Submit(_Body, frozen=True):
     """``jobs.submit``. ``input_blob`` is the sha256 of an input that was put into the object store."""
 
     workflow: str
-    input: msgspec.Raw = _EMPTY
+    input: msgspec.Raw = msgspec.field(default_factory=lambda: _EMPTY)
     input_blob: str = ""
     job_id: str | None = None
     priority: Priority = "normal"
@@ -77,7 +77,7 @@ class SendSignal(_Body, frozen=True):
 
     job: str
     name: str
-    data: msgspec.Raw = NULL
+    data: msgspec.Raw = msgspec.field(default_factory=lambda: NULL)
     by: str = ""
 
 

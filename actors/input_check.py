@@ -30,15 +30,15 @@ _KEPT_VALIDATORS = 256
 
 def check_input(info: ComponentInfo, value: Any) -> None:
     """Raises: InvalidInput with the path of what is wrong, such as ``$.items[2].qty``."""
-    validator = _validator(info.digest, msgspec.json.encode(info.input_schema))
-    if validator is None or (error := _worst(validator.iter_errors(value))) is None:
+    validator = _validator(msgspec.json.encode(info.input_schema))
+    if validator is None or (error := _worst(validator, value)) is None:
         return
     path, message, hint = _explain(error)
     raise InvalidInput(f"input of {info.kind} {info.name}, {path}: {message}", path=path, hint=hint)
 
 
 @lru_cache(maxsize=_KEPT_VALIDATORS)
-def _validator(digest: str, schema: bytes) -> Draft202012Validator | None:  # noqa: ARG001 - the digest is part of the key
+def _validator(schema: bytes) -> Draft202012Validator | None:
     """None if the schema itself is broken: then the host decides."""
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
@@ -53,10 +53,16 @@ def _validator(digest: str, schema: bytes) -> Draft202012Validator | None:  # no
     return Draft202012Validator(decoded, registry=Registry())  # an empty one: never fetch a reference from the net
 
 
-def _worst(errors: Iterable[ValidationError]) -> ValidationError | None:
+def _worst(validator: Draft202012Validator, value: Any) -> ValidationError | None:
+    """The error that tells most; None if there is none, or if the schema leads nowhere: then the host decides."""
     from jsonschema.exceptions import best_match
+    from referencing.exceptions import Unresolvable
 
-    worst: ValidationError | None = best_match(errors)
+    try:
+        worst: ValidationError | None = best_match(validator.iter_errors(value))
+    except (Unresolvable, RecursionError) as error:
+        log.warning("a schema in the registry cannot be followed: %s", error)
+        return None
     return worst
 
 

@@ -65,7 +65,10 @@ class Sweep:
         self._period_s = period_s
         self._grace_s = grace_s
         self._first_seen_s: dict[str, float] = {}
+        # Wake-ups stay: a sweep begins after what it has seen.
         self._swept_to: dict[str, int] = {}
+        self._created = ""
+        self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -91,8 +94,17 @@ class Sweep:
 
     async def sweep(self) -> None:
         """Look once at every subject in the queue. Raises: BusError."""
+        async with self._lock:
+            await self._look()
+
+    async def _look(self) -> None:
         info = await stream_info(self._bus, JOBS, subjects="jobs.>")
-        present = (info or {}).get("state", {}).get("subjects") or {}
+        if info is None:
+            raise BusError(f"there is no stream {JOBS}")
+        if info["created"] != self._created:  # its sequences begin anew
+            self._created = info["created"]
+            self._swept_to.clear()
+        present = info["state"].get("subjects") or {}
         suspects = [subject for subject in present if self._judge(subject)]
         now = asyncio.get_running_loop().time()
         self._first_seen_s = {subject: self._first_seen_s.get(subject, now) for subject in suspects}

@@ -120,7 +120,7 @@ class _Micro(MicroService):
 
 
 class Service:
-    """A micro service: :meth:`start` announces it, :meth:`add_endpoint` serves, :meth:`stop` finishes what was begun."""
+    """A micro service: ``start`` announces it, ``add_endpoint`` serves, ``stop`` finishes what was begun."""
 
     def __init__(self) -> None:
         self._running: tuple[Bus, _Micro] | None = None
@@ -183,13 +183,17 @@ async def _serve(request: Request, handler: Handler, counters: _Counters, limit_
     counters.requests += 1
     try:
         answer = await handler(ServiceRequest(request.subject, request.data, request.headers or {}))
-        if len(answer) > limit_bytes:
-            raise TooLarge("the answer", size_bytes=len(answer), limit_bytes=limit_bytes)
+        _check_size(answer, limit_bytes)
         await _respond(request, answer, {})
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller waits for an answer
         await _refuse(request, error, counters)
     finally:
         counters.spent_ns += time.perf_counter_ns() - began_ns
+
+
+def _check_size(answer: bytes, limit_bytes: int) -> None:
+    if len(answer) > limit_bytes:
+        raise TooLarge("the answer", size_bytes=len(answer), limit_bytes=limit_bytes)
 
 
 async def _refuse(request: Request, error: Exception, counters: _Counters) -> None:
