@@ -186,6 +186,8 @@ class Journal:
 
     def next_signal(self, name: str) -> tuple[int, Signal] | None:
         """The oldest signal of that name that nobody has taken."""
+        if not self.signals:
+            return None
         return min(((s, e) for s, e in self.signals.items() if e.name == name), default=None, key=lambda pair: pair[0])
 
     def take_signal(self, sequence: int) -> None:

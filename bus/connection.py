@@ -36,6 +36,7 @@ from bus.errors import (
     TooLarge,
 )
 from bus.options import ConnectOptions
+from bus.subscription import subscribe_direct
 
 log = logging.getLogger("callboard.bus")
 
@@ -271,14 +272,7 @@ class Bus:
 
     async def subscribe(self, subject: str, on_message: OnMessage, *, queue: str = "") -> Subscription:
         """Call ``on_message`` (which must not block) for each message, in order."""
-
-        async def deliver(msg: Msg) -> None:
-            try:
-                on_message(msg)
-            except Exception:
-                log.exception("%s: handler failed", subject)
-
-        return await self._nc.subscribe(subject, queue=queue, cb=deliver)
+        return await subscribe_direct(self._nc, subject, on_message, queue)
 
     async def settle(self) -> None:
         """Wait until the connection stands and all that was sent before has reached the server.
@@ -331,10 +325,10 @@ class Bus:
                 waiter.future.set_exception(Ambiguous(f"no answer from {waiter.subject} in time"))
         self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep) if self._waiters else None
 
-    async def request(
-        self, subject: str, body: bytes = b"", *, headers: Headers | None = None, timeout_s: float = 5.0
-    ) -> Msg:
-        """One request, one answer. Raises: Ambiguous on time-out, NoResponder, PermissionRefused, TooLarge."""
+    async def begin(
+        self, subject: str, body: bytes, *, headers: Headers | None = None, timeout_s: float = 5.0
+    ) -> asyncio.Future[Msg]:
+        """Send a request and return the future of its answer, so that several can be under way without a task each."""
         token, waiter = self._wait(subject, timeout_s)
         future = waiter.future
 
@@ -345,9 +339,16 @@ class Bus:
         waiter.feed = feed
         try:
             await self.publish(subject, body, headers=headers, reply=self._inbox + token)
-            msg: Msg = await future
-        finally:
-            self._waiters.pop(token, None)
+        except BaseException:
+            del self._waiters[token]
+            raise
+        return future
+
+    async def request(
+        self, subject: str, body: bytes = b"", *, headers: Headers | None = None, timeout_s: float = 5.0
+    ) -> Msg:
+        """One request, one answer. Raises: Ambiguous on time-out, NoResponder, PermissionRefused, TooLarge."""
+        msg = await (await self.begin(subject, body, headers=headers, timeout_s=timeout_s))
         if msg.headers and msg.headers.get(h.STATUS) == "503":
             raise NoResponder(subject)
         return msg
@@ -393,11 +394,8 @@ class Bus:
         Raises: Fenced (an expected sequence did not hold), StreamFull, NoResponder (no stream or no leader),
         Ambiguous (no answer: it may be stored), ApiError, TooLarge, PermissionRefused.
         """
-        msg = await self.request(subject, body, headers=headers, timeout_s=timeout_s)
-        ack = _decode_ack(msg.data)
-        if ack.error is None:
-            return ack.seq
-        raise _append_error(subject, ack.error, headers or {})
+        future = await self.begin(subject, body, headers=headers, timeout_s=timeout_s)
+        return sequence_of(subject, await future, headers)
 
     async def api(self, verb: str, body: Any = None, *, timeout_s: float = 5.0) -> dict[str, Any]:
         """A JetStream API request, e.g. ``STREAM.INFO.JOBS``. Raises: ApiError, NoResponder, Ambiguous."""
@@ -408,6 +406,16 @@ class Bus:
         if error := answer.get("error"):
             raise ApiError(subject, error.get("code", 0), error.get("err_code", 0), error.get("description", ""))
         return answer
+
+
+def sequence_of(subject: str, msg: Msg, headers: Headers | None = None) -> int:
+    """The sequence in the answer to an append that was begun. Raises what ``Bus.append`` raises."""
+    if msg.headers and msg.headers.get(h.STATUS) == "503":
+        raise NoResponder(subject)
+    ack = _decode_ack(msg.data)
+    if ack.error is None:
+        return ack.seq
+    raise _append_error(subject, ack.error, headers or {})
 
 
 def _never(_: Msg) -> bool:

@@ -25,9 +25,9 @@ def arm(spec: str) -> None:
     _name, _left, _marker = name, int(hit), marker
 
 
-def crash_point(name: str) -> None:
-    """Die here if a test asked for it."""
-    if _name and name == _name:
+def crash_point(place: str, what: str = "") -> None:
+    """Die here if a test asked for it: at ``place``, or at ``place.what``."""
+    if _name and _name == (f"{place}.{what}" if what else place):
         _hit()
 
 

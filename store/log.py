@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from bus import headers as h
 from bus import subjects
-from bus.connection import Bus, NoResponder
+from bus.connection import Bus, Message, NoResponder, sequence_of
 from bus.crash import crash_point
 from bus.errors import Ambiguous, Fenced, StreamFull, Unreadable
 from bus.messages import Event, JobOwned, JobSubmitted, decode, encode
@@ -76,18 +76,13 @@ class JobLog:
 
     async def create(self, submitted: JobSubmitted, owned: JobOwned) -> bool:
         """Take up a new job: both events in one round trip. False if the log has a job of this id already."""
-        first, second = await asyncio.gather(
-            self._append(submitted, {h.EXPECTED_SEQUENCE: "0"}),
-            self._append(owned, {h.EXPECTED_SEQUENCE: "0"}),
-            return_exceptions=True,
-        )
-        for outcome in (first, second):
-            if isinstance(outcome, BaseException) and not isinstance(outcome, Fenced):
-                raise outcome
-        if isinstance(first, Fenced) or isinstance(second, Fenced):
+        first = await self._prepare(submitted, {h.EXPECTED_SEQUENCE: "0"})
+        second = await self._prepare(owned, {h.EXPECTED_SEQUENCE: "0"})
+        answers = [await append.begin() for append in (first, second)]
+        accepted = [await _accepted(append, answer) for append, answer in zip((first, second), answers, strict=True)]
+        if not all(accepted):
             return False
-        assert isinstance(second, int)
-        self.epoch = second
+        self.epoch = accepted[1]
         return True
 
     async def claim(self, owned: JobOwned, last_owned: int) -> int:
@@ -97,14 +92,22 @@ class JobLog:
 
     async def append(self, event: Event) -> int:
         """Append as the owner. Waits while the server is away or the stream is full. Raises: Fenced."""
-        crash_point(f"host.before.{event.kind}")
+        kind = event.kind
+        crash_point("host.before", kind)
         headers = {h.EXPECTED_SEQUENCE: str(self.epoch), h.EXPECTED_SUBJECT: self._owned}
-        sequence = await self._append(event, headers, since=self.epoch)
-        crash_point(f"host.after.{event.kind}")
+        append = await self._prepare(event, headers, kind=kind, since=self.epoch)
+        sequence = await append.finish(await append.begin())
+        crash_point("host.after", kind)
         return sequence
 
-    async def _append(self, event: Event, headers: dict[str, str], *, since: int = 0) -> int:
-        return await append_event(self._bus, self._blobs, self._prefix, event, headers, since=since)
+    async def _append(self, event: Event, condition: dict[str, str], *, since: int = 0) -> int:
+        append = await self._prepare(event, condition, since=since)
+        return await append.finish(await append.begin())
+
+    async def _prepare(
+        self, event: Event, condition: dict[str, str], *, kind: str = "", since: int = 0
+    ) -> Append:
+        return await prepare(self._bus, self._blobs, self._prefix, event, condition, kind=kind, since=since)
 
     async def read(self, *, since: int = 0, must_see: int = 0) -> list[Recorded]:
         """All events after ``since``; reads again until sequence ``must_see`` is among them (a replica may lag)."""
@@ -124,44 +127,76 @@ async def append_event(
     bus: Bus, blobs: Blobs, prefix: str, event: Event, condition: dict[str, str], *, since: int = 0
 ) -> int:
     """Append once, whatever happens to the connection. Raises: Fenced, ApiError, PermissionRefused, BusClosed."""
+    append = await prepare(bus, blobs, prefix, event, condition, since=since)
+    return await append.finish(await append.begin())
+
+
+async def prepare(
+    bus: Bus, blobs: Blobs, prefix: str, event: Event, condition: dict[str, str], *, kind: str = "", since: int = 0
+) -> Append:
+    """Make an append ready: encode the event, put a big body into the object store, give the event an id."""
     body = encode(event)
     if len(body) > CLAIM_BYTES:
         body = await claim(blobs, event)
-    subject = f"{prefix}.{event.kind}"
-    event_id = f"{_writer}-{next(_event_ids)}"
-    headers = {h.EVENT_ID: event_id, **condition}
+    headers = {h.EVENT_ID: f"{_writer}-{next(_event_ids)}", **condition}
+    return Append(bus, f"{prefix}.{kind or event.kind}", body, headers, since)
+
+
+async def _accepted(append: Append, answer: asyncio.Future[Message]) -> int:
+    """The sequence, 0 if the condition did not hold."""
     try:
-        return await bus.append(subject, body, headers=headers)
-    except (StreamFull, Ambiguous, NoResponder) as error:
-        return await _append_through_trouble(bus, subject, body, headers, since, error)
+        return await append.finish(answer)
+    except Fenced:
+        return 0
 
 
-async def _append_through_trouble(
-    bus: Bus, subject: str, body: bytes, headers: dict[str, str], since: int, trouble: Exception
-) -> int:
-    """Go on until the event is stored or refused; each round first looks whether an earlier one was stored."""
-    wait_s = 0.1
-    while True:
-        log.warning("append to %s: %s; going on", subject, trouble)
+@dataclass(slots=True)
+class Append:
+    """One event on its way into the log. ``since``: it cannot stand at or before that sequence."""
+
+    bus: Bus
+    subject: str
+    body: bytes
+    headers: dict[str, str]
+    since: int
+
+    async def begin(self) -> asyncio.Future[Message]:
+        """Send it; several may be under way at once."""
+        return await self.bus.begin(self.subject, self.body, headers=self.headers)
+
+    async def finish(self, answer: asyncio.Future[Message]) -> int:
+        """Its sequence, once it is stored. Raises: Fenced, ApiError, PermissionRefused, BusClosed."""
+        try:
+            return sequence_of(self.subject, await answer, self.headers)
+        except (StreamFull, Ambiguous, NoResponder) as error:
+            return await self._through_trouble(error)
+
+    async def _through_trouble(self, trouble: Exception) -> int:
+        """Go on until the event is stored or refused; each round first looks whether an earlier one was stored."""
+        wait_s = 0.1
+        while True:
+            log.warning("append to %s: %s; going on", self.subject, trouble)
+            await self._pause(trouble, wait_s)
+            wait_s = min(2.0, wait_s * 2)
+            try:
+                return await self._find() or await self.bus.append(self.subject, self.body, headers=self.headers)
+            except (StreamFull, Ambiguous, NoResponder) as error:
+                trouble = error
+            except Fenced:
+                if found := await self._find():
+                    return found
+                raise
+
+    async def _pause(self, trouble: Exception, wait_s: float) -> None:
         if isinstance(trouble, StreamFull):
             await asyncio.sleep(FULL_RETRY_S * (0.5 + random.random()))
         else:
-            await bus.settle()
+            await self.bus.settle()
             await asyncio.sleep(random.random() * wait_s)
-            wait_s = min(2.0, wait_s * 2)
-        try:
-            found = await _find(bus, subject, headers[h.EVENT_ID], since)
-            return found or await bus.append(subject, body, headers=headers)
-        except (StreamFull, Ambiguous, NoResponder) as error:
-            trouble = error
-        except Fenced:
-            if found := await _find(bus, subject, headers[h.EVENT_ID], since):
-                return found
-            raise
 
-
-async def _find(bus: Bus, subject: str, event_id: str, since: int) -> int | None:
-    for stored in await read_all(bus, EVENTS, subject, since=since):
-        if stored.headers.get(h.EVENT_ID) == event_id:
-            return stored.sequence
-    return None
+    async def _find(self) -> int | None:
+        """The sequence under which an earlier try was stored, by the event's id."""
+        for stored in await read_all(self.bus, EVENTS, self.subject, since=self.since):
+            if stored.headers.get(h.EVENT_ID) == self.headers[h.EVENT_ID]:
+                return stored.sequence
+        return None
