@@ -1,0 +1,279 @@
+"""One job on a page: ``callboard show``. State, facts, a timeline of its calls, what failed, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+
+import msgspec
+
+from actors.console.amount import ago, count, duration, instant, plural
+from actors.console.page import Block, Column, Gap, Page, SheetBuilder, Span, Style, clean, cut, facts, line, one_line
+from bus.failure import Failure
+from bus.subjects import DEFAULT_WORKSPACE
+from store.view import CallView, JobState, JobView
+
+BAR_WIDTH = 24
+CALL_LIMIT = 60
+_VALUE_LIMIT = 300
+_CALL_NOTE_LIMIT = 80
+_TRACEBACK_LINES = 30
+
+_STATE_STYLES: dict[str, Style] = {
+    "running": "busy",
+    "waiting": "busy",
+    "paused": "warn",
+    "retrying": "warn",
+    "completed": "good",
+    "failed": "bad",
+    "cancelled": "warn",
+    "rejected": "bad",
+}
+
+
+def job_page(
+    view: JobView,
+    now: datetime,
+    *,
+    zone: tzinfo | None = None,
+    ascii_only: bool = False,
+    call_limit: int | None = CALL_LIMIT,
+) -> Page:
+    """The page of a job as it stands at ``now``; of more than ``call_limit`` calls (None: no limit) it picks."""
+    sections: list[list[Block]] = [
+        [_title(view), _facts(view, now, zone)],
+        _timeline(view, now, ascii_only=ascii_only, limit=call_limit),
+        _signals(view, now),
+        _failure(view),
+        _next_step(view),
+    ]
+    filled = [section for section in sections if section]
+    return [block for section in filled for block in (*section, Gap())][:-1]
+
+
+def _title(view: JobView) -> Block:
+    name = one_line(" ".join(part for part in (view.workflow, view.version) if part)) or "a job"
+    return line(
+        Span(view.state, _STATE_STYLES.get(view.state, "")), "  ", Span(name, "strong"), "  ", one_line(view.job)
+    )
+
+
+def _facts(view: JobView, now: datetime, zone: tzinfo | None) -> Block:
+    return facts(
+        [
+            ("workspace", view.workspace),
+            ("app", one_line(view.app)),
+            ("priority", view.priority if view.priority != "normal" else ""),
+            ("parent", _parent(view)),
+            ("submitted", _moment(view.submitted_at, now, zone)),
+            ("queued for", _queued(view)),
+            ("ended", _moment(view.ended_at, now, zone)),
+            ("took", duration(view.duration_s) if view.submitted_at else ""),
+            ("host", _host(view)),
+            ("waits for", _waits(view, now)),
+            ("calls", _call_counts(view.calls)),
+            ("input", _value(view.input)),
+            ("output", _value(view.output)),
+            ("cancelled by", one_line(view.ended_by)),
+            ("reason", one_line(view.reason)),
+        ]
+    )
+
+
+def _moment(at: datetime | None, now: datetime, zone: tzinfo | None) -> str:
+    return f"{instant(at, zone)}  ({ago(at, now)})" if at else ""
+
+
+def _queued(view: JobView) -> str:
+    if not (view.requested_at and view.submitted_at):
+        return ""
+    waited_s = (view.submitted_at - view.requested_at).total_seconds()
+    return duration(waited_s) if waited_s >= 1 else ""  # less says nothing: two clocks
+
+
+def _parent(view: JobView) -> str:
+    if view.parent is None:
+        return ""
+    place = "" if view.parent.workspace == view.workspace else f" in workspace {view.parent.workspace}"
+    return one_line(f"{view.parent.workflow} {view.parent.job}{place}, call {view.parent.call}")
+
+
+def _host(view: JobView) -> str:
+    return one_line(view.host) + (f"  (taken up {view.owners} times)" if view.owners > 1 else "")
+
+
+def _waits(view: JobView, now: datetime) -> str:
+    until = f"until {ago(view.waiting_until, now)}" if view.waiting_until else ""
+    return " ".join(part for part in (one_line(", ".join(view.waiting_on)), until) if part)
+
+
+def _call_counts(calls: Sequence[CallView]) -> str:
+    if not calls:
+        return ""
+    states = [call.state for call in calls]
+    told = [f"{states.count(s)} {s}" for s in ("running", "retrying", "failed") if s in states]
+    retried = sum(call.attempts > 1 for call in calls)
+    told += [f"{retried} needed more than one attempt"] if retried else []
+    return count(len(calls)) + (f"  ({', '.join(told)})" if told else "")
+
+
+def _value(raw: msgspec.Raw) -> str:
+    text = bytes(memoryview(raw)[: _VALUE_LIMIT * 8]).decode(errors="replace")
+    return "" if text == "null" else one_line(text, _VALUE_LIMIT)
+
+
+# ---- timeline
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The time that all bars of a page share."""
+
+    start: datetime
+    end: datetime
+
+    def cells(self, start: datetime, end: datetime, width: int) -> tuple[int, int]:
+        """First cell and number of cells (1 at least) of a bar within ``width``."""
+        whole_s = max((self.end - self.start).total_seconds(), 1e-9)
+        first = int(width * min(1.0, max(0.0, (start - self.start).total_seconds() / whole_s)))
+        last = round(width * min(1.0, max(0.0, (end - self.start).total_seconds() / whole_s)))
+        first = min(first, width - 1)
+        return first, max(1, last - first)
+
+
+def bar(axis: Axis, start: datetime, end: datetime, *, width: int = BAR_WIDTH, ascii_only: bool = False) -> str:
+    """A span of time as a bar on the axis."""
+    full, empty = ("=", ".") if ascii_only else ("━", "·")
+    first, length = axis.cells(start, end, width)
+    return empty * first + full * length + empty * (width - first - length)
+
+
+def _timeline(view: JobView, now: datetime, *, ascii_only: bool, limit: int | None) -> list[Block]:
+    if not view.calls:
+        return []
+    shown = _chosen(view.calls, limit)
+    axis = _axis(view, now)
+    builder = SheetBuilder(
+        [
+            Column("call", shrink=True),
+            Column("what"),
+            Column("state"),
+            Column("tries", "right"),
+            Column("at", "right"),
+            Column("took", "right"),
+            Column("timeline"),
+            Column("note", shrink=True),
+        ]
+    )
+    for call in shown:
+        end = min(call.ended_at or axis.end, axis.end)
+        builder.add(
+            one_line(call.call, 60),
+            one_line(
+                f"{call.name} v{call.version}" if call.version or call.kind in ("tool", "agent", "job") else call.kind
+            ),
+            _call_state(call, now),
+            str(call.attempts) if call.attempts else "",
+            "+" + duration(max(0.0, (call.started_at - axis.start).total_seconds())),
+            duration(call.duration_s if call.ended_at else (axis.end - call.started_at).total_seconds()),
+            Span(bar(axis, call.started_at, end, ascii_only=ascii_only), _STATE_STYLES.get(call.state, "")),
+            _call_note(call),
+        )
+    left = len(view.calls) - len(shown)
+    return [builder.sheet(f"... and {plural(left, 'completed call')} more" if left else "")]
+
+
+def _axis(view: JobView, now: datetime) -> Axis:
+    start = min([call.started_at for call in view.calls] + ([view.submitted_at] if view.submitted_at else []))
+    return Axis(start, max(view.ended_at or now, start + timedelta(microseconds=1)))
+
+
+def _chosen(calls: Sequence[CallView], limit: int | None) -> list[CallView]:
+    """All calls, or those that need a look and then the earliest, in their order."""
+    if limit is None or len(calls) <= limit:
+        return list(calls)
+    ranked = sorted(range(len(calls)), key=lambda i: (calls[i].state == "completed", i))
+    return [calls[i] for i in sorted(ranked[:limit])]
+
+
+def _call_state(call: CallView, now: datetime) -> Span:
+    if call.kind == "sleep" and call.ended_at and call.ended_at > now:
+        return Span("sleeping", "busy")
+    return Span(call.state, _STATE_STYLES.get(call.state, ""))
+
+
+def _call_note(call: CallView) -> Span:
+    if call.state in ("failed", "retrying") and call.failure:
+        return Span(one_line(call.failure.message, _CALL_NOTE_LIMIT), "bad" if call.state == "failed" else "warn")
+    if call.progress and call.state == "running":
+        total = f" of {count(call.progress.total)}" if call.progress.total is not None else ""
+        return Span(one_line(f"{count(call.progress.done)}{total} {call.progress.note}", _CALL_NOTE_LIMIT), "dim")
+    return Span(one_line(f"job {call.child}") if call.child else "", "dim")
+
+
+def _signals(view: JobView, now: datetime) -> list[Block]:
+    if not view.signals:
+        return []
+    builder = SheetBuilder([Column("signal"), Column("when"), Column("by"), Column("data", shrink=True)])
+    for signal in view.signals:
+        builder.add(one_line(signal.name), ago(signal.at, now), one_line(signal.by), _value(signal.data))
+    return [builder.sheet()]
+
+
+# ---- failure and next step
+
+
+def _failure(view: JobView) -> list[Block]:
+    """The job's failure, or that of the first call that is in trouble."""
+    if view.failure:
+        return failure_blocks("failed" if view.state == "failed" else view.state, view.failure)
+    troubled = next((call for call in view.calls if call.failure and call.state in ("failed", "retrying")), None)
+    if troubled is None or troubled.failure is None or view.has_ended:
+        return []
+    return failure_blocks(f"{one_line(troubled.call, 60)} {troubled.state}", troubled.failure)
+
+
+def failure_blocks(title: str, failure: Failure) -> list[Block]:
+    """What is known of a failure, the remote traceback last."""
+    message = failure.message if failure.code in ("", "error") else f"{failure.code}: {failure.message}"
+    blocks: list[Block] = [line(Span(f"{title}: ", "bad"), Span(one_line(message, 1000), "strong"))]
+    details = msgspec.json.encode(failure.details).decode() if failure.details else ""
+    pairs = [
+        ("where", one_line(failure.path)),
+        ("hint", one_line(failure.hint)),
+        ("exception", one_line(failure.exception)),
+        ("details", one_line(details, 500)),
+    ]
+    if any(value for _, value in pairs):
+        blocks.append(facts(pairs))
+    return [*blocks, *_traceback(failure.traceback)]
+
+
+def _traceback(text: str) -> list[Block]:
+    lines = clean(text).rstrip("\n").split("\n") if text.strip() else []
+    left_out = len(lines) - _TRACEBACK_LINES
+    shown = [f"... {plural(left_out, 'line')} before", *lines[-_TRACEBACK_LINES:]] if left_out > 0 else lines
+    return [line(Span(cut(text_line, 500), "dim"), indent=2) for text_line in shown]
+
+
+def _next_step(view: JobView) -> list[Block]:
+    """Commands that fit the state; none when there is nothing to do."""
+    job = view.job if view.workspace == DEFAULT_WORKSPACE else f"{view.job} --workspace {view.workspace}"
+    steps = [line(Span("next: ", "dim"), command, Span(f"   {why}", "dim")) for command, why in _steps(view, job)]
+    return list(steps)
+
+
+def _steps(view: JobView, job: str) -> list[tuple[str, str]]:
+    running: dict[JobState, list[tuple[str, str]]] = {
+        "submitted": [("callboard ps", "is a node running that has this workflow?")],
+        "running": [(f"callboard tail {job}", "follow it")],
+        "paused": [(f"callboard resume {job}", "let it go on")],
+        "waiting": [(f"callboard tail {job}", "follow it")],
+        "failed": [(f"callboard tail {job} --json", "every event, with the whole failure")],
+        "rejected": [("callboard components --schema", "workflows and what they take")],
+    }
+    signals = [name.removeprefix("signal.") for name in view.waiting_on if name.startswith("signal.")]
+    if view.state == "waiting" and signals:
+        return [(f"callboard signal {job} {one_line(name)}", "give it what it waits for") for name in signals]
+    return running.get(view.state, [])

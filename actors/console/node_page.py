@@ -1,0 +1,81 @@
+"""Nodes and their actors: ``callboard ps``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from actors.console.amount import ago, plural
+from actors.console.page import Column, Page, SheetBuilder, Span, Style, line, one_line
+from supervisor.child import ChildStatus
+
+_STYLES: dict[str, Style] = {
+    "starting": "busy",
+    "running": "good",
+    "backing_off": "warn",
+    "stopping": "warn",
+    "stopped": "dim",
+    "given_up": "bad",
+}
+
+
+class NodeLike(Protocol):
+    """What is shown of a node (``supervisor.node.NodeStatus``)."""
+
+    @property
+    def node(self) -> str: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def started_at(self) -> datetime: ...
+    @property
+    def app(self) -> str: ...
+    @property
+    def actors(self) -> Sequence[ChildStatus]: ...
+
+
+def node_page(nodes: Sequence[NodeLike], now: datetime) -> Page:
+    """A table of all actors under their nodes, sorted by node; a node without actors has a row of its own."""
+    if not nodes:
+        return [
+            line(Span("no node answers", "warn")),
+            line(Span("next: ", "dim"), "callboard up", Span("   start a node on this machine", "dim")),
+        ]
+    builder = SheetBuilder(
+        [
+            Column("node"),
+            Column("actor"),
+            Column("component", shrink=True),
+            Column("pid", "right"),
+            Column("state"),
+            Column("restarts", "right"),
+            Column("since"),
+            Column("doing", shrink=True),
+        ]
+    )
+    for node in sorted(nodes, key=lambda n: n.node):
+        name = one_line(node.node)
+        builder.add(
+            Span(name, "name"), "(node)", one_line(node.app), str(node.pid), "", "", ago(node.started_at, now), ""
+        )
+        for actor in node.actors:
+            _add_actor(builder, name, actor, now)
+    actors = sum(len(node.actors) for node in nodes)
+    return [builder.sheet(f"{plural(len(nodes), 'node')}, {plural(actors, 'actor')}")]
+
+
+def _add_actor(builder: SheetBuilder, node: str, actor: ChildStatus, now: datetime) -> None:
+    doing = one_line(actor.doing)
+    if actor.state in ("backing_off", "given_up", "stopped") and actor.last_exit:
+        doing = one_line(f"ended: {actor.last_exit}")
+    builder.add(
+        Span(node, "dim"),
+        one_line(actor.name),
+        one_line(actor.component),
+        str(actor.pid) if actor.pid is not None else "",
+        Span(actor.state.replace("_", " "), _STYLES.get(actor.state, "")),
+        str(actor.restarts) if actor.restarts else "",
+        ago(actor.started_at, now),
+        doing,
+    )
