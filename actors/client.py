@@ -43,6 +43,7 @@ R = TypeVar("R")
 
 FULL_WAIT_S = 30.0
 SIGNAL_WAIT_S = 5.0
+FRESH_S = 0.05
 _API_TIMEOUT_S = 5.0
 _API_TRIES = 3
 
@@ -57,14 +58,14 @@ class JobHandle(Generic[R]):
         component: Component[..., R] | None = None,
         *,
         since: int = 0,
-        fresh: bool = False,
+        sent_s: float = 0.0,
     ) -> None:
         self.id = job
         self.workspace = client.workspace
         self._client = client
         self._component = component
         self._since = since
-        self._fresh = fresh
+        self._sent_s = sent_s
         self._ended: Recorded | None = None
 
     def __repr__(self) -> str:
@@ -76,8 +77,9 @@ class JobHandle(Generic[R]):
         Raises: JobFailedError, JobCancelledError, JobRejectedError, TimeoutError (the job goes on), BusClosed.
         """
         if self._ended is None:
-            fresh, self._fresh = self._fresh, False
-            self._ended = await self._client.wait_for_end(self.id, timeout_s=timeout_s, since=self._since, fresh=fresh)
+            sent_s, self._sent_s = self._sent_s, 0.0
+            wait = self._client.wait_for_end
+            self._ended = await wait(self.id, timeout_s=timeout_s, since=self._since, sent_s=sent_s)
         output = output_of(self._ended.event)
         if self._component is not None:
             return self._component.decode_output(output)
@@ -223,20 +225,21 @@ class Client:
             raw = _input_of(target, args, kwargs, input)
             return await self._submit_component(target, job, raw, priority, is_new=is_new)
         raw = _plain_input(target, args, kwargs, input)
+        sent_s = self._ends.now_s() if is_new else 0.0
         await self._submit_name(target, job, raw, priority)
-        return JobHandle(self, job, fresh=is_new)
+        return JobHandle(self, job, sent_s=sent_s)
 
     async def _submit_component(
         self, target: Component[..., R], job: str, raw: bytes, priority: Priority, *, is_new: bool
     ) -> JobHandle[R]:
         request = JobRequest(workflow=target.name, job=job, input=raw, workspace=self.workspace, priority=priority)
-        since = 0
+        since, sent_s = 0, self._ends.now_s() if is_new else 0.0
         if not is_new:
             exists, since = await find_earlier(self.bus, self.blobs, check_request(request))
             if exists:
                 return JobHandle(self, job, target)
         await _while_full(lambda: publish_request(self.bus, self.blobs, request))
-        return JobHandle(self, job, target, since=since, fresh=is_new)
+        return JobHandle(self, job, target, since=since, sent_s=sent_s)
 
     async def _submit_name(self, name: str, job: str, raw: bytes, priority: Priority) -> None:
         workflow, _, version = name.partition("@")
@@ -280,14 +283,14 @@ class Client:
         return JobHandle(self, check_job_id(job_id), component)
 
     async def wait_for_end(
-        self, job_id: str, *, timeout_s: float | None = None, since: int = 0, fresh: bool = False
+        self, job_id: str, *, timeout_s: float | None = None, since: int = 0, sent_s: float = 0.0
     ) -> Recorded:
         """The event that ended the job (after sequence ``since``). Raises: TimeoutError, BusClosed, Unreadable."""
         if timeout_s is None:
-            return await self._ends.wait(job_id, since=since, fresh=fresh)
+            return await self._ends.wait(job_id, since=since, sent_s=sent_s)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._ends.wait(job_id, since=since, fresh=fresh)
+                return await self._ends.wait(job_id, since=since, sent_s=sent_s)
         except TimeoutError:
             raise TimeoutError(f"job {job_id} did not end within {timeout_s:g} s; it goes on") from None
 

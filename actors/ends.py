@@ -28,9 +28,13 @@ log = logging.getLogger("callboard.client")
 
 SHARED_FROM = 16
 LOOK_S = 5.0
-# A job that was submitted a moment ago is first heard of live; only if that fails is a read worth its price.
-FRESH_LOOK_S = 0.1
-_PAUSE_S = 0.05
+# A job that was submitted a moment ago has hardly ended, so its first look can wait: it ends within some milliseconds,
+# heard live, or else the look is worth its price. (It may have ended before its own subscription reached the server.)
+_FRESH_LOOK_S = 0.003
+_FRESH_LOOK_SHARED_S = 0.25
+# Looks that are due within this time go together, once there are many.
+_GROUP_S = 0.05
+_EXPECTED_LIMIT = 1024
 # Five subjects each, and a read answers for 1,024 at most.
 _JOBS_PER_LOOK = 200
 _REJECTED, _SUBMITTED = "job.rejected", "job.submitted"
@@ -42,10 +46,10 @@ Unsubscribe = Callable[[], Awaitable[None]]
 class _Waiter:
     __slots__ = ("end", "job", "look_at_s", "since")
 
-    def __init__(self, job: str, since: int, look_at_s: float, end: asyncio.Future[Stored]) -> None:
+    def __init__(self, job: str, since: int, end: asyncio.Future[Stored]) -> None:
         self.job = job
         self.since = since
-        self.look_at_s = look_at_s
+        self.look_at_s = math.inf
         self.end = end
 
 
@@ -58,6 +62,7 @@ class JobEnds:
         self._workspace = workspace
         self._waiters: dict[str, list[_Waiter]] = {}
         self._shares = False
+        self._shared_s = math.inf
         self._shared: list[Unsubscribe] = []
         self._kick = asyncio.Event()
         self._next_look_s = math.inf
@@ -66,15 +71,19 @@ class JobEnds:
         self._time = asyncio.get_running_loop().time
         bus.on_reconnect.append(self._look_at_all)
 
-    async def wait(self, job: str, *, since: int = 0, fresh: bool = False) -> Recorded:
+    def now_s(self) -> float:
+        """The clock of ``sent_s``."""
+        return self._time()
+
+    async def wait(self, job: str, *, since: int = 0, sent_s: float = 0.0) -> Recorded:
         """The event after ``since`` that ended ``job``; waits as long as it takes.
 
-        ``fresh``: the job was submitted a moment ago, so it has hardly ended already.
+        ``sent_s``: no host knew the job before that instant of :meth:`now_s`; 0 if it may have ended long ago.
         Raises: BusClosed, Unreadable, BlobMissing.
         """
         if self._closed:
             raise BusClosed(self._closed)
-        look_at_s = self._time() + (FRESH_LOOK_S if fresh else 0.0)
+        look_at_s = self._time() + self._patience_s(sent_s)
         waiter = _Waiter(job, since, look_at_s, asyncio.get_running_loop().create_future())
         self._waiters.setdefault(job, []).append(waiter)
         unsubscribe = None
@@ -87,6 +96,13 @@ class JobEnds:
             await self._unsubscribe(unsubscribe)
         return await recorded(self._blobs, stored)
 
+    def expect(self, job: str) -> None:
+        """``job`` is about to be submitted: keep its end, should it come before anybody waits for it."""
+        if self._shares:
+            self._expected[job] = None
+            if len(self._expected) > _EXPECTED_LIMIT:
+                del self._expected[next(iter(self._expected))]
+
     async def close(self) -> None:
         """Let go of everything; who still waits gets a BusClosed."""
         self._closed = "the client was closed"
@@ -96,6 +112,12 @@ class JobEnds:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._fail_all()
+
+    def _patience_s(self, sent_s: float) -> float:
+        """How long to rely on being told. Who listened before the job was sent has missed nothing."""
+        if sent_s == 0.0:
+            return 0.0
+        return LOOK_S if self._shares and self._shared_s < sent_s else FRESH_LOOK_S
 
     def _forget(self, waiter: _Waiter) -> None:
         others = self._waiters[waiter.job]
@@ -111,10 +133,11 @@ class JobEnds:
             sub = await self._bus.subscribe(subjects.live(self._workspace, job, "job.*"), self._on_message)
             return sub.unsubscribe
         if not self._shares:
-            self._shares = True
+            self._shares, self._shared_s = True, math.inf
             for kind in _END_KINDS:
                 sub = await self._bus.subscribe(subjects.live(self._workspace, "*", kind), self._on_message)
                 self._shared.append(sub.unsubscribe)
+            self._shared_s = self._time()
         return None
 
     async def _unsubscribe(self, own: Unsubscribe | None) -> None:
@@ -123,14 +146,19 @@ class JobEnds:
         if not self._waiters and self._shared:
             done += self._shared
             self._shared, self._shares = [], False
+            self._expected.clear()
         for unsubscribe in done:
             with contextlib.suppress(Exception):  # the connection may be gone already
                 await unsubscribe()
 
     def _on_message(self, msg: Message) -> None:
         _, _, job, kind = msg.subject.split(".", 3)
-        if kind in _END_KINDS and job in self._waiters and msg.headers and h.SEQUENCE in msg.headers:
+        if kind not in _END_KINDS or not msg.headers or h.SEQUENCE not in msg.headers:
+            return
+        if job in self._waiters:
             self._tell(job, stored_of(msg))
+        elif job in self._expected:
+            self._expected[job] = stored_of(msg)
 
     def _tell(self, job: str, stored: Stored) -> None:
         for waiter in self._waiters.get(job, ()):
@@ -139,7 +167,8 @@ class JobEnds:
 
     # ---- looking
 
-    def _plan_look(self, waiter: _Waiter) -> None:
+    def _plan_look(self, waiter: _Waiter, delay_s: float) -> None:
+        waiter.look_at_s = self._time() + delay_s
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._look_on()), asyncio.create_task(self._watch_connection())]
         if waiter.look_at_s < self._next_look_s:
@@ -166,7 +195,7 @@ class JobEnds:
         """Until the next look is due; looks that are due almost at once go together."""
         now = self._time()
         earliest = min((waiter.look_at_s for waiter in self._all()), default=math.inf)
-        self._next_look_s = max(earliest, now + _PAUSE_S)
+        self._next_look_s = max(earliest, now + (_GROUP_S if self._shares else 0.0))
         try:
             async with asyncio.timeout_at(None if earliest == math.inf else self._next_look_s):
                 await self._kick.wait()

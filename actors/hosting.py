@@ -9,6 +9,7 @@ from typing import Any
 from actors.app import App
 from actors.component import Component, ComponentInfo
 from actors.registry import Registry
+from actors.version import parse_version
 from bus.connection import Bus
 from bus.objects import Blobs
 from bus.subjects import CallKind
@@ -27,6 +28,17 @@ class Hosting:
     host: str
     node: str = ""
     park_after_s: float = field(default_factory=lambda: float(os.environ.get("CALLBOARD_PARK_AFTER_S", PARK_AFTER_S)))
+
+    _workflows: dict[tuple[str, str], Component[..., Any]] = field(default_factory=dict)
+
+    def workflow(self, name: str, version: str = "") -> Component[..., Any] | None:
+        """This app's workflow: the newest, or the newest of the major of ``version``. Remembered: it is asked often."""
+        found = self._workflows.get((name, version))
+        if found is None:
+            major = parse_version(version, "version").major if version else None
+            if (found := self.app.find("job", name, major)) is not None:
+                self._workflows[name, version] = found
+        return found
 
     def resolve(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
         """The component that ``target`` (a component or a reference) means. Raises: UsageError with near misses."""

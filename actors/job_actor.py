@@ -25,7 +25,6 @@ from actors.order import Order
 from actors.parking import Parking
 from actors.requests import publish_wake
 from actors.takeover import Decision, Drop, Finish, Poisoned, Refuse, Resume, Start, decide
-from actors.version import parse_version
 from bus.errors import CallboardError, UsageError
 from bus.errors import Fenced as FencedError
 from bus.failure import Failure, failure_of
@@ -110,7 +109,7 @@ class JobActor:
         return True
 
     def _newest(self) -> Component[..., Any]:
-        component = self._hosting.app.find("job", self.order.workflow)
+        component = self._hosting.workflow(self.order.workflow)
         if component is None:
             raise UsageError(f"workflow {self.order.workflow!r} is not in app {self._hosting.app.name!r}")
         return component
@@ -158,10 +157,9 @@ class JobActor:
 
     def _component(self) -> Component[..., Any]:
         submitted = self._submitted()
-        major = parse_version(submitted.version, "version").major
-        component = self._hosting.app.find("job", submitted.workflow, major)
+        component = self._hosting.workflow(submitted.workflow, submitted.version)
         if component is None:
-            raise NoSuchVersion(f"{submitted.workflow}@{major} is not in this app")
+            raise NoSuchVersion(f"this app has no {submitted.workflow} of the major of {submitted.version}")
         return component
 
     # ---- run
@@ -172,7 +170,7 @@ class JobActor:
         operations = Operations(self._hosting, self._log, self.journal, submitted, self.halt)
         operations.listen = self._bell.open
         self._operations = operations
-        parking = self._parking = Parking(operations, self._owned(submitted.version), self.halt)
+        parking = self._parking = Parking(operations, lambda: self._owned(submitted.version), self.halt)
         self._heed_signals()
         self._watch_deadline(component, submitted)
         halt = self._halted or await self._run_function(component, operations, submitted)

@@ -58,13 +58,17 @@ CRASH_LOOP_S = 60.0
 
 
 class Entry(msgspec.Struct):
-    """One durable operation: ``op`` is tool, agent, job, local, sleep, timer or signal."""
+    """One durable operation: ``op`` is tool, agent, job, local, sleep, timer or signal.
+
+    ``awaited``: the job has parked on it, so all that had to be done to get its answer was done by then.
+    """
 
     call: str
     op: str
     name: str
     outcome: Outcome = PENDING
     command: CallTool | CallAgent | CallJob | None = None
+    awaited: bool = False
 
 
 class ChangedCode(TerminalError):
@@ -151,8 +155,9 @@ class Journal:
         op = str(event.__struct_config__.tag).partition(".")[2]
         entry = self.entries.setdefault(event.call, Entry(event.call, op, event.name))
         entry.op, entry.name = op, event.name
-        entry.command = entry.command or event
-        self.owned_in_vain = 0
+        if entry.command is None:
+            entry.command = event
+            self.owned_in_vain = 0
 
     def _lifecycle(self, event: Event, sequence: int) -> None:
         match event:
@@ -164,7 +169,10 @@ class Journal:
                 self.owned_in_vain = self.owned_in_vain + 1 if again and not self.parked else 1
                 self.owner, self.owned_at, self.parked = event, sequence, False
             case JobWaiting():
-                self.parked = True
+                self.parked = self.parked or sequence > self.owned_at
+                for call in event.on:
+                    if entry := self.entries.get(call):
+                        entry.awaited = True
             case JobCompleted() | JobFailed() | JobCancelled():
                 self.ended = self.ended or event
             case JobRejected() | _:

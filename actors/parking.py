@@ -12,14 +12,12 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-import msgspec
-
 from actors.halts import Fenced, Halt, Parked
 from actors.operations import Operations
 from actors.requests import publish_schedule
 from bus.errors import BusError
 from bus.errors import Fenced as FencedError
-from bus.messages import JobOwned, JobWaiting, utc_now
+from bus.messages import JobOwned, JobWaiting
 
 log = logging.getLogger("callboard.parking")
 
@@ -27,7 +25,7 @@ log = logging.getLogger("callboard.parking")
 class Parking:
     """Parks one job once it has only waited for ``hosting.park_after_s`` seconds."""
 
-    def __init__(self, operations: Operations, owned: JobOwned, halt: Callable[[Halt], None]) -> None:
+    def __init__(self, operations: Operations, owned: Callable[[], JobOwned], halt: Callable[[Halt], None]) -> None:
         self._ops = operations
         self._owned = owned
         self._halt = halt
@@ -97,5 +95,4 @@ class Parking:
         return True
 
     async def _stay(self) -> None:
-        owned = msgspec.structs.replace(self._owned, at=utc_now())
-        await self._ops.log.claim(owned, self._ops.log.epoch)
+        await self._ops.log.claim(self._owned(), self._ops.log.epoch)

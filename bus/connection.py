@@ -88,11 +88,13 @@ _decode_ack = msgspec.json.Decoder(_PubAck).decode
 
 
 class _Waiter:
-    """Who waits for what comes to one inbox token; ``feed`` says True when it has all."""
+    """Who waits for what comes to one inbox token: one message, or as many until ``feed`` says that it has all."""
 
     __slots__ = ("deadline", "feed", "future", "subject")
 
-    def __init__(self, subject: str, deadline: float, future: asyncio.Future[Any], feed: Callable[[Msg], bool]) -> None:
+    def __init__(
+        self, subject: str, deadline: float, future: asyncio.Future[Any], feed: Callable[[Msg], bool] | None
+    ) -> None:
         self.subject = subject
         self.deadline = deadline
         self.future = future
@@ -112,6 +114,7 @@ class Bus:
         self._waiters: dict[str, _Waiter] = {}
         self._tokens = itertools.count()
         self._inbox = ""
+        self._near_limit_bytes = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self._online = asyncio.Event()
         self._closing = False
@@ -177,6 +180,8 @@ class Bus:
             )
 
     async def _open_inbox(self) -> None:
+        # Headers are only counted for bodies that come near the limit; ours and a user's traceparent are far below 8 KB.
+        self._near_limit_bytes = self.max_body_bytes - 8 * HEADER_ROOM_BYTES
         self._inbox = self._nc.new_inbox() + "."
         await self.subscribe(self._inbox + "*", self._on_reply)
 
@@ -258,7 +263,7 @@ class Bus:
     ) -> None:
         """Send and forget. Raises: TooLarge, BusClosed."""
         size = len(body)
-        if size > self.max_body_bytes or (headers and _headers_size(headers) > HEADER_ROOM_BYTES):
+        if size > self._near_limit_bytes:
             self._check_size(subject, size, headers)
         try:
             await self._nc.publish(subject, body, reply, headers)  # type: ignore[arg-type]
@@ -303,12 +308,18 @@ class Bus:
     def _on_reply(self, msg: Msg) -> None:
         token = msg.subject[len(self._inbox) :]
         waiter = self._waiters.get(token)
-        if waiter is not None and (waiter.future.done() or waiter.feed(msg)):
-            del self._waiters[token]
+        if waiter is None:
+            return
+        if not waiter.future.done():
+            if waiter.feed is None:
+                waiter.future.set_result(msg)
+            elif not waiter.feed(msg):
+                return
+        del self._waiters[token]
 
     def _wait(self, subject: str, timeout_s: float) -> tuple[str, _Waiter]:
         token = str(next(self._tokens))
-        waiter = _Waiter(subject, self._loop.time() + timeout_s, self._loop.create_future(), _never)
+        waiter = _Waiter(subject, self._loop.time() + timeout_s, self._loop.create_future(), None)
         self._waiters[token] = waiter
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
@@ -331,12 +342,6 @@ class Bus:
         """Send a request and return the future of its answer, so that several can be under way without a task each."""
         token, waiter = self._wait(subject, timeout_s)
         future = waiter.future
-
-        def feed(msg: Msg) -> bool:
-            future.set_result(msg)
-            return True
-
-        waiter.feed = feed
         try:
             await self.publish(subject, body, headers=headers, reply=self._inbox + token)
         except BaseException:
@@ -416,10 +421,6 @@ def sequence_of(subject: str, msg: Msg, headers: Headers | None = None) -> int:
     if ack.error is None:
         return ack.seq
     raise _append_error(subject, ack.error, headers or {})
-
-
-def _never(_: Msg) -> bool:
-    return False
 
 
 def _headers_size(headers: Headers) -> int:

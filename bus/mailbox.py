@@ -35,7 +35,7 @@ _NS = 1_000_000_000
 class Delivery:
     """One message to work on, leased to this process until exactly one of ack, nak, term or forget ends it."""
 
-    __slots__ = ("_bus", "_done", "_mailbox", "body", "headers", "reply", "subject")
+    __slots__ = ("_bus", "_done", "_mailbox", "_parts", "body", "headers", "reply", "subject")
 
     def __init__(self, mailbox: Mailbox, msg: Msg) -> None:
         self._mailbox = mailbox
@@ -45,11 +45,12 @@ class Delivery:
         self.body: bytes = msg.data
         self.headers: dict[str, str] = msg.headers or {}
         self.reply: str = msg.reply
+        self._parts: list[str] = []
 
     # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>, or with domain, account
     # and a random token: both end alike, so count from the end (ADR-15).
     def _field(self, from_end: int) -> int:
-        parts = self.reply.split(".")
+        parts = self._parts = self._parts or self.reply.split(".")
         return int(parts[from_end if len(parts) <= 9 else from_end - 1])
 
     @property

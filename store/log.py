@@ -104,9 +104,7 @@ class JobLog:
         append = await self._prepare(event, condition, since=since)
         return await append.finish(await append.begin())
 
-    async def _prepare(
-        self, event: Event, condition: dict[str, str], *, kind: str = "", since: int = 0
-    ) -> Append:
+    async def _prepare(self, event: Event, condition: dict[str, str], *, kind: str = "", since: int = 0) -> Append:
         return await prepare(self._bus, self._blobs, self._prefix, event, condition, kind=kind, since=since)
 
     async def read(self, *, since: int = 0, must_see: int = 0) -> list[Recorded]:
