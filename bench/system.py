@@ -43,7 +43,7 @@ class System:
         self._supervisor = Supervisor([msgspec.structs.replace(s, env={**s.env, **env}) for s in specs])
         await self._supervisor.start()
         async with asyncio.timeout(START_LIMIT_S):
-            while not await _both_serve(client):
+            while not await _both_serve(client):  # noqa: ASYNC110 - the server tells nobody that a consumer was made
                 await asyncio.sleep(0.02)
 
     async def run_job(self, qty: int, steps: int) -> int:

@@ -180,7 +180,7 @@ class Bus:
             )
 
     async def _open_inbox(self) -> None:
-        # Headers are only counted for bodies that come near the limit; ours and a user's traceparent are far below 8 KB.
+        # Headers are only counted for bodies near the limit; ours and a user's traceparent are far below 8 KB.
         self._near_limit_bytes = self.max_body_bytes - 8 * HEADER_ROOM_BYTES
         self._inbox = self._nc.new_inbox() + "."
         await self.subscribe(self._inbox + "*", self._on_reply)
