@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, assert_never
 
 import msgspec
@@ -279,7 +280,7 @@ class Operations:
 
     async def _due(self, key: str, op: str, seconds: float) -> datetime:
         """The instant at which a wait ends, fixed in the log when the wait was first reached."""
-        due = await self._record(key, op, op, lambda: (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat())
+        due = await self._record(key, op, op, partial(_instant_in, seconds))
         return datetime.fromisoformat(due)
 
     def wait_for(self, signal: str, timeout_s: float | None) -> Coroutine[Any, Any, Any]:
@@ -340,6 +341,10 @@ class Operations:
         event = ReplyCompleted(job=self.job, call=key, op=op, output=msgspec.Raw(raw))
         sequence = await self.append(event)
         self.journal.apply(Recorded(sequence, event))
+
+
+def _instant_in(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
 
 
 async def _in_branch(branch: str, awaitable: Awaitable[Any]) -> Any:
