@@ -83,7 +83,7 @@ def event_line(item: TailItem, *, workspace: str = "", zone: tzinfo | None = Non
         one_line(job).ljust(_JOB_WIDTH),
         "  ",
         Span(str(event.__struct_config__.tag).ljust(_KIND_WIDTH), style),
-        "  ",
+        " ",
         *_trimmed(_essentials(event)),
     )
 
@@ -96,7 +96,7 @@ def _unread_line(item: Unread) -> Line:
 def _trimmed(spans: list[Span | str]) -> list[Span | str]:
     """Without empty pieces, a blank between the others."""
     pieces = [span for span in spans if (span.text if isinstance(span, Span) else span)]
-    return [part for piece in pieces for part in (piece, " ")][:-1]
+    return [part for piece in pieces for part in (" ", piece)]
 
 
 def event_json(item: TailItem) -> str:
@@ -120,8 +120,13 @@ def _one_line_json(body: bytes) -> str:
 def _essentials(event: Event) -> list[Span | str]:
     match event:
         case CallTool() | CallAgent() | CallJob():
-            child = f"as {event.child}" if isinstance(event, CallJob) else ""
-            return [Span(f"{event.name} v{event.version}", "name"), _call(event.call), child, _value(event.input)]
+            child = f"as {one_line(event.child)}" if isinstance(event, CallJob) else ""
+            return [
+                Span(one_line(f"{event.name} v{event.version}"), "name"),
+                _call(event.call),
+                child,
+                _value(event.input),
+            ]
         case ReplyCompleted() | ReplyFailed() | ReplyRetrying() | ReplyProgress():
             return [_call(event.call), *_reply(event)]
         case Signal():
@@ -168,9 +173,19 @@ def _job(
 def _reply(event: Reply) -> list[Span | str]:
     match event:
         case ReplyCompleted():
-            return [event.op, duration(event.duration_s or None), _attempt(event.attempt), _value(event.output)]
+            return [
+                one_line(event.op),
+                duration(event.duration_s or None),
+                _attempt(event.attempt),
+                _value(event.output),
+            ]
         case ReplyFailed():
-            return [event.op, duration(event.duration_s or None), _attempt(event.attempt), _failure(event.failure)]
+            return [
+                one_line(event.op),
+                duration(event.duration_s or None),
+                _attempt(event.attempt),
+                _failure(event.failure),
+            ]
         case ReplyRetrying(handed_back=True):
             return ["handed back"]
         case ReplyRetrying():
@@ -218,5 +233,5 @@ def _failure(failure: Failure) -> Span:
 
 def _value(raw: msgspec.Raw) -> Span:
     """JSON as it came, in one line, cut; nothing for null."""
-    beginning = bytes(raw[: _VALUE_LIMIT * 8]).decode(errors="replace")
+    beginning = bytes(memoryview(raw)[: _VALUE_LIMIT * 8]).decode(errors="replace")
     return Span("" if beginning == "null" else one_line(beginning, _VALUE_LIMIT), "dim")

@@ -103,16 +103,14 @@ class SheetBuilder:
 def clean(text: str) -> str:
     """``text`` without characters that control a terminal; line breaks stay, tabs become blanks."""
     text = text.replace("\r\n", "\n").expandtabs(4)
-    return "".join(c if c == "\n" or _is_harmless(c) else _visible(c) for c in text)
-
-
-def _is_harmless(char: str) -> bool:
-    # Cc: control, Cf: direction marks and the like, Cs: lone surrogates, Zl and Zp: line and paragraph separators.
-    return unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    if text.isprintable():
+        return text
+    return "".join(char if char == "\n" or char.isprintable() else _visible(char) for char in text)
 
 
 def _visible(char: str) -> str:
-    return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
+    """An escape for what a terminal would obey or nobody could see: controls, direction marks, surrogates."""
+    return char.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def one_line(text: str, limit: int = 200) -> str:
@@ -127,41 +125,76 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: max(0, limit - 1)] + "…"
 
 
-# ---- plain text
+# ---- layout
 
 
 def plain_lines(page: Iterable[Block]) -> list[str]:
     """The page without colours, nothing cut: for pipes and files."""
-    lines: list[str] = []
-    for block in page:
-        match block:
-            case Line():
-                lines.append(block.plain)
-            case Gap():
-                lines.append("")
-            case Sheet():
-                lines += _sheet_lines(block)
-    return lines
+    return [block_line.plain.rstrip() for block in page for block_line in layout(block)]
 
 
-def _sheet_lines(sheet: Sheet) -> list[str]:
-    rows = [[cell.text for cell in row] for row in sheet.rows]
-    titles = [column.title for column in sheet.columns]
-    table = [titles, *rows] if any(titles) else rows
-    widths = [max((display_width(row[i]) for row in table), default=0) for i in range(len(titles))]
-    lines = [sheet.title] if sheet.title else []
+def layout(block: Block, width: int | None = None) -> list[Line]:
+    """The lines of a block. With a ``width`` in columns, cells of tables are cut until the table fits it."""
+    match block:
+        case Line():
+            return [block]
+        case Gap():
+            return [Line(())]
+        case Sheet():
+            return _sheet_lines(block, width)
+
+
+def _sheet_lines(sheet: Sheet, width: int | None) -> list[Line]:
+    titles = tuple(Span(column.title, "dim") for column in sheet.columns)
+    is_titled = any(column.title for column in sheet.columns)
+    table = (titles, *sheet.rows) if is_titled else sheet.rows
+    widths = [max((display_width(row[i].text) for row in table), default=0) for i in range(len(titles))]
+    if width is not None and is_titled:  # facts are read, so they are never cut
+        _shrink(widths, sheet.columns, width)
+    lines = [line(Span(sheet.title, "strong"))] if sheet.title else []
     lines += [_row(row, widths, sheet.columns) for row in table]
-    return [*lines, sheet.note] if sheet.note else lines
+    return [*lines, line(Span(sheet.note, "dim"))] if sheet.note else lines
 
 
-def _row(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column]) -> str:
-    padded = [_pad(cell, width, column.align) for cell, width, column in zip(cells, widths, columns, strict=True)]
-    return "  ".join(padded).rstrip()
+_GAP = "  "
+_LEAST = 8
 
 
-def _pad(text: str, width: int, align: Align) -> str:
-    blanks = " " * (width - display_width(text))
-    return blanks + text if align == "right" else text + blanks
+def _shrink(widths: list[int], columns: Sequence[Column], width: int) -> None:
+    """Take from the widest column that may shrink until all fit, or none is left that has more than a little."""
+    over = sum(widths) + len(_GAP) * (len(widths) - 1) - width
+    while over > 0:
+        wide = [i for i, column in enumerate(columns) if column.shrink and widths[i] > _LEAST]
+        if not wide:
+            return
+        widest = max(wide, key=lambda i: widths[i])
+        widths[widest] -= 1
+        over -= 1
+
+
+def _row(cells: Sequence[Span], widths: Sequence[int], columns: Sequence[Column]) -> Line:
+    spans: list[Span] = []
+    for cell, width, column in zip(cells, widths, columns, strict=True):
+        text = _cut_to(cell.text, width)
+        blanks = " " * (width - display_width(text))
+        pieces = (
+            [Span(blanks), Span(text, cell.style)]
+            if column.align == "right"
+            else [Span(text, cell.style), Span(blanks)]
+        )
+        spans += [Span(_GAP), *pieces] if spans else pieces
+    if columns and columns[-1].align == "left":
+        spans.pop()  # no blanks at the end of a line
+    return Line(tuple(span for span in spans if span.text))
+
+
+def _cut_to(text: str, width: int) -> str:
+    if display_width(text) <= width:
+        return text
+    text = text[:width]  # a letter is a column wide at least, or takes none
+    while text and display_width(text) > width - 1:
+        text = text[:-1]
+    return text + "…" if width else ""
 
 
 def display_width(text: str) -> int:

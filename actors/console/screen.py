@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
-from actors.console.page import Block, Gap, Line, Sheet, Style, plain_lines
+from actors.console.page import Block, Line, Style, layout, plain_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
 _COLOURS: dict[Style, str] = {
@@ -84,15 +83,8 @@ class Screen:
 
     def _render(self, block: Block) -> None:
         console = self._rich()
-        match block:
-            case Line():
-                console.print(_text(block), soft_wrap=True)
-            case Gap():
-                console.print()
-            case Sheet():
-                console.print(_table(block))
-                if block.note:
-                    console.print(block.note, style=_COLOURS["dim"], markup=False)
+        for block_line in layout(block, console.width):
+            console.print(_text(block_line), soft_wrap=True)
 
     def _rich(self) -> Console:
         if self._console is None:
@@ -121,32 +113,3 @@ def _text(block: Line) -> Text:
     for span in block.spans:
         text.append(span.text, style=_COLOURS[span.style] or None)
     return text
-
-
-def _table(sheet: Sheet) -> Table:
-    from rich.cells import cell_len
-    from rich.table import Table
-    from rich.text import Text
-
-    titled = any(column.title for column in sheet.columns)
-    table = Table(
-        title=Text(sheet.title, style="bold") if sheet.title else None,
-        title_justify="left",
-        box=None,
-        show_header=titled,
-        header_style=_COLOURS["dim"],
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
-    for index, column in enumerate(sheet.columns):
-        widest = max((cell_len(row[index].text) for row in sheet.rows), default=0)
-        table.add_column(
-            Text(column.title),
-            justify=column.align,
-            no_wrap=titled or not column.shrink,
-            overflow="ellipsis" if titled else "fold",
-            min_width=None if column.shrink else widest,  # rich would cut all columns alike
-        )
-    for row in sheet.rows:
-        table.add_row(*(Text(cell.text, style=_COLOURS[cell.style]) for cell in row))
-    return table
