@@ -117,7 +117,9 @@ class JobEnds:
         """How long to rely on being told. Who listened before the job was sent has missed nothing."""
         if sent_s == 0.0:
             return 0.0
-        return LOOK_S if self._shares and self._shared_s < sent_s else FRESH_LOOK_S
+        if not self._shares:
+            return _FRESH_LOOK_S
+        return LOOK_S if self._shared_s < sent_s else _FRESH_LOOK_SHARED_S
 
     def _forget(self, waiter: _Waiter) -> None:
         others = self._waiters[waiter.job]
