@@ -58,14 +58,14 @@ class JobHandle(Generic[R]):
         component: Component[..., R] | None = None,
         *,
         since: int = 0,
-        sent_s: float = 0.0,
+        fresh: bool = False,
     ) -> None:
         self.id = job
         self.workspace = client.workspace
         self._client = client
         self._component = component
         self._since = since
-        self._sent_s = sent_s
+        self._fresh_until_s = asyncio.get_running_loop().time() + FRESH_S if fresh else 0.0
         self._ended: Recorded | None = None
 
     def __repr__(self) -> str:
@@ -77,9 +77,8 @@ class JobHandle(Generic[R]):
         Raises: JobFailedError, JobCancelledError, JobRejectedError, TimeoutError (the job goes on), BusClosed.
         """
         if self._ended is None:
-            sent_s, self._sent_s = self._sent_s, 0.0
-            wait = self._client.wait_for_end
-            self._ended = await wait(self.id, timeout_s=timeout_s, since=self._since, sent_s=sent_s)
+            fresh = asyncio.get_running_loop().time() < self._fresh_until_s
+            self._ended = await self._client.wait_for_end(self.id, timeout_s=timeout_s, since=self._since, fresh=fresh)
         output = output_of(self._ended.event)
         if self._component is not None:
             return self._component.decode_output(output)
@@ -225,21 +224,24 @@ class Client:
             raw = _input_of(target, args, kwargs, input)
             return await self._submit_component(target, job, raw, priority, is_new=is_new)
         raw = _plain_input(target, args, kwargs, input)
-        sent_s = self._ends.now_s() if is_new else 0.0
+        if is_new:
+            self._ends.expect(job)
         await self._submit_name(target, job, raw, priority)
-        return JobHandle(self, job, sent_s=sent_s)
+        return JobHandle(self, job, fresh=is_new)
 
     async def _submit_component(
         self, target: Component[..., R], job: str, raw: bytes, priority: Priority, *, is_new: bool
     ) -> JobHandle[R]:
         request = JobRequest(workflow=target.name, job=job, input=raw, workspace=self.workspace, priority=priority)
-        since, sent_s = 0, self._ends.now_s() if is_new else 0.0
-        if not is_new:
+        since = 0
+        if is_new:
+            self._ends.expect(job)
+        else:
             exists, since = await find_earlier(self.bus, self.blobs, check_request(request))
             if exists:
                 return JobHandle(self, job, target)
         await _while_full(lambda: publish_request(self.bus, self.blobs, request))
-        return JobHandle(self, job, target, since=since, sent_s=sent_s)
+        return JobHandle(self, job, target, since=since, fresh=is_new)
 
     async def _submit_name(self, name: str, job: str, raw: bytes, priority: Priority) -> None:
         workflow, _, version = name.partition("@")
@@ -283,14 +285,14 @@ class Client:
         return JobHandle(self, check_job_id(job_id), component)
 
     async def wait_for_end(
-        self, job_id: str, *, timeout_s: float | None = None, since: int = 0, sent_s: float = 0.0
+        self, job_id: str, *, timeout_s: float | None = None, since: int = 0, fresh: bool = False
     ) -> Recorded:
         """The event that ended the job (after sequence ``since``). Raises: TimeoutError, BusClosed, Unreadable."""
         if timeout_s is None:
-            return await self._ends.wait(job_id, since=since, sent_s=sent_s)
+            return await self._ends.wait(job_id, since=since, fresh=fresh)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._ends.wait(job_id, since=since, sent_s=sent_s)
+                return await self._ends.wait(job_id, since=since, fresh=fresh)
         except TimeoutError:
             raise TimeoutError(f"job {job_id} did not end within {timeout_s:g} s; it goes on") from None
 

@@ -62,7 +62,9 @@ class JobEnds:
         self._workspace = workspace
         self._waiters: dict[str, list[_Waiter]] = {}
         self._shares = False
-        self._shared_s = math.inf
+        self._hears_all = False
+        # What this client submits while it hears all ends: an end may come before anybody waits for it.
+        self._expected: dict[str, Stored | None] = {}
         self._shared: list[Unsubscribe] = []
         self._kick = asyncio.Event()
         self._next_look_s = math.inf
@@ -71,25 +73,24 @@ class JobEnds:
         self._time = asyncio.get_running_loop().time
         bus.on_reconnect.append(self._look_at_all)
 
-    def now_s(self) -> float:
-        """The clock of ``sent_s``."""
-        return self._time()
-
-    async def wait(self, job: str, *, since: int = 0, sent_s: float = 0.0) -> Recorded:
+    async def wait(self, job: str, *, since: int = 0, fresh: bool = False) -> Recorded:
         """The event after ``since`` that ended ``job``; waits as long as it takes.
 
-        ``sent_s``: no host knew the job before that instant of :meth:`now_s`; 0 if it may have ended long ago.
+        ``fresh``: the job was submitted a moment ago.
         Raises: BusClosed, Unreadable, BlobMissing.
         """
         if self._closed:
             raise BusClosed(self._closed)
-        look_at_s = self._time() + self._patience_s(sent_s)
-        waiter = _Waiter(job, since, look_at_s, asyncio.get_running_loop().create_future())
+        was_expected, heard = job in self._expected, self._expected.pop(job, None)
+        if heard and heard.sequence > since:
+            return await recorded(self._blobs, heard)
+        waiter = _Waiter(job, since, asyncio.get_running_loop().create_future())
         self._waiters.setdefault(job, []).append(waiter)
         unsubscribe = None
         try:
             unsubscribe = await self._listen(job)
-            self._plan_look(waiter)
+            delay_s = _FRESH_LOOK_S if unsubscribe else _FRESH_LOOK_SHARED_S
+            self._plan_look(waiter, LOOK_S if was_expected else delay_s if fresh else 0.0)
             stored = await waiter.end
         finally:
             self._forget(waiter)
@@ -98,7 +99,7 @@ class JobEnds:
 
     def expect(self, job: str) -> None:
         """``job`` is about to be submitted: keep its end, should it come before anybody waits for it."""
-        if self._shares:
+        if self._hears_all:
             self._expected[job] = None
             if len(self._expected) > _EXPECTED_LIMIT:
                 del self._expected[next(iter(self._expected))]
@@ -112,14 +113,6 @@ class JobEnds:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._fail_all()
-
-    def _patience_s(self, sent_s: float) -> float:
-        """How long to rely on being told. Who listened before the job was sent has missed nothing."""
-        if sent_s == 0.0:
-            return 0.0
-        if not self._shares:
-            return _FRESH_LOOK_S
-        return LOOK_S if self._shared_s < sent_s else _FRESH_LOOK_SHARED_S
 
     def _forget(self, waiter: _Waiter) -> None:
         others = self._waiters[waiter.job]
@@ -135,11 +128,11 @@ class JobEnds:
             sub = await self._bus.subscribe(subjects.live(self._workspace, job, "job.*"), self._on_message)
             return sub.unsubscribe
         if not self._shares:
-            self._shares, self._shared_s = True, math.inf
+            self._shares = True
             for kind in _END_KINDS:
                 sub = await self._bus.subscribe(subjects.live(self._workspace, "*", kind), self._on_message)
                 self._shared.append(sub.unsubscribe)
-            self._shared_s = self._time()
+            self._hears_all = True
         return None
 
     async def _unsubscribe(self, own: Unsubscribe | None) -> None:
@@ -147,7 +140,7 @@ class JobEnds:
         done = [own] if own else []
         if not self._waiters and self._shared:
             done += self._shared
-            self._shared, self._shares = [], False
+            self._shared, self._shares, self._hears_all = [], False, False
             self._expected.clear()
         for unsubscribe in done:
             with contextlib.suppress(Exception):  # the connection may be gone already
@@ -178,6 +171,7 @@ class JobEnds:
 
     def _look_at_all(self) -> None:
         """What was said while the connection was away was not heard."""
+        self._expected.clear()
         for waiter in self._all():
             waiter.look_at_s = 0.0
         self._kick.set()
