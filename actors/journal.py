@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from bus.failure import CallFailed, Failure, TerminalError
+from bus.failure import Failure, TerminalError
 from bus.messages import (
     CallAgent,
     CallJob,
@@ -60,7 +60,8 @@ CRASH_LOOP_S = 60.0
 class Entry(msgspec.Struct):
     """One durable operation: ``op`` is tool, agent, job, local, sleep, timer or signal.
 
-    ``awaited``: the job has parked on it, so all that had to be done to get its answer was done by then.
+    ``asked_at`` is its command's sequence. ``awaited``: the job has parked on it, so all that had to be done to get its
+    answer was done by then.
     """
 
     call: str
@@ -68,7 +69,13 @@ class Entry(msgspec.Struct):
     name: str
     outcome: Outcome = PENDING
     command: CallTool | CallAgent | CallJob | None = None
+    asked_at: int = 0
     awaited: bool = False
+
+    @property
+    def sequence(self) -> int:
+        """Where its outcome stands in the log, 0 while there is none."""
+        return 0 if isinstance(self.outcome, Pending) else self.outcome.sequence
 
 
 class ChangedCode(TerminalError):
@@ -81,14 +88,6 @@ class ChangedCode(TerminalError):
             code="changed_code",
             details={"call": entry.call, "recorded": f"{entry.op} {entry.name}", "present": f"{op} {name}"},
         )
-
-
-class CallFailedAt(CallFailed):
-    """A failed call with its place in the log, so that of several failures the same one wins on every replay."""
-
-    def __init__(self, failure: Failure, sequence: int) -> None:
-        super().__init__(failure)
-        self.sequence = sequence
 
 
 @dataclass
@@ -123,7 +122,7 @@ class Journal:
             case ReplyFailed():
                 return self._answer(event, Spent(event.failure, sequence))
             case CallTool() | CallAgent() | CallJob():
-                self._command(event)
+                self._command(event, sequence)
             case Signal():
                 if sequence not in self.consumed:
                     self.signals[sequence] = event
@@ -151,12 +150,12 @@ class Journal:
         self.consumed.add(sequence)
         self.signals.pop(sequence, None)
 
-    def _command(self, event: CallTool | CallAgent | CallJob) -> None:
+    def _command(self, event: CallTool | CallAgent | CallJob, sequence: int) -> None:
         op = str(event.__struct_config__.tag).partition(".")[2]
         entry = self.entries.setdefault(event.call, Entry(event.call, op, event.name))
         entry.op, entry.name = op, event.name
         if entry.command is None:
-            entry.command = event
+            entry.command, entry.asked_at = event, sequence
             self.owned_in_vain = 0
 
     def _lifecycle(self, event: Event, sequence: int) -> None:
@@ -202,6 +201,11 @@ class Journal:
         """Somebody has taken it; no other wait may."""
         self.consumed.add(sequence)
         self.signals.pop(sequence, None)
+
+    @property
+    def last_outcome(self) -> int:
+        """The last sequence at which a replay has something to give back; 0 if there is nothing."""
+        return max((max(e.sequence, e.asked_at) for e in self.entries.values()), default=0)
 
     def has_gap(self, subject: str, last_sequence: int) -> bool:
         """Whether the subject's previous message, as the server counts, is one that we have not seen."""

@@ -3,7 +3,7 @@
 Keys: an operation is known by its name and its place: ``quote:2`` is the second call of ``quote``,
 ``gather:1.0/quote:1`` the first one in the first branch of the first gather. A key is given when the method is
 called, not when it is awaited, so ``gather(job.call(a), job.call(b))`` is the same on every run, and parallel
-branches do not count each other.
+branches do not count each other. On a replay what is recorded comes back in the log's order (``actors.turns``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, assert_never
@@ -22,16 +23,39 @@ from actors.component import Component
 from actors.halts import Fenced, Halt
 from actors.hosting import Hosting, Target
 from actors.job import ChildJob
-from actors.journal import CallFailedAt, Entry, Journal, Pending, Spent, Succeeded
+from actors.journal import Entry, Journal, Pending, Spent, Succeeded
 from actors.requests import JobRequest, publish_request
+from actors.turns import NEW, Turns
 from bus import jobid
+from bus.crash import crash_point
 from bus.errors import Fenced as FencedError
 from bus.errors import UsageError
-from bus.messages import CallAgent, CallJob, CallTool, Event, JobSubmitted, Parent, ReplyCompleted, Signal
+from bus.failure import CallFailed, failure_of
+from bus.messages import (
+    CallAgent,
+    CallJob,
+    CallTool,
+    Event,
+    JobSubmitted,
+    Parent,
+    ReplyCompleted,
+    ReplyFailed,
+    Signal,
+)
+from bus.subjects import check_name
 from store.log import JobLog, Recorded
 from supervisor.retry import Retry
 
-_branch: ContextVar[str] = ContextVar("callboard_branch", default="")
+
+@dataclass(slots=True)
+class Branch:
+    """One branch of a gather. ``clock`` is the sequence of the last outcome that it took up: how far it has got."""
+
+    prefix: str
+    clock: int
+
+
+_branch: ContextVar[Branch | None] = ContextVar("callboard_branch", default=None)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -56,6 +80,7 @@ class Operations:
         self.waits: dict[str, datetime | None] = {}
         self.on_idle: Callable[[], None] = lambda: None
         self.listen: Callable[[], Awaitable[None]] | None = None
+        self.turns = Turns(journal.last_outcome)
         self._halt = halt
         self._counts: dict[str, int] = {}
         self._futures: dict[str, asyncio.Future[None]] = {}
@@ -65,9 +90,26 @@ class Operations:
 
     def new_key(self, name: str) -> str:
         """The key of the next operation of that name in the present branch."""
-        place = _branch.get() + name
+        branch = _branch.get()
+        place = branch.prefix + name if branch else name
         count = self._counts[place] = self._counts.get(place, 0) + 1
         return f"{place}:{count}"
+
+    async def _turn(self, sequence: int) -> None:
+        """On a replay: until it is the turn of what is recorded at ``sequence``, or of what is ``NEW``."""
+        self.busy += 1
+        try:
+            await self.turns.wait(sequence)
+        finally:
+            self._rest()
+        self.check_running()
+
+    async def _take_up(self, sequence: int) -> None:
+        """Go on with the outcome at ``sequence``."""
+        if self.turns.replaying:
+            await self._turn(sequence)
+        if branch := _branch.get():
+            branch.clock = sequence
 
     def check_running(self) -> None:
         """A halted job does nothing more, whatever its code catches."""
@@ -133,10 +175,13 @@ class Operations:
         self.busy += 1
         try:
             if entry is None:
+                if self.turns.replaying:
+                    await self._turn(NEW)
                 body = _bind(target, args, kwargs)
                 entry = self.journal.begin(key, target.kind, target.name)
                 await self._command(key, target, body, retry, timeout_s)
             await self._answered(key, entry)
+            await self._take_up(entry.sequence)
         finally:
             self._rest()
         return _value(entry, target.component)
@@ -191,12 +236,15 @@ class Operations:
         self.check_running()
         entry = self.journal.recall(key, "job", target.name)
         child = jobid.child(self.job, key)
-        if entry is None or isinstance(entry.outcome, Pending):
+        if entry is None or (isinstance(entry.outcome, Pending) and not entry.awaited):
+            if entry is None and self.turns.replaying:
+                await self._turn(NEW)
             self.busy += 1
             try:
                 entry = await self._ask_child(key, target, child, entry, args, kwargs)
             finally:
                 self._rest()
+        await self._take_up(entry.asked_at)
         return ChildJob(child, lambda: self._child_result(key, target))
 
     async def _ask_child(
@@ -211,7 +259,7 @@ class Operations:
             command = CallJob(
                 job=self.job, call=key, name=target.name, version=target.major, input=msgspec.Raw(body), child=child
             )
-            await self.append(command)
+            self.journal.apply(Recorded(await self.append(command), command))
         else:
             body = bytes(entry.command.input) if entry.command else b"{}"
         request = JobRequest(
@@ -219,6 +267,7 @@ class Operations:
             traceparent=self.submitted.traceparent,
             parent=Parent(self.workspace, self.job, key, self.submitted.workflow),
         )  # fmt: skip
+        crash_point("host.before_request")
         await publish_request(self.hosting.bus, self.hosting.blobs, request)
         return entry
 
@@ -230,6 +279,7 @@ class Operations:
         entry = self.journal.entries[key]
         while isinstance(entry.outcome, Pending):
             await self._wait(key, None)
+        await self._take_up(entry.sequence)
         return _value(entry, target.component)
 
     async def _wait(self, key: str, until: datetime | None) -> None:
@@ -251,19 +301,25 @@ class Operations:
         return self._gather(self.new_key("gather"), branches)
 
     async def _gather(self, key: str, branches: Sequence[Awaitable[Any]]) -> tuple[Any, ...]:
-        tasks = [asyncio.ensure_future(_in_branch(f"{key}.{i}/", b)) for i, b in enumerate(branches)]
+        outer = _branch.get()
+        places = [Branch(f"{key}.{i}/", outer.clock if outer else 0) for i in range(len(branches))]
+        tasks = [asyncio.ensure_future(_in_branch(place, b)) for place, b in zip(places, branches, strict=True)]
         if not tasks:
             return ()
+        self.turns.enter(key.count("gather:"))
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            failed = [e for t in tasks if t in done and not t.cancelled() and (e := t.exception())]
-            if failed:
-                raise min(failed, key=lambda e: e.sequence if isinstance(e, CallFailedAt) else 0)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            if any(_failure(task) for task in tasks):
+                await self.turns.settle()
+                raise _first_failure(places, tasks)
             return tuple(t.result() for t in tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            self.turns.leave()
+            if outer:
+                outer.clock = max(place.clock for place, task in zip(places, tasks, strict=True) if not _given_up(task))
 
     # ---- waiting
 
@@ -277,6 +333,9 @@ class Operations:
         due_at = await self._due(key, "sleep", seconds)
         while datetime.now(UTC) < due_at:
             await self._wait(key, due_at)
+        if _branch.get():
+            # Beside other branches its end has a place among theirs, which a replay has to find again.
+            await self._record(f"{key}/woke", "timer", "woke", lambda: None)
 
     async def _due(self, key: str, op: str, seconds: float) -> datetime:
         """The instant at which a wait ends, fixed in the log when the wait was first reached."""
@@ -285,24 +344,30 @@ class Operations:
 
     def wait_for(self, signal: str, timeout_s: float | None) -> Coroutine[Any, Any, Any]:
         """See ``Job.wait_for``."""
+        check_name(signal, "signal")
         return self._wait_for(self.new_key(f"signal-{signal}"), signal, timeout_s)
 
     async def _wait_for(self, key: str, signal: str, timeout_s: float | None) -> Any:
         due_at = await self._due(f"{key}/timer", "timer", timeout_s) if timeout_s is not None else None
         entry = self.journal.recall(key, "signal", f"signal-{signal}")
         while entry is None or isinstance(entry.outcome, Pending):
+            if self.turns.replaying:
+                await self._turn(NEW)
             if taken := self.journal.next_signal(signal):
                 return await self._take_signal(key, *taken)
             if due_at is not None and datetime.now(UTC) >= due_at:
                 return await self._no_signal(key, signal, timeout_s)
             await self._wait(key, due_at)
+        await self._take_up(entry.sequence)
         answer = msgspec.json.decode(_raw(entry))
         return _signal_data(answer, signal, timeout_s)
 
     async def _take_signal(self, key: str, sequence: int, signal: Signal) -> Any:
         self.journal.take_signal(sequence)
         data = msgspec.json.decode(signal.data)
-        await self._note(key, "signal", _encode({"sequence": sequence, "data": data, "by": signal.by}))
+        # Shielded: a branch that is given up just now has taken the signal all the same, and the log must say so.
+        answer = _encode({"sequence": sequence, "data": data, "by": signal.by})
+        await asyncio.shield(self._note(key, "signal", answer))
         return data
 
     async def _no_signal(self, key: str, signal: str, timeout_s: float | None) -> Any:
@@ -325,31 +390,65 @@ class Operations:
         self.check_running()
         entry = self.journal.recall(key, op, name.rpartition("/")[2])
         if entry is not None and not isinstance(entry.outcome, Pending):
+            await self._take_up(entry.sequence)
             return msgspec.json.decode(_raw(entry))
+        if self.turns.replaying:
+            await self._turn(NEW)
         self.busy += 1
+        try:
+            return await self._record_now(key, op, name, fn)
+        finally:
+            self._rest()
+
+    async def _record_now(self, key: str, op: str, name: str, fn: Callable[[], Any]) -> Any:
+        """Run it. What it raises is recorded too: code that catches it has to see the same on a replay."""
         try:
             value = fn()
             if inspect.isawaitable(value):
                 value = await value
             raw = _json(value, name)
-            await self._note(key, op, raw)
-        finally:
-            self._rest()
+        except Exception as error:
+            failure = failure_of(error)
+            await self._append_note(ReplyFailed(job=self.job, call=key, op=op, failure=failure))
+            raise CallFailed(failure) from error
+        await self._note(key, op, raw)
         return msgspec.json.decode(raw)
 
     async def _note(self, key: str, op: str, raw: bytes) -> None:
-        event = ReplyCompleted(job=self.job, call=key, op=op, output=msgspec.Raw(raw))
-        sequence = await self.append(event)
-        self.journal.apply(Recorded(sequence, event))
+        await self._append_note(ReplyCompleted(job=self.job, call=key, op=op, output=msgspec.Raw(raw)))
+
+    async def _append_note(self, event: ReplyCompleted | ReplyFailed) -> None:
+        self.busy += 1
+        try:
+            sequence = await self.append(event)
+            self.journal.apply(Recorded(sequence, event))
+        finally:
+            self._rest()
+        if branch := _branch.get():
+            branch.clock = sequence
 
 
 def _instant_in(seconds: float) -> str:
     return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
 
 
-async def _in_branch(branch: str, awaitable: Awaitable[Any]) -> Any:
+async def _in_branch(branch: Branch, awaitable: Awaitable[Any]) -> Any:
     _branch.set(branch)
     return await awaitable
+
+
+def _failure(task: asyncio.Task[Any]) -> BaseException | None:
+    return task.exception() if task.done() and not task.cancelled() else None
+
+
+def _given_up(task: asyncio.Task[Any]) -> bool:
+    return task.cancelled()
+
+
+def _first_failure(places: list[Branch], tasks: list[asyncio.Task[Any]]) -> BaseException:
+    """The failure of the branch that had got least far in the log: on every replay it is the same one."""
+    failures = [(place.clock, i, error) for i, place in enumerate(places) if (error := _failure(tasks[i]))]
+    return min(failures)[2]
 
 
 def _bind(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -372,8 +471,8 @@ def _raw(entry: Entry) -> msgspec.Raw:
     match entry.outcome:
         case Succeeded(output):
             return output
-        case Spent(failure, sequence):
-            raise CallFailedAt(failure, sequence)
+        case Spent(failure):
+            raise CallFailed(failure)
         case Pending():
             raise AssertionError(f"{entry.call} has no outcome yet")
     assert_never(entry.outcome)
