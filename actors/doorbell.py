@@ -8,14 +8,13 @@ where it was last read to the end.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 
 from actors.journal import Journal
+from actors.switchboard import Switchboard
 from bus import headers as h
-from bus import subjects
-from bus.connection import Bus, Message, Subscription
+from bus.connection import Message
 from bus.errors import BusError, Unreadable
 from bus.messages import decode
 from store.log import JobLog, Recorded
@@ -24,14 +23,14 @@ log = logging.getLogger("callboard.doorbell")
 
 
 class Doorbell:
-    """Feeds ``hear`` with the job's replies, in the log's order; opens its subscription on first use."""
+    """Feeds ``hear`` with the job's replies, in the log's order; listens from its first use on."""
 
-    def __init__(self, bus: Bus, job_log: JobLog, journal: Journal, hear: Callable[[Recorded], None]) -> None:
-        self._bus = bus
+    def __init__(self, board: Switchboard, job_log: JobLog, journal: Journal, hear: Callable[[Recorded], None]) -> None:
+        self._board = board
         self._log = job_log
         self._journal = journal
         self._hear = hear
-        self._sub: Subscription | None = None
+        self._open = False
         self._reading: asyncio.Task[None] | None = None
         self._again = False
         self._closed = False
@@ -41,11 +40,9 @@ class Doorbell:
 
     async def open(self) -> None:
         """Begin to listen; at once if it listens already."""
-        if self._sub is None and not self._closed:
-            subject = subjects.live(self._log.workspace, self._log.job, "reply.*")
-            # Set before the await, else two calls at once would subscribe twice.
-            opening = self._bus.subscribe(subject, self.ring)
-            self._sub = await opening
+        if not self._open and not self._closed:
+            self._open = True
+            await self._board.connect((self._log.workspace, self._log.job), self.ring)
 
     def ring(self, msg: Message) -> None:
         """One republished event."""
@@ -90,6 +87,7 @@ class Doorbell:
                 await self._read_once()
         except BusError as error:
             log.warning("%s: reading on failed, the next poll will do it: %s", self._log.job, error)
+            self._patience = 1.0
         finally:
             self._reading = None
 
@@ -104,7 +102,5 @@ class Doorbell:
         self._closed = True
         if self._reading:
             self._reading.cancel()
-        if self._sub is not None:
-            with contextlib.suppress(Exception):
-                await self._sub.unsubscribe()
-            self._sub = None
+        if self._open:
+            await self._board.disconnect((self._log.workspace, self._log.job))

@@ -59,6 +59,7 @@ class JobHost:
     async def start(self) -> None:
         """Begin to take jobs. Raises: BusError."""
         bus = self.hosting.bus
+        await self.hosting.board.start()
         await bus.subscribe(subjects.live("*", "*", "signal.*"), self._on_signal)
         bus.on_reconnect.append(self._read_all_on)
         for workflow in self.workflows:
@@ -90,6 +91,7 @@ class JobHost:
             await asyncio.wait(self._tasks, timeout=5)
         for mailbox in self._mailboxes:
             await mailbox.hand_back()
+        await self.hosting.board.stop()
 
     def doing(self) -> str:
         """What the host is at, for people."""

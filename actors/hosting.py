@@ -9,6 +9,7 @@ from typing import Any
 from actors.app import App
 from actors.component import Component, ComponentInfo
 from actors.registry import Registry
+from actors.switchboard import Switchboard
 from actors.version import parse_version
 from bus.connection import Bus
 from bus.objects import Blobs
@@ -27,9 +28,13 @@ class Hosting:
     registry: Registry
     host: str
     node: str = ""
+    board: Switchboard = field(init=False)
     park_after_s: float = field(default_factory=lambda: float(os.environ.get("CALLBOARD_PARK_AFTER_S", PARK_AFTER_S)))
 
     _workflows: dict[tuple[str, str], Component[..., Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.board = Switchboard(self.bus)
 
     def workflow(self, name: str, version: str = "") -> Component[..., Any] | None:
         """This app's workflow: the newest, or the newest of the major of ``version``. Remembered: it is asked often."""

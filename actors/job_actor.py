@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
 import msgspec
@@ -60,7 +61,7 @@ class JobActor:
         self.doing = "taking"
         self._hosting = hosting
         self._log = JobLog(hosting.bus, hosting.blobs, order.workspace, order.job)
-        self._bell = Doorbell(hosting.bus, self._log, self.journal, self._hear)
+        self._bell = Doorbell(hosting.board, self._log, self.journal, self._hear)
         self._halted: Halt | None = None
         self._task: asyncio.Task[Halt] | None = None
         self._operations: Operations | None = None
@@ -77,7 +78,7 @@ class JobActor:
     async def run(self) -> None:
         """Do what the request asks for, whatever the log says about the job. Raises: UsageError (refused), BusError."""
         try:
-            if self.lease.attempt == 1 and not self.order.wake and await self._create():
+            if self.lease.attempt == 1 and not self.order.wake and await self._create(self._log.create):
                 await self._go()
             else:
                 await self._take_over()
@@ -92,7 +93,7 @@ class JobActor:
             request=self.lease.sequence,
         )  # fmt: skip
 
-    async def _create(self) -> bool:
+    async def _create(self, create: Callable[[JobSubmitted, JobOwned], Awaitable[bool]]) -> bool:
         """Take up a new job. The input is checked first: a job that cannot run is refused and never begins."""
         order = self.order
         component = self._newest()
@@ -102,7 +103,7 @@ class JobActor:
             input=msgspec.Raw(order.body or b"{}"), priority=order.priority, parent=order.parent,
             traceparent=order.traceparent, requested_at=self.lease.stored_at,
         )  # fmt: skip
-        if not await self._log.create(submitted, self._owned(component.version)):
+        if not await create(submitted, self._owned(component.version)):
             return False
         self.journal.submitted = submitted
         self.journal.read_to = self.journal.owned_at = self._log.epoch
@@ -126,10 +127,11 @@ class JobActor:
     async def _follow(self, decision: Decision) -> None:
         match decision:
             case Start():
-                if not await self._create():
-                    await self.lease.nak(0.5)
-                    return
-                await self._go()
+                if await self._create(self._log.create_late):
+                    self.journal.read(await self._log.read(since=0, must_see=self._log.epoch))
+                    await self._go()
+                else:
+                    await self.lease.nak(0.1)
             case Resume(last_owned):
                 self._component()
                 await self._claim(last_owned)
@@ -148,6 +150,8 @@ class JobActor:
                 assert_never(decision)
 
     async def _claim(self, last_owned: int) -> None:
+        # Listen first: a reply that is stored between the read and the listening would wait for the next poll.
+        await self._bell.open()
         epoch = await self._log.claim(self._owned(self._submitted().version), last_owned)
         self.journal.read(await self._log.read(since=self.journal.read_to, must_see=epoch))
 
@@ -170,9 +174,9 @@ class JobActor:
         operations = Operations(self._hosting, self._log, self.journal, submitted, self.halt)
         operations.listen = self._bell.open
         self._operations = operations
-        parking = self._parking = Parking(operations, lambda: self._owned(submitted.version), self.halt)
+        deadline_at = self._watch_deadline(component, submitted)
+        parking = self._parking = Parking(operations, lambda: self._owned(submitted.version), self.halt, deadline_at)
         self._heed_signals()
-        self._watch_deadline(component, submitted)
         halt = self._halted or await self._run_function(component, operations, submitted)
         parking.stop()
         if self._deadline:
@@ -209,13 +213,16 @@ class JobActor:
         if self._task and not self._task.done() and not isinstance(reason, Returned):
             self._task.cancel()
 
-    def _watch_deadline(self, component: Component[..., Any], submitted: JobSubmitted) -> None:
+    def _watch_deadline(self, component: Component[..., Any], submitted: JobSubmitted) -> datetime | None:
+        """End the job as failed when its time is up; that instant, None if it may take for ever."""
         if component.timeout_s is None:
-            return
-        left_s = component.timeout_s - (datetime.now(UTC) - submitted.at).total_seconds()
+            return None
+        deadline_at = submitted.at + timedelta(seconds=component.timeout_s)
+        left_s = (deadline_at - datetime.now(UTC)).total_seconds()
         message = f"the job did not end within {component.timeout_s:g} s"
         failure = Failure(code="timeout", message=message, retryable=False)
         self._deadline = asyncio.get_running_loop().call_later(max(0.0, left_s), self.halt, Raised(failure))
+        return deadline_at
 
     # ---- hear
 
@@ -226,6 +233,13 @@ class JobActor:
             self.journal.apply(recorded)
         if isinstance(recorded.event, Signal):
             self._heed_signals()
+        elif isinstance(recorded.event, JobOwned) and recorded.sequence > self._log.epoch and self._log.epoch:
+            self._heed_owner(recorded.event)
+
+    def _heed_owner(self, owned: JobOwned) -> None:
+        """Another host has claimed the job: this copy would find out with its next append, but may only wait."""
+        if (owned.host, owned.pid) != (self._hosting.host, os.getpid()):
+            self.halt(Fenced())
 
     def ring(self, recorded: Recorded) -> None:
         """The host heard a signal for this job."""
