@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import time
 
 import msgspec
 
 from actors.halts import HandedBack
 from actors.hosting import Hosting
 from actors.job_actor import JobActor, NoSuchVersion
-from actors.order import Order, job_id_of, read_order
+from actors.order import Order, job_id_of, parent_of, read_order
+from actors.requests import publish_wake
 from bus import headers as h
 from bus import jobid, subjects
 from bus.connection import Message
@@ -30,23 +33,33 @@ from store.log import Recorded, append_event, append_unfenced
 
 log = logging.getLogger("callboard.host")
 
-ACK_WAIT_S = 8.0
-KEEP_S = 2.5
+LEASE_VARIABLE = "CALLBOARD_LEASE_S"
+LEASE_S = 8.0
 POLL_S = 5.0
 CAPACITY = 1000
 
 
 class JobHost:
-    """Runs workflows of one app. ``capacity``: jobs in flight for each workflow and priority."""
+    """Runs workflows of one app. ``capacity``: jobs in flight for each workflow and priority.
+
+    ``lease_s``: a host that is not heard of for so long has lost its jobs; the same for all hosts of a workflow.
+    """
 
     def __init__(
-        self, hosting: Hosting, workflows: list[str], *, capacity: int = CAPACITY, leases: LeaseBook | None = None
+        self,
+        hosting: Hosting,
+        workflows: list[str],
+        *,
+        capacity: int = CAPACITY,
+        leases: LeaseBook | None = None,
+        lease_s: float | None = None,
     ) -> None:
         self.hosting = hosting
         self.workflows = sorted(workflows)
         self.running: dict[tuple[str, str], JobActor] = {}
         self.finished = 0
         self._capacity = capacity
+        self._lease_s = lease_s or float(os.environ.get(LEASE_VARIABLE, LEASE_S))
         self._leases = leases
         self._mailboxes: list[Mailbox] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,7 +88,7 @@ class JobHost:
         bus = self.hosting.bus
         return Mailbox(
             bus, JOBS, name, self._on_request, capacity=self._capacity, leases=self._leases,
-            rebuild=lambda: ensure_consumer(bus, JOBS, name, filters, ack_wait_s=ACK_WAIT_S),
+            rebuild=lambda: ensure_consumer(bus, JOBS, name, filters, ack_wait_s=self._lease_s),
         )  # fmt: skip
 
     async def stop(self) -> None:
@@ -100,7 +113,7 @@ class JobHost:
     # ---- requests
 
     def _on_request(self, delivery: Delivery) -> None:
-        task = asyncio.create_task(self._serve(delivery))
+        task = asyncio.create_task(delivery.nak() if self._stopping else self._serve(delivery))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -127,22 +140,31 @@ class JobHost:
         if actor is None:
             await self._run(key, JobActor(self.hosting, order, delivery))
         elif actor.lease.sequence == delivery.sequence:
-            # The same message again: our loop was stalled for longer than the ack time-out, and nobody else got it.
+            # The same message again: our loop was stalled for longer than the lease. Whether another host had it
+            # meanwhile, the log says.
             actor.lease.forget()
             actor.lease = delivery
+            actor.read_on()
         elif order.wake and actor.is_parking:
             # About to leave: what it is woken for may be stored too late for its last look at the log.
             self._wakes.setdefault(key, []).append(delivery)
         elif order.wake:
             # What it is woken for is in the log already, and the job looks there before it ever parks.
             await delivery.ack()
+        elif actor.doing == "taking":
+            await delivery.nak(0.05)
         else:
             await JobActor(self.hosting, order, delivery).run()
 
     async def _run(self, key: tuple[str, str], actor: JobActor) -> None:
         self.running[key] = actor
+        lease = actor.lease
         try:
             await actor.run()
+        except Exception:
+            if actor.lease is not lease:  # the message came again meanwhile; who catches this knows of the first only
+                await actor.lease.nak(1.0)
+            raise
         finally:
             del self.running[key]
             self.finished += 1
@@ -168,10 +190,14 @@ class JobHost:
         await delivery.ack()
 
     async def _reject_child(self, delivery: Delivery, error: UsageError) -> None:
-        if header := delivery.headers.get(h.JOB_PARENT):
-            parent = msgspec.json.decode(header)
-            reply = ReplyFailed(job=parent["job"], call=parent["call"], failure=failure_of(error))
-            await append_unfenced(self.hosting.bus, self.hosting.blobs, parent["workspace"], reply)
+        try:
+            parent = parent_of(delivery)
+        except UsageError:
+            return  # nobody can be told; the trace has the reason
+        if parent:
+            reply = ReplyFailed(job=parent.job, call=parent.call, failure=failure_of(error))
+            await append_unfenced(self.hosting.bus, self.hosting.blobs, parent.workspace, reply)
+            await publish_wake(self.hosting.bus, parent.workspace, parent.workflow, parent.job, "reply")
 
     # ---- signals, leases, doubts
 
@@ -197,8 +223,18 @@ class JobHost:
             actor.read_on()
 
     async def _keep(self) -> None:
+        kept_s = time.time()
         while True:
-            await asyncio.sleep(KEEP_S)
+            await asyncio.sleep(self._lease_s / 3.2)
+            stalled = time.time() - kept_s >= self._lease_s
+            kept_s = time.time()
+            if stalled:
+                # Other hosts may have our jobs; to keep a lease that is theirs would keep it up after their death.
+                log.warning(
+                    "stalled for longer than the lease of %g s: looking which jobs are still ours", self._lease_s
+                )
+                self._read_all_on()
+                continue
             for mailbox in self._mailboxes:
                 await mailbox.keep_leases()
 

@@ -127,7 +127,7 @@ class JobActor:
     async def _follow(self, decision: Decision) -> None:
         match decision:
             case Start():
-                if await self._create(self._log.create_late):
+                if await self._create(lambda s, o: self._log.create_late(s, o, self.journal.owned_at)):
                     self.journal.read(await self._log.read(since=0, must_see=self._log.epoch))
                     await self._go()
                 else:

@@ -46,12 +46,14 @@ async def read_order(delivery: Delivery, blobs: Blobs) -> Order:
         body = await blobs.get(sha256)
     return Order(
         workspace=workspace, workflow=workflow, priority=priority, job=job_id_of(delivery, workspace), body=body,
-        wake=headers.get(h.JOB_WAKE, ""), parent=_parent(headers.get(h.JOB_PARENT, "")),
+        wake=headers.get(h.JOB_WAKE, ""), parent=parent_of(delivery),
         traceparent=headers.get(h.TRACEPARENT, ""),
     )  # fmt: skip
 
 
-def _parent(header: str) -> Parent | None:
+def parent_of(delivery: Delivery) -> Parent | None:
+    """The call that this request answers, if any. Raises: UsageError if the header cannot be read."""
+    header = delivery.headers.get(h.JOB_PARENT)
     if not header:
         return None
     try:

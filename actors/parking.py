@@ -23,10 +23,17 @@ log = logging.getLogger("callboard.parking")
 
 
 class Parking:
-    """Parks one job once it has only waited for ``hosting.park_after_s`` seconds."""
+    """Parks one job once it has only waited for ``hosting.park_after_s`` seconds; woken at ``deadline_at`` at last."""
 
-    def __init__(self, operations: Operations, owned: Callable[[], JobOwned], halt: Callable[[Halt], None]) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        owned: Callable[[], JobOwned],
+        halt: Callable[[Halt], None],
+        deadline_at: datetime | None = None,
+    ) -> None:
         self._ops = operations
+        self._deadline_at = deadline_at
         self._owned = owned
         self._halt = halt
         self._timer: asyncio.TimerHandle | None = None
@@ -40,9 +47,11 @@ class Parking:
         return self._task is not None or self._parked
 
     def stop(self) -> None:
-        """The job has ended: no more parking."""
+        """The job leaves: no more parking. What is half done must not write after the job's end."""
         if self._timer:
             self._timer.cancel()
+        if self._task:
+            self._task.cancel()
         self._ops.on_idle = lambda: None
 
     def _consider(self) -> None:
@@ -63,12 +72,11 @@ class Parking:
         self._task = asyncio.create_task(self._park(due_at))
 
     def _due(self) -> datetime | None:
-        return min((d for d in self._ops.waits.values() if d is not None), default=None)
+        return min((d for d in (*self._ops.waits.values(), self._deadline_at) if d is not None), default=None)
 
     async def _park(self, due_at: datetime | None) -> None:
         try:
-            if not await self._settled(due_at):
-                await self._stay()
+            await self._leave(tuple(self._ops.waits), due_at)
         except FencedError:
             self._halt(Fenced())
         except BusError as error:
@@ -78,21 +86,23 @@ class Parking:
             if not self._ops.halted and not self._ops.busy and self._ops.waits:
                 self._consider()
 
-    async def _settled(self, due_at: datetime | None) -> bool:
-        """Write that the job waits, look once more, and leave if nothing has come. False: something has."""
+    async def _leave(self, waits: tuple[str, ...], due_at: datetime | None) -> None:
+        """Write that the job waits, look once more, and leave if nothing has come; else claim it anew."""
         ops = self._ops
-        waits = tuple(ops.waits)
         if due_at is not None:
             await publish_schedule(ops.hosting.bus, ops.workspace, ops.submitted.workflow, ops.job, due_at)
+        if self._has_stirred(waits):
+            return
         await ops.log.append(JobWaiting(job=ops.job, on=waits, until=due_at))
         for recorded in await ops.log.read(since=ops.journal.read_to):
             ops.hear(recorded)
             ops.journal.read_to = max(ops.journal.read_to, recorded.sequence)
-        if ops.busy or tuple(ops.waits) != waits or ops.any_woken():
-            return False
-        self._parked = True
-        self._halt(Parked())
-        return True
+        if self._has_stirred(waits):
+            await ops.log.claim(self._owned(), ops.log.epoch)
+        else:
+            self._parked = True
+            self._halt(Parked())
 
-    async def _stay(self) -> None:
-        await self._ops.log.claim(self._owned(), self._ops.log.epoch)
+    def _has_stirred(self, waits: tuple[str, ...]) -> bool:
+        ops = self._ops
+        return bool(ops.halted or ops.busy or tuple(ops.waits) != waits or ops.any_woken())

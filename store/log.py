@@ -73,11 +73,25 @@ class JobLog:
         self._blobs = blobs
         self._prefix = subjects.log_prefix(workspace, job)
         self._owned = f"{self._prefix}.job.owned"
+        self._claiming: asyncio.Future[None] | None = None
 
     async def create(self, submitted: JobSubmitted, owned: JobOwned) -> bool:
-        """Take up a new job: both events in one round trip. False if the log has a job of this id already."""
-        first = await self._prepare(submitted, {h.EXPECTED_SEQUENCE: "0"})
-        second = await self._prepare(owned, {h.EXPECTED_SEQUENCE: "0"})
+        """Take up a new job: both events in one round trip. False if the log holds anything of this id already.
+
+        That may be more than another job: a signal that was faster, or a rejection. See :meth:`create_late`.
+        """
+        nothing = {h.EXPECTED_SEQUENCE: "0", h.EXPECTED_SUBJECT: f"{self._prefix}.>"}
+        return await self._create(submitted, nothing, owned, 0)
+
+    async def create_late(self, submitted: JobSubmitted, owned: JobOwned, last_owned: int) -> bool:
+        """Take up a new job though its log is not empty. False if somebody else did."""
+        return await self._create(submitted, {h.EXPECTED_SEQUENCE: "0"}, owned, last_owned)
+
+    async def _create(
+        self, submitted: JobSubmitted, condition: dict[str, str], owned: JobOwned, last_owned: int
+    ) -> bool:
+        first = await self._prepare(submitted, condition)
+        second = await self._prepare(owned, {h.EXPECTED_SEQUENCE: str(last_owned)})
         answers = [await append.begin() for append in (first, second)]
         accepted = [await _accepted(append, answer) for append, answer in zip((first, second), answers, strict=True)]
         if not all(accepted):
@@ -87,12 +101,20 @@ class JobLog:
 
     async def claim(self, owned: JobOwned, last_owned: int) -> int:
         """Own the job if nobody has claimed it since ``last_owned``. Raises: Fenced."""
-        self.epoch = await self._append(owned, {h.EXPECTED_SEQUENCE: str(last_owned)}, since=last_owned)
+        # Appends that begin meanwhile wait for the new epoch: the old one would fence this very host.
+        done = self._claiming = asyncio.get_running_loop().create_future()
+        try:
+            self.epoch = await self._append(owned, {h.EXPECTED_SEQUENCE: str(last_owned)}, since=last_owned)
+        finally:
+            self._claiming = None
+            done.set_result(None)
         return self.epoch
 
     async def append(self, event: Event) -> int:
         """Append as the owner. Waits while the server is away or the stream is full. Raises: Fenced."""
         kind = event.kind
+        while self._claiming is not None:
+            await asyncio.shield(self._claiming)
         crash_point("host.before", kind)
         headers = {h.EXPECTED_SEQUENCE: str(self.epoch), h.EXPECTED_SUBJECT: self._owned}
         append = await self._prepare(event, headers, kind=kind, since=self.epoch)
