@@ -35,6 +35,7 @@ _FRESH_LOOK_SHARED_S = 0.25
 # Looks that are due within this time go together, once there are many.
 _GROUP_S = 0.05
 _EXPECTED_LIMIT = 1024
+_KEPT_BYTES = 16 * 1024  # a larger end is read from the log
 # Five subjects each, and a read answers for 1,024 at most.
 _JOBS_PER_LOOK = 200
 _REJECTED, _SUBMITTED = "job.rejected", "job.submitted"
@@ -152,8 +153,10 @@ class JobEnds:
             return
         if job in self._waiters:
             self._tell(job, stored_of(msg))
-        elif job in self._expected:
+        elif job in self._expected and len(msg.data) <= _KEPT_BYTES:
             self._expected[job] = stored_of(msg)
+        else:
+            self._expected.pop(job, None)
 
     def _tell(self, job: str, stored: Stored) -> None:
         for waiter in self._waiters.get(job, ()):

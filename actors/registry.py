@@ -6,6 +6,7 @@ for them, so a process of a deployment with 10,000 components does not carry 10,
 
 from __future__ import annotations
 
+import bisect
 import difflib
 import logging
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ log = logging.getLogger("callboard.registry")
 BUCKET = "registry"
 # A process that is busy must have time to say which schema it runs; asked only when schemas differ.
 CONFLICT_WAIT_S = 1.0
+_NEIGHBOURS = 100
 _decode = msgspec.json.Decoder(ComponentInfo).decode
 
 
@@ -104,7 +106,12 @@ class Registry:
 
     def near(self, name: str, kinds: Iterable[CallKind] = CALL_KINDS) -> list[str]:
         """Up to three names that look like ``name``, the nearest first."""
-        return difflib.get_close_matches(name, self.names(kinds), n=3)
+        names = self.names(kinds)
+        if len(names) > 4 * _NEIGHBOURS:  # difflib takes 5 us a name: 50 ms for 10,000
+            backwards = sorted(other[::-1] for other in names)
+            alike = [*_neighbours(name, names), *(other[::-1] for other in _neighbours(name[::-1], backwards))]
+            names = list(dict.fromkeys(alike))
+        return difflib.get_close_matches(name, names, n=3)
 
     def _info(self, key: str) -> ComponentInfo | None:
         if (known := self._decoded.get(key)) is not None:
@@ -208,6 +215,12 @@ def parse_ref(ref: str) -> tuple[str, str, int | None]:
         hint = "write [app.]name[@major], such as send, send@2 or mail.send@2"
         raise UsageError(f"{ref!r} names no component", code="bad_ref", hint=hint)
     return app, name, int(major) if at else None
+
+
+def _neighbours(name: str, ordered: list[str]) -> list[str]:
+    """Those that begin most alike."""
+    place = bisect.bisect(ordered, name)
+    return ordered[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS]
 
 
 def _read(entry: Entry) -> ComponentInfo | None:

@@ -92,6 +92,13 @@ async def connect(server: EmbeddedServer) -> Bus:
     return await Bus.connect(resolve_options(server.url, env={}), name="test gateway")
 
 
+class SweepOnCall(Sweep):
+    """Does not sweep by itself."""
+
+    def start(self) -> None:
+        pass
+
+
 @pytest.fixture
 async def place(nats_server: EmbeddedServer) -> AsyncIterator[Place]:
     """A gateway whose sweep runs only when a test asks for it, and a registry that knows ``order``."""
@@ -100,7 +107,7 @@ async def place(nats_server: EmbeddedServer) -> AsyncIterator[Place]:
         registry, blobs = Registry(bus), Blobs(bus)
         await registry.start()
         await registry.register(order.info())
-        gateway = Gateway(bus, registry, sweep=Sweep(bus, blobs, registry, period_s=3600, grace_s=0))
+        gateway = Gateway(bus, registry, sweep=SweepOnCall(bus, blobs, registry, grace_s=0))
         await gateway.start()
         yield Place(bus, blobs, registry, gateway)
         await gateway.stop()

@@ -251,6 +251,10 @@ async def test_ten_thousand_components(bus: Bus) -> None:
     assert registry.resolve("t0").name == "t0"
     assert registry.resolve("t9999@1").name == "t9999"
     assert len(registry.all()) == 10_000
+    with pytest.raises(UsageError, match="t7777"):
+        registry.resolve("t77770")
+    with pytest.raises(UsageError, match="t7777"):
+        registry.resolve("x7777")
     await registry.stop()
 
 
