@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import random
 import re
@@ -24,81 +23,32 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from bus import headers as h
+from bus.acks import sequence_of
 from bus.errors import (
     Ambiguous,
+    ApiError,
     BusClosed,
-    BusError,
     BusUnreachable,
-    Fenced,
+    NoResponder,
     PermissionRefused,
     ServerUnsuitable,
-    StreamFull,
     TooLarge,
 )
+from bus.inbox import Inbox
 from bus.options import ConnectOptions
 from bus.subscription import subscribe_direct
 
 log = logging.getLogger("callboard.bus")
 
 Message = Msg
-__all__ = ["ApiError", "Bus", "Message", "NoResponder", "Subscription"]
+__all__ = ["ApiError", "Bus", "Message", "NoResponder", "Subscription", "sequence_of"]
 
 HEADER_ROOM_BYTES = 1024
 SERVER_MIN = (2, 12)
-_SWEEP_S = 0.25
-_CONFLICT = frozenset({10071, 10164})
-_FULL = frozenset({10077, 10047, 10023, 10122, 10026})
 _REFUSED = re.compile(r"permissions violation for (publish|subscription) to \"?([^\"\s]+)\"?", re.IGNORECASE)
 
 Headers = Mapping[str, str]
 OnMessage = Callable[[Msg], None]
-
-
-class NoResponder(BusError):
-    """Nobody answers at this subject: no such stream or service, or it has no leader at the moment."""
-
-    def __init__(self, subject: str) -> None:
-        super().__init__(f"nobody answers at {subject}")
-        self.subject = subject
-
-
-class ApiError(BusError):
-    """The JetStream API refused a request; ``err_code`` is the server's."""
-
-    def __init__(self, subject: str, code: int, err_code: int, description: str) -> None:
-        super().__init__(f"{subject}: {description} (error {err_code})")
-        self.code = code
-        self.err_code = err_code
-        self.description = description
-
-
-class _AckError(msgspec.Struct):
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
-
-
-class _PubAck(msgspec.Struct):
-    seq: int = 0
-    duplicate: bool = False
-    error: _AckError | None = None
-
-
-_decode_ack = msgspec.json.Decoder(_PubAck).decode
-
-
-class _Waiter:
-    """Who waits for what comes to one inbox token: one message, or as many until ``feed`` says that it has all."""
-
-    __slots__ = ("deadline", "feed", "future", "subject")
-
-    def __init__(
-        self, subject: str, deadline: float, future: asyncio.Future[Any], feed: Callable[[Msg], bool] | None
-    ) -> None:
-        self.subject = subject
-        self.deadline = deadline
-        self.future = future
-        self.feed = feed
 
 
 class Bus:
@@ -111,11 +61,8 @@ class Bus:
         self.on_reconnect: list[Callable[[], None]] = []
         self.last_error: str = ""
         self._nc = client
-        self._waiters: dict[str, _Waiter] = {}
-        self._tokens = itertools.count()
-        self._inbox = ""
+        self._inbox = Inbox()
         self._near_limit_bytes = 0
-        self._sweeper: asyncio.TimerHandle | None = None
         self._online = asyncio.Event()
         self._closing = False
         self._loop = asyncio.get_running_loop()
@@ -182,8 +129,8 @@ class Bus:
     async def _open_inbox(self) -> None:
         # Headers are only counted for bodies near the limit; ours and a user's traceparent are far below 8 KB.
         self._near_limit_bytes = self.max_body_bytes - 8 * HEADER_ROOM_BYTES
-        self._inbox = self._nc.new_inbox() + "."
-        await self.subscribe(self._inbox + "*", self._on_reply)
+        self._inbox.prefix = self._nc.new_inbox() + "."
+        await self.subscribe(self._inbox.prefix + "*", self._inbox.take)
 
     async def close(self) -> None:
         """Flush what is buffered (2 s at most) and close."""
@@ -192,8 +139,7 @@ class Bus:
             await self._nc.flush(timeout=2)
         with contextlib.suppress(Exception):
             await self._nc.close()
-        if self._sweeper:
-            self._sweeper.cancel()
+        self._inbox.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -235,9 +181,7 @@ class Bus:
 
     def _fail_refused(self, subject: str, reason: str) -> None:
         log.error("%s", reason)
-        for waiter in list(self._waiters.values()):
-            if waiter.subject == subject and not waiter.future.done():
-                waiter.future.set_exception(PermissionRefused(reason, subject=subject))
+        self._inbox.fail(subject, PermissionRefused(reason, subject=subject))
 
     async def _on_disconnected(self) -> None:
         self._online.clear()
@@ -305,47 +249,16 @@ class Bus:
 
     # ---- requests
 
-    def _on_reply(self, msg: Msg) -> None:
-        token = msg.subject[len(self._inbox) :]
-        waiter = self._waiters.get(token)
-        if waiter is None:
-            return
-        if not waiter.future.done():
-            if waiter.feed is None:
-                waiter.future.set_result(msg)
-            elif not waiter.feed(msg):
-                return
-        del self._waiters[token]
-
-    def _wait(self, subject: str, timeout_s: float) -> tuple[str, _Waiter]:
-        token = str(next(self._tokens))
-        waiter = _Waiter(subject, self._loop.time() + timeout_s, self._loop.create_future(), None)
-        self._waiters[token] = waiter
-        if self._sweeper is None:
-            self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
-        return token, waiter
-
-    def _sweep(self) -> None:
-        """Time out what waited too long. One timer for all requests: a timer each costs a fifth of an append."""
-        now = self._loop.time()
-        for token, waiter in list(self._waiters.items()):
-            if waiter.future.done():
-                del self._waiters[token]
-            elif waiter.deadline < now:
-                del self._waiters[token]
-                waiter.future.set_exception(Ambiguous(f"no answer from {waiter.subject} in time"))
-        self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep) if self._waiters else None
-
     async def begin(
         self, subject: str, body: bytes, *, headers: Headers | None = None, timeout_s: float = 5.0
     ) -> asyncio.Future[Msg]:
         """Send a request and return the future of its answer, so that several can be under way without a task each."""
-        token, waiter = self._wait(subject, timeout_s)
+        token, waiter = self._inbox.expect(subject, timeout_s)
         future = waiter.future
         try:
-            await self.publish(subject, body, headers=headers, reply=self._inbox + token)
+            await self.publish(subject, body, headers=headers, reply=self._inbox.prefix + token)
         except BaseException:
-            del self._waiters[token]
+            self._inbox.forget(token)
             raise
         return future
 
@@ -371,7 +284,7 @@ class Bus:
 
         With ``strict`` a time-out raises Ambiguous; else what came by then is the answer.
         """
-        token, waiter = self._wait(subject, timeout_s)
+        token, waiter = self._inbox.expect(subject, timeout_s)
         future, messages = waiter.future, []
 
         def feed(msg: Msg) -> bool:
@@ -384,13 +297,13 @@ class Bus:
 
         waiter.feed = feed
         try:
-            await self.publish(subject, body, reply=self._inbox + token)
+            await self.publish(subject, body, reply=self._inbox.prefix + token)
             await future
         except Ambiguous:
             if strict:
                 raise
         finally:
-            self._waiters.pop(token, None)
+            self._inbox.forget(token)
         return messages
 
     async def append(self, subject: str, body: bytes, *, headers: Headers | None = None, timeout_s: float = 5.0) -> int:
@@ -413,26 +326,8 @@ class Bus:
         return answer
 
 
-def sequence_of(subject: str, msg: Msg, headers: Headers | None = None) -> int:
-    """The sequence in the answer to an append that was begun. Raises what ``Bus.append`` raises."""
-    if msg.headers and msg.headers.get(h.STATUS) == "503":
-        raise NoResponder(subject)
-    ack = _decode_ack(msg.data)
-    if ack.error is None:
-        return ack.seq
-    raise _append_error(subject, ack.error, headers or {})
-
-
 def _headers_size(headers: Headers) -> int:
     return 12 + sum(len(k) + len(v) + 4 for k, v in headers.items())
-
-
-def _append_error(subject: str, error: _AckError, headers: Headers) -> BusError:
-    if error.err_code in _CONFLICT:
-        return Fenced(subject, expected=int(headers.get(h.EXPECTED_SEQUENCE, "0")))
-    if error.err_code in _FULL:
-        return StreamFull(subject, error.description)
-    return ApiError(subject, error.code, error.err_code, error.description)
 
 
 def _unreachable(options: ConnectOptions, reason: str) -> BusUnreachable:

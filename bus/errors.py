@@ -102,6 +102,24 @@ class StreamFull(BusError):
         self.description = description
 
 
+class NoResponder(BusError):
+    """Nobody answers at this subject: no such stream or service, or it has no leader at the moment."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"nobody answers at {subject}")
+        self.subject = subject
+
+
+class ApiError(BusError):
+    """The JetStream API refused a request; ``err_code`` is the server's."""
+
+    def __init__(self, subject: str, code: int, err_code: int, description: str) -> None:
+        super().__init__(f"{subject}: {description} (error {err_code})")
+        self.code = code
+        self.err_code = err_code
+        self.description = description
+
+
 class Ambiguous(BusError):
     """No answer came in time: the append may or may not have happened; read back to know."""
 

@@ -1,0 +1,48 @@
+"""The server's answer to an append (PubAck, ADR-1), as a sequence or as the error that says what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from nats.aio.msg import Msg
+
+from bus import headers as h
+from bus.errors import ApiError, BusError, Fenced, NoResponder, StreamFull
+
+# 10164 is the conflict of racing writers on replicated streams (NATS-FACTS, finding 2).
+_CONFLICT = frozenset({10071, 10164})
+_FULL = frozenset({10077, 10047, 10023, 10122, 10026})
+
+
+class _AckError(msgspec.Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _PubAck(msgspec.Struct):
+    seq: int = 0
+    duplicate: bool = False
+    error: _AckError | None = None
+
+
+_decode_ack = msgspec.json.Decoder(_PubAck).decode
+
+
+def sequence_of(subject: str, msg: Msg, headers: Mapping[str, str] | None = None) -> int:
+    """The sequence in the answer to an append that was begun. Raises what ``Bus.append`` raises."""
+    if msg.headers and msg.headers.get(h.STATUS) == "503":
+        raise NoResponder(subject)
+    ack = _decode_ack(msg.data)
+    if ack.error is None:
+        return ack.seq
+    raise _append_error(subject, ack.error, headers or {})
+
+
+def _append_error(subject: str, error: _AckError, headers: Mapping[str, str]) -> BusError:
+    if error.err_code in _CONFLICT:
+        return Fenced(subject, expected=int(headers.get(h.EXPECTED_SEQUENCE, "0")))
+    if error.err_code in _FULL:
+        return StreamFull(subject, error.description)
+    return ApiError(subject, error.code, error.err_code, error.description)
