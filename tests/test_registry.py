@@ -290,6 +290,16 @@ def found_digest(registry: Registry) -> str:
     return info.digest
 
 
+async def test_two_nodes_with_two_schemas_at_one_moment(bus: Bus) -> None:
+    """Two nodes that announce, then register at the same moment: one of them is refused, whoever it is."""
+    infos = [tool("send"), tool("send", field="amount")]
+    services = [await announce(bus, info, f"n{i}") for i, info in enumerate(infos)]
+    outcomes = await asyncio.gather(*(Registry(bus).register(info) for info in infos), return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType", "UsageError"]
+    for service in services:
+        await service.stop()
+
+
 async def test_deleted_component_can_come_back(bus: Bus, registry: Registry) -> None:
     """A component whose entry was deleted is gone from lookups and may be registered again."""
     info = tool("send")
