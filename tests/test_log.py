@@ -83,6 +83,21 @@ async def test_of_many_that_race_one_creates(bus: Bus, job: str) -> None:
     assert await kinds(bus, job) == ["job.submitted", "job.owned"]
 
 
+async def test_hosts_on_their_own_connections_never_both_create(server: EmbeddedServer, bus: Bus) -> None:
+    """Their events may interleave so that one's beginning and another's ownership win: then nobody created it.
+
+    The log has one of each all the same, and the host whose request is the owner's takes the job over.
+    """
+    options = ConnectOptions(servers=[server.url])
+    async with await Bus.connect(options) as b, await Bus.connect(options) as c:
+        for _ in range(50):
+            job = jobid.new()
+            logs = [open_log(connection, job) for connection in (bus, b, c)]
+            created = await asyncio.gather(*(log.create(*begun(job, f"h{i}")) for i, log in enumerate(logs)))
+            assert sum(created) <= 1
+            assert sorted(await kinds(bus, job)) == ["job.owned", "job.submitted"]
+
+
 async def test_the_former_owner_is_fenced(bus: Bus, job: str) -> None:
     """After another host has claimed the job, not one event of the first gets in, nor its claim on what it saw."""
     first, second = open_log(bus, job), open_log(bus, job)
