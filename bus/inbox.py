@@ -65,9 +65,12 @@ class Inbox:
         del self._waiters[token]
 
     def fail(self, subject: str, error: BusError) -> None:
-        """Whoever asks ``subject`` gets ``error`` instead of waiting for the time-out."""
+        """Whoever asks ``subject`` gets ``error`` instead of waiting for the time-out.
+
+        nats-py has the subject from the server's error line, which it turns into lower case.
+        """
         for waiter in list(self._waiters.values()):
-            if waiter.subject == subject and not waiter.future.done():
+            if waiter.subject.lower() == subject.lower() and not waiter.future.done():
                 waiter.future.set_exception(error)
 
     def close(self) -> None:

@@ -1,0 +1,1 @@
+"""What the commands of ``callboard`` do, one file for each concern; ``cli.py`` parses and calls them."""

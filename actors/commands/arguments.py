@@ -1,0 +1,74 @@
+"""Inputs on a command line: ``sku=A1`` is text, ``qty:=2`` is JSON, ``--input`` is a whole object."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bus.errors import UsageError
+
+_HINT = "name=text or name:=JSON, for example sku=A1 qty:=2"
+
+
+def parse_inputs(pairs: Iterable[str], whole: str | None = None) -> dict[str, Any]:
+    """The input that the arguments add up to; pairs override what ``whole`` (JSON, @file or - for stdin) holds.
+
+    Raises: UsageError that names the argument that cannot be read.
+    """
+    values = _whole(whole) if whole is not None else {}
+    for pair in pairs:
+        name, value = parse_pair(pair)
+        values[name] = value
+    return values
+
+
+def parse_pair(pair: str) -> tuple[str, Any]:
+    """One ``name=text`` or ``name:=JSON``. Raises: UsageError."""
+    name, equals, text = pair.partition("=")
+    is_json = name.endswith(":")
+    name = name.removesuffix(":")
+    if not equals or not name:
+        raise UsageError(f"cannot read the input {pair!r}", code="bad_argument", hint=_HINT)
+    return name, parse_json(text, name) if is_json else text
+
+
+def parse_json(text: str, what: str) -> Any:
+    """JSON from the command line. Raises: UsageError."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        hint = f"quote it for the shell, or use {what}=text for plain text"
+        raise UsageError(f"{what} is not JSON: {error}", code="bad_argument", path=what, hint=hint) from error
+
+
+def _whole(source: str) -> dict[str, Any]:
+    value = parse_json(_text_of(source), "--input")
+    if not isinstance(value, dict):
+        raise UsageError("--input is no JSON object", code="bad_argument", path="--input", hint='{"name": value, ...}')
+    return value
+
+
+def _text_of(source: str) -> str:
+    if source == "-":
+        return sys.stdin.read()
+    if not source.startswith("@"):
+        return source
+    try:
+        return Path(source[1:]).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {source[1:]}: {error}", code="no_file", path="--input") from error
+
+
+def parse_counts(pairs: Iterable[str]) -> dict[str, int]:
+    """``quote=4`` as counts. Raises: UsageError."""
+    counts: dict[str, int] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        if not name or not text.isdecimal() or int(text) < 1:
+            raise UsageError(f"cannot read --replicas {pair!r}", code="bad_argument", hint="--replicas quote=4")
+        counts[name] = int(text)
+    return counts

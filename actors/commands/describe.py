@@ -1,0 +1,41 @@
+"""What an app holds, asked of a process of its own: a module that does not import takes nobody down with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import msgspec
+
+from actors.component import ComponentInfo
+from bus.errors import UsageError
+
+
+class Description(msgspec.Struct, frozen=True):
+    """An app from outside."""
+
+    app: str
+    version: str
+    components: list[ComponentInfo]
+
+
+async def describe(target: str) -> Description:
+    """Raises: UsageError with what the module's own process said."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "actors.process", "describe", target,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=import_environment(),
+    )  # fmt: skip
+    out, err = await child.communicate()
+    last = out.strip().rpartition(b"\n")[2]
+    if child.returncode == 0 and last:
+        return msgspec.json.decode(last, type=Description)
+    said = err.decode(errors="replace").strip() or f"it ended with code {child.returncode} and said nothing"
+    message, _, rest = said.rpartition("error: ")[2].partition("\n")
+    raise UsageError(f"cannot load {target}: {message}", code="bad_target", hint=rest.strip())
+
+
+def import_environment() -> dict[str, str]:
+    """The environment of a child that has to find what can be imported from here."""
+    paths = [os.getcwd(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]  # noqa: PTH109 - a string for the variable
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(p for p in paths if p))}

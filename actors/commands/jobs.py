@@ -1,0 +1,136 @@
+"""Commands that speak to jobs: submit, result, signal, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from actors.commands.session import EXIT_STILL_RUNNING, Session
+from actors.console.event_line import event_line
+from actors.console.page import Span, line
+from actors.console.result_page import result_page
+from bus.errors import UsageError
+from bus.subjects import PRIORITIES, Priority
+
+if TYPE_CHECKING:
+    from actors.client import Client, JobHandle
+
+
+def check_priority(text: str) -> Priority:
+    """The priority that ``text`` names. Raises: UsageError."""
+    for priority in PRIORITIES:
+        if text == priority:
+            return priority
+    raise UsageError(f"priority {text!r} does not exist", code="bad_priority", hint=f"one of {', '.join(PRIORITIES)}")
+
+
+async def submit(
+    session: Session, workflow: str, body: dict[str, Any], *, job_id: str | None, priority: str, wait: bool,
+    timeout_s: float | None,
+) -> int:  # fmt: skip
+    """Submit a job; print its id, or with ``wait`` its events (on a terminal) and its result."""
+    level = check_priority(priority)
+    async with await session.client() as client:
+        handle = await client.submit(workflow, input=body, job_id=job_id, priority=level)
+        if wait:
+            return await _await(session, client, handle, timeout_s)
+        screen = session.screen()
+        if session.json or not screen.is_tty:
+            screen.show_json({"job": handle.id, "workspace": handle.workspace, "workflow": workflow})
+        else:
+            screen.show([line("job ", Span(handle.id, "name"), f" of {workflow}")])
+            screen.show([line(Span(f"next: callboard tail {handle.id}, callboard result {handle.id}", "dim"))])
+        return 0
+
+
+async def result(session: Session, job: str, *, wait: bool, timeout_s: float | None) -> int:
+    """Print what a job returned."""
+    async with await session.client() as client:
+        view = await client.get(job) if not wait else None
+        if view is not None and view.ended_at is None:
+            session.notes().show([line(f"job {job} is {view.state}; use --wait to wait for its end")])
+            return EXIT_STILL_RUNNING
+        return await _await(session, client, client.handle(job), timeout_s, quiet=True)
+
+
+async def _await(
+    session: Session, client: Client, handle: JobHandle[Any], timeout_s: float | None, *, quiet: bool = False
+) -> int:
+    notes = session.notes()
+    watcher = asyncio.create_task(_watch(client, handle, session)) if notes.is_tty and not quiet else None
+    try:
+        value = await handle.result(timeout_s)
+    except TimeoutError as error:
+        notes.show([line(f"{error}; callboard result {handle.id} --wait waits on")])
+        return EXIT_STILL_RUNNING
+    finally:
+        if watcher:
+            await _end(watcher)
+    screen = session.screen()
+    if session.json or not screen.is_tty:
+        screen.show_json(value)
+    else:
+        screen.show(result_page(value))
+    return 0
+
+
+async def _watch(client: Client, handle: JobHandle[Any], session: Session) -> None:
+    """Show the job's events while somebody waits at a terminal."""
+    notes = session.notes()
+    async with contextlib.aclosing(client.follow(handle.id)) as items:
+        async for item in items:
+            notes.show([event_line(item, workspace=client.workspace)])
+
+
+async def _end(watcher: asyncio.Task[None]) -> None:
+    """Let the last events come out, then stop."""
+    await asyncio.wait({watcher}, timeout=0.2)
+    watcher.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watcher
+
+
+def user_name() -> str:
+    """Who gives a signal, for the log."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without a user database
+        return "unknown"
+
+
+async def signal(session: Session, job: str, name: str, data: Any) -> int:
+    """Give a job a signal."""
+    async with await session.client() as client:
+        sequence = await client.signal(job, name, data, by=user_name())
+        _acknowledge(session, {"job": job, "signal": name, "sequence": sequence})
+    return 0
+
+
+async def cancel(session: Session, job: str, reason: str) -> int:
+    """Ask a job to end."""
+    async with await session.client() as client:
+        sequence = await client.cancel(job, reason, by=user_name())
+        _acknowledge(session, {"job": job, "signal": "cancel", "sequence": sequence})
+    return 0
+
+
+def _acknowledge(session: Session, facts: dict[str, Any]) -> None:
+    screen = session.screen()
+    if session.json or not screen.is_tty:
+        screen.show_json(facts)
+    else:
+        screen.show([line(f"{facts['signal']} is in the log of job {facts['job']} at {facts['sequence']}")])
+
+
+def decode_data(text: str | None) -> Any:
+    """The data of a signal: JSON if it is JSON, else the text itself."""
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text

@@ -1,0 +1,99 @@
+"""Commands that look: tail, show, components, doctor."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from typing import cast
+
+from actors.commands.session import EXIT_JOB_FAILED, Session
+from actors.component import ComponentInfo
+from actors.console.component_page import ComponentRow, component_page, schema_page
+from actors.console.event_line import event_json, event_line
+from actors.console.finding_page import finding_page
+from actors.console.job_page import job_page
+from actors.registry import Registry
+from bus.errors import UsageError
+from bus.service import ServiceInfo, discover
+from store.tail import TailItem, live_filter
+from store.tail import tail as tail_events
+
+
+async def tail(session: Session, job: str | None, *, since: int, kind: str | None, new_only: bool) -> int:
+    """Print events, history first and then live, until it is interrupted."""
+    screen = session.screen()
+    everywhere = session.workspace == "*"
+    subject = live_filter(None if everywhere else session.workspace, job, kind)
+    async with await session.client() as client:
+        items = tail_events(client.bus, client.blobs, subject, since=since, new_only=new_only)
+        async with contextlib.aclosing(cast("AsyncGenerator[TailItem, None]", items)) as events:
+            async for item in events:
+                if session.json:
+                    screen.json_line(event_json(item))
+                else:
+                    screen.show([event_line(item, workspace="" if everywhere else session.workspace)])
+    return 0
+
+
+async def show(session: Session, job: str, *, all_calls: bool) -> int:
+    """Print one job as it stands."""
+    screen = session.screen()
+    async with await session.client() as client:
+        view = await client.get(job)
+    if session.json:
+        screen.show_json(view)
+    else:
+        limit = {"call_limit": None} if all_calls else {}
+        screen.show(job_page(view, datetime.now(UTC), ascii_only=screen.ascii_only, **limit))
+    return 0
+
+
+async def components(session: Session, name: str | None) -> int:
+    """Print what is registered and where it runs; with a name, its schemas."""
+    screen = session.screen()
+    async with await session.client() as client:
+        registry = Registry(client.bus)
+        await registry.start()
+        try:
+            found = _chosen(registry, name)
+            services = await discover(client.bus)
+        finally:
+            await registry.stop()
+    rows = [ComponentRow(info, _places(info, services)) for info in found]
+    if session.json:
+        screen.show_json([{"component": row.info, "replicas": dict(row.replicas)} for row in rows])
+    else:
+        screen.show(schema_page(rows) if name else component_page(rows))
+    return 0
+
+
+def _chosen(registry: Registry, name: str | None) -> list[ComponentInfo]:
+    if name is None:
+        return registry.all()
+    found = [info for info in registry.all() if info.name == name]
+    if not found:
+        raise UsageError(f"no component is named {name!r}", code="unknown_component", hint=registry.hint(name))
+    return found
+
+
+def _places(info: ComponentInfo, services: list[ServiceInfo]) -> Counter[str]:
+    return Counter(
+        service.meta("node")
+        for service in services
+        if service.name == info.name and service.version == info.version and service.meta("kind") == info.kind
+    )
+
+
+async def doctor(session: Session) -> int:
+    """Look at the server, the streams, the permissions and the clock; 1 if something is broken."""
+    from actors.doctor import examine, worst
+
+    screen = session.screen()
+    findings = await examine(session.options(), workspace=session.workspace)
+    if session.json:
+        screen.show_json(findings)
+    else:
+        screen.show(finding_page(findings))
+    return EXIT_JOB_FAILED if worst(findings) == "fail" else 0

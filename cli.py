@@ -1,0 +1,398 @@
+"""The command ``callboard``: parses, calls, prints. The composition root; everything heavy is imported when it is used.
+
+Exit codes: 0 done, 1 the job failed (or the doctor found a fault), 2 wrong use, 3 the bus cannot be reached, 4 the job
+goes on, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from actors.commands.session import Session
+    from actors.roster import Choice
+    from bus.connection import Bus
+    from bus.options import ConnectOptions
+
+app = typer.Typer(
+    name="callboard",
+    help="Actors for AI agents, tools and durable workflow jobs, over NATS.",
+    epilog="Start with: callboard up examples.shop:app, then: callboard submit order sku=A1 qty:=2 --wait",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Nats = Annotated[
+    str | None,
+    typer.Option(
+        "--nats", metavar="URL", help="Server address [default: NATS_URL, the nats CLI's context, or localhost]."
+    ),
+]
+Context = Annotated[str | None, typer.Option("--context", metavar="NAME", help="A context of the nats CLI.")]
+Workspace = Annotated[
+    str, typer.Option("--workspace", "-w", envvar="CALLBOARD_WORKSPACE", help="The workspace of the jobs.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+NoColor = Annotated[bool, typer.Option("--no-color", help="No colours (NO_COLOR is heeded too).")]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="NAME", help="Run this component alone (repeatable).")
+]
+Except = Annotated[list[str] | None, typer.Option("--except", metavar="NAME", help="Leave this one out (repeatable).")]
+Replicas = Annotated[
+    list[str] | None, typer.Option("--replicas", metavar="NAME=N", help="How many processes for a component.")
+]
+
+
+def _workflows(incomplete: str) -> list[str]:
+    from actors.commands.names import component_names
+
+    return [name for name in component_names(("job",)) if name.startswith(incomplete)]
+
+
+def _components(incomplete: str) -> list[str]:
+    from actors.commands.names import component_names
+
+    return [name for name in component_names(("tool", "agent", "job")) if name.startswith(incomplete)]
+
+
+JobArgument = Annotated[str, typer.Argument(help="The job's id.")]
+
+
+def _session(
+    nats: str | None, context: str | None, workspace: str = "default", json: bool = False, no_color: bool = False
+) -> Session:
+    from actors.commands.session import Session
+
+    return Session(nats, context, workspace, json, no_color)
+
+
+def _run(main: Coroutine[Any, Any, int | None]) -> None:
+    from actors.commands.session import run
+
+    raise typer.Exit(run(main))
+
+
+# ---- run
+
+
+@app.command()
+def up(
+    target: Annotated[str, typer.Argument(help="The app: module:app or file.py:app.")],
+    port: Annotated[int, typer.Option(help="Port of the server on this machine.")] = 4222,
+    name: Annotated[str, typer.Option(help="Name of the node [default: the host's name].")] = "",
+    only: Only = None,
+    without: Except = None,
+    replicas: Replicas = None,
+) -> None:
+    """Run an app on this machine: a NATS server (or the one that runs), and a node.
+
+    Example: callboard up examples.shop:app
+    """
+    _run(_up(target, port, name, only, without, replicas))
+
+
+@app.command()
+def node(
+    target: Annotated[str, typer.Argument(help="The app: module:app or file.py:app.")],
+    name: Annotated[str, typer.Option(help="Name of the node [default: the host's name].")] = "",
+    nats: Nats = None,
+    context: Context = None,
+    only: Only = None,
+    without: Except = None,
+    replicas: Replicas = None,
+    gateway: Annotated[bool, typer.Option(help="Serve the api.* services too.")] = True,
+) -> None:
+    """Run an app as one node of a cluster; start as many as you like, on any machines.
+
+    Example: callboard node shop:app --name n1 --nats nats://host:4222 --only quote --replicas quote=4
+    """
+    _run(_node(_session(nats, context).options, target, name, _choice_of(only, without, replicas, gateway=gateway)))
+
+
+def _choice_of(
+    only: list[str] | None, without: list[str] | None, replicas: list[str] | None, *, gateway: bool = True
+) -> Any:
+    """A function that makes the choice, so that what is wrong in it is reported like any other wrong use."""
+
+    def make() -> Choice:
+        from actors.commands.arguments import parse_counts
+        from actors.roster import Choice
+
+        return Choice(tuple(only or ()), tuple(without or ()), parse_counts(replicas or ()), gateway)
+
+    return make
+
+
+async def _up(
+    target: str, port: int, name: str, only: list[str] | None, without: list[str] | None, replicas: list[str] | None
+) -> int:
+    from bus.embedded import EmbeddedServer, local_server
+    from bus.options import resolve_options
+
+    server = await local_server(port=port)
+    started = isinstance(server, EmbeddedServer)
+    _say(f"nats-server at {server.url} ({'started' if started else 'it was running already'})")
+    try:
+        return await _node(lambda: resolve_options(server.url), target, name, _choice_of(only, without, replicas))
+    finally:
+        if isinstance(server, EmbeddedServer):
+            await server.stop()
+
+
+async def _node(options_of: Any, target: str, name: str, choice_of: Any) -> int:
+    from actors.commands.describe import describe
+    from actors.roster import roster
+    from bus.connection import Bus
+    from bus.streams import ensure_streams
+    from bus.subjects import check_name
+
+    name = check_name(name or default_node_name(), "name of the node")
+    options, choice = options_of(), choice_of()
+    described = await describe(target)
+    specs = roster(target, described.components, choice)
+    async with await Bus.connect(options, name=f"callboard {name}", timeout_s=10) as bus:
+        for done in await ensure_streams(bus):
+            _say(done)
+        return await _supervise(bus, options, name, described.app, specs)
+
+
+async def _supervise(bus: Bus, options: ConnectOptions, name: str, app_name: str, specs: list[Any]) -> int:
+    import logging
+
+    import msgspec
+
+    from actors.process import CONNECT_VARIABLE, NODE_VARIABLE
+    from supervisor.node import Node
+
+    logging.basicConfig(level=os.environ.get("CALLBOARD_LOG", "INFO"), format="[node] %(message)s")
+    env = {CONNECT_VARIABLE: msgspec.json.encode(options).decode(), NODE_VARIABLE: name}
+    children = [msgspec.structs.replace(spec, env={**spec.env, **env}) for spec in specs]
+    running = Node(bus, name, children, app=app_name)
+    _say(f"node {name} runs {', '.join(spec.name for spec in specs) or 'nothing'}")
+    _say("watch: nats sub 'events.>' or callboard tail; look: callboard ps; stop: Ctrl-C")
+    return 1 if await running.run() == "given_up" else 0
+
+
+def default_node_name() -> str:
+    """The host's name as far as it can be a token of a subject."""
+    host = socket.gethostname().partition(".")[0]
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in host)[:40] or "node"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"[callboard] {text}\n")
+
+
+# ---- jobs
+
+
+@app.command()
+def submit(
+    workflow: Annotated[str, typer.Argument(help="Name of the workflow.", autocompletion=_workflows)],
+    inputs: Annotated[list[str] | None, typer.Argument(help="name=text or name:=JSON.")] = None,
+    whole: Annotated[str | None, typer.Option("--input", metavar="JSON", help="The input: JSON, @file or -.")] = None,
+    job_id: Annotated[str | None, typer.Option(help="The job's id: submitting it again is harmless.")] = None,
+    priority: Annotated[str, typer.Option(help="high, normal or low.")] = "normal",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the result and print it.")] = False,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="With --wait: how long.")] = None,
+    nats: Nats = None,
+    context: Context = None,
+    workspace: Workspace = "default",
+    as_json: AsJson = False,
+    no_color: NoColor = False,
+) -> None:
+    """Submit a job.
+
+    Example: callboard submit order sku=A1 qty:=2 --wait
+    """
+    _run(
+        _submit(
+            _session(nats, context, workspace, as_json, no_color),
+            workflow,
+            inputs,
+            whole,
+            job_id,
+            priority,
+            wait,
+            timeout,
+        )
+    )
+
+
+async def _submit(
+    session: Session, workflow: str, inputs: list[str] | None, whole: str | None, job_id: str | None, priority: str,
+    wait: bool, timeout: float | None,
+) -> int:  # fmt: skip
+    from actors.commands.arguments import parse_inputs
+    from actors.commands.jobs import submit as submit_job
+
+    body = parse_inputs(inputs or (), whole)
+    return await submit_job(session, workflow, body, job_id=job_id, priority=priority, wait=wait, timeout_s=timeout)
+
+
+@app.command()
+def result(
+    job: JobArgument,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job's end.")] = False,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="With --wait: how long.")] = None,
+    nats: Nats = None,
+    context: Context = None,
+    workspace: Workspace = "default",
+    as_json: AsJson = False,
+    no_color: NoColor = False,
+) -> None:
+    """Print what a job returned; the exit code tells how it ended."""
+    from actors.commands import jobs
+
+    _run(jobs.result(_session(nats, context, workspace, as_json, no_color), job, wait=wait, timeout_s=timeout))
+
+
+@app.command()
+def signal(
+    job: JobArgument,
+    name: Annotated[str, typer.Argument(help="Name of the signal.")],
+    data: Annotated[str | None, typer.Argument(help="Its data: JSON, or text.")] = None,
+    nats: Nats = None,
+    context: Context = None,
+    workspace: Workspace = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Give a job a signal; a parked job is woken.
+
+    Example: callboard signal JOB approved '{"by": "ann"}'
+    """
+    from actors.commands import jobs
+
+    _run(jobs.signal(_session(nats, context, workspace, as_json), job, name, jobs.decode_data(data)))
+
+
+@app.command()
+def cancel(
+    job: JobArgument,
+    reason: Annotated[str, typer.Option(help="Why, for the log.")] = "",
+    nats: Nats = None,
+    context: Context = None,
+    workspace: Workspace = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Ask a job to end; its running calls and its child jobs are cancelled too."""
+    from actors.commands import jobs
+
+    _run(jobs.cancel(_session(nats, context, workspace, as_json), job, reason))
+
+
+# ---- look
+
+
+@app.command()
+def tail(
+    job: Annotated[str | None, typer.Argument(help="A job's id [default: all jobs].")] = None,
+    since_seq: Annotated[int, typer.Option(metavar="N", help="Begin after this sequence.")] = 0,
+    kind: Annotated[str | None, typer.Option(help="Only this kind, e.g. job.failed or call.tool.quote.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="Leave out what is stored already.")] = False,
+    nats: Nats = None,
+    context: Context = None,
+    workspace: Workspace = "default",
+    as_json: AsJson = False,
+    no_color: NoColor = False,
+) -> None:
+    """Follow events: what is stored first, then live, with no gap and no double. Workspace '*' is all of them.
+
+    Example: callboard tail --kind job.failed --new
+    """
+    from actors.commands import look
+
+    session = _session(nats, context, workspace, as_json, no_color)
+    _run(look.tail(session, job, since=since_seq, kind=kind, new_only=new))
+
+
+@app.command()
+def show(
+    job: JobArgument,
+    every: Annotated[bool, typer.Option("--all", help="Every call, however many.")] = False,
+    nats: Nats = None,
+    context: Context = None,
+    workspace: Workspace = "default",
+    as_json: AsJson = False,
+    no_color: NoColor = False,
+) -> None:
+    """Show a job: its state, its calls with durations and attempts, its failure with the remote traceback."""
+    from actors.commands import look
+
+    _run(look.show(_session(nats, context, workspace, as_json, no_color), job, all_calls=every))
+
+
+@app.command()
+def ps(nats: Nats = None, context: Context = None, as_json: AsJson = False, no_color: NoColor = False) -> None:
+    """List nodes and their actors: pids, states, restarts, and what each is doing."""
+    _run(_ps(_session(nats, context, "default", as_json, no_color)))
+
+
+async def _ps(session: Session) -> int:
+    from datetime import UTC, datetime
+
+    from actors.console.node_page import node_page
+    from supervisor.node import node_statuses
+
+    async with await session.client() as client:
+        nodes = await node_statuses(client.bus)
+    screen = session.screen()
+    if session.json:
+        screen.show_json(nodes)
+    else:
+        screen.show(node_page(nodes, datetime.now(UTC)))
+    return 0
+
+
+@app.command()
+def components(
+    name: Annotated[str | None, typer.Argument(help="One component, in full.", autocompletion=_components)] = None,
+    nats: Nats = None,
+    context: Context = None,
+    as_json: AsJson = False,
+    no_color: NoColor = False,
+) -> None:
+    """List components: versions, and where they run; with a name, its schemas and policies."""
+    from actors.commands import look
+
+    _run(look.components(_session(nats, context, "default", as_json, no_color), name))
+
+
+@app.command()
+def doctor(
+    nats: Nats = None,
+    context: Context = None,
+    workspace: Workspace = "default",
+    as_json: AsJson = False,
+    no_color: NoColor = False,
+) -> None:
+    """Check server, limits, streams, consumers, permissions and clock, and say what to do about each finding."""
+    from actors.commands import look
+
+    _run(look.doctor(_session(nats, context, workspace, as_json, no_color)))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    typer.echo(f"callboard {installed('callboard')}")
+
+
+def main() -> None:
+    """The entry point of the command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
