@@ -1,0 +1,1 @@
+"""The measurements behind docs/adr: each module is run by hand, ``python -m bench.adr.NAME``."""
