@@ -123,7 +123,8 @@ class Bus:
         version = self._nc.connected_server_version
         if (version.major, version.minor) < SERVER_MIN:
             raise ServerUnsuitable(
-                f"nats-server {version} is too old", hint="2.12 or later is needed (message schedules, per-message TTL)"
+                f"nats-server {self.server_version} is too old",
+                hint="2.12 or later is needed (message schedules, per-message TTL)",
             )
 
     async def _open_inbox(self) -> None:
@@ -150,7 +151,8 @@ class Bus:
     @property
     def server_version(self) -> str:
         """The connected server's version."""
-        return str(self._nc.connected_server_version)
+        version = self._nc.connected_server_version
+        return f"{version.major}.{version.minor}.{version.patch}"
 
     @property
     def max_body_bytes(self) -> int:

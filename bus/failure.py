@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback as tb
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,6 +16,8 @@ import msgspec
 from bus.errors import CallboardError, PeerError, UsageError
 
 TRACEBACK_LIMIT_CHARS = 8_000
+_ROOT = Path(__file__).parent.parent
+_OURS = frozenset(_ROOT / package for package in ("bus", "store", "supervisor", "actors"))
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -61,7 +64,7 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, PeerError):
         return error.failure
     name, bases = type(error).__name__, _bases(error)
-    trace = "".join(tb.format_exception(error))[-TRACEBACK_LIMIT_CHARS:]
+    trace = _trace(error)
     message = str(error) or name
     match error:
         case RetryableError():
@@ -80,6 +83,19 @@ def failure_of(error: BaseException) -> Failure:
             return Failure(code="timeout", message=message, exception=name, bases=bases, traceback=trace)
         case _:
             return Failure(code="error", message=f"{name}: {error}", exception=name, bases=bases, traceback=trace)
+
+
+def _trace(error: BaseException) -> str:
+    """The traceback from where the user's code begins: the frames of ours that led there explain nothing."""
+    frames = error.__traceback__
+    while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    lines = tb.format_exception(type(error), error, frames or error.__traceback__)
+    return "".join(lines)[-TRACEBACK_LIMIT_CHARS:]
+
+
+def _is_ours(filename: str) -> bool:
+    return Path(filename).parent in _OURS or "concurrent/futures" in filename or "asyncio" in filename
 
 
 def _bases(error: BaseException) -> tuple[str, ...]:

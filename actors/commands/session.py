@@ -86,7 +86,7 @@ def run(main: Coroutine[Any, Any, int | None]) -> int:
 
 def complain(error: CallboardError) -> int:
     """Say what is wrong and what would be right; the exit code that says whose fault it is."""
-    message = str(error.args[0]) if error.args else str(error)
+    message = error.failure.message if isinstance(error, PeerError) else str(error.args[0] if error.args else error)
     path = getattr(error, "path", "")
     where = f" (at {path})" if path and path not in message else ""
     sys.stderr.write(f"error: {message}{where}\n")
