@@ -1,4 +1,9 @@
-"""What the log says of a call that is delivered again."""
+"""What the log says of a call that is delivered again, and which attempt is due.
+
+Attempts are counted from what is recorded. The server's count of deliveries says one thing only: whether the call was
+given out once more than the records explain. Then a process took it and left no word; it died. A call that was
+given out and never begun, since its process died over another one, is so charged with one death at most.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +29,22 @@ class Past:
     job_over: bool = False
 
 
+@dataclass(frozen=True)
+class Settled:
+    """Nothing is left to do: the call is answered, or its job is over."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """``attempt`` is to be run. ``after_death``: the one before it left no word, and is to be recorded first."""
+
+    attempt: int = 1
+    after_death: bool = False
+
+
+Standing = Settled | Due
+
+
 def fold_past(events: list[Event], call: str, *, job_over: bool) -> Past:
     """Pure: what these events say about ``call``."""
     replies = [e for e in events if isinstance(e, ReplyCompleted | ReplyFailed) and e.call == call]
@@ -36,8 +57,17 @@ def fold_past(events: list[Event], call: str, *, job_over: bool) -> Past:
     )
 
 
+def standing(past: Past, deliveries: int) -> Standing:
+    """Pure: what to do with a call that was given out ``deliveries`` times, this time included."""
+    if past.answered or past.job_over:
+        return Settled()
+    if deliveries - past.handed_back <= past.failed + 1:
+        return Due(past.failed + 1)
+    return Due(past.failed + 2, after_death=True)
+
+
 async def past_attempts(bus: Bus, workspace: str, event: CallTool, sequence: int) -> Past:
-    """Read the replies that were stored after the command at ``sequence``."""
+    """Read the replies that were stored after the command at ``sequence``. Raises: BusError."""
     stored = await read_all(bus, EVENTS, subjects.event(workspace, event.job, "reply.*"), since=sequence)
     events: list[Event] = []
     for message in stored:

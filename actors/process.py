@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,8 @@ log = logging.getLogger("callboard.process")
 CONNECT_VARIABLE = "CALLBOARD_CONNECT"
 NODE_VARIABLE = "CALLBOARD_NODE"
 HEARTBEAT_S = 2.0
-STOP_GRACE_S = 7.0
+STOP_GRACE_S = 6.0
+LEAVE_S = 0.5
 
 EXIT_CONFIG = 78
 EXIT_STUCK = 75
@@ -148,14 +150,27 @@ async def _live(role: Role, name: str) -> int:
         heart = asyncio.create_task(_heartbeat(actor))
         await _until_end(actor)
         heart.cancel()
-        async with asyncio.timeout(STOP_GRACE_S + 2):
-            await stop()
+        await _stop(stop)
     finally:
         actor.leases.close()
         await bus.close()
-    if actor.exit_code == EXIT_STUCK:
-        os._exit(EXIT_STUCK)  # a thread that does not yield would keep the interpreter from ending
+    _leave_within(LEAVE_S, actor.exit_code)
     return actor.exit_code
+
+
+async def _stop(stop: Callable[[], Awaitable[None]]) -> None:
+    try:
+        async with asyncio.timeout(STOP_GRACE_S + 2):
+            await stop()
+    except TimeoutError:
+        log.warning("not stopped in order within %g s: what is in flight goes to others later", STOP_GRACE_S + 2)
+
+
+def _leave_within(limit_s: float, code: int) -> None:
+    """The interpreter waits for every thread before it ends, also for one of a tool's that does not yield."""
+    timer = threading.Timer(limit_s, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
 
 
 def _ease_collector() -> None:

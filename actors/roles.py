@@ -25,10 +25,13 @@ async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
     component = _find(app, "tool", name, major)
     await ensure_streams(actor.bus)
     registry = Registry(actor.bus)
-    service = await announce(actor, registry, component)
+
+    def on_stuck() -> None:
+        actor.end(EXIT_STUCK)
+
+    service = await announce(actor, registry, component, on_stuck=on_stuck)
     tool = ToolActor(
-        actor.bus, actor.blobs, component, name=f"{actor.node}/{actor.name}", leases=actor.leases,
-        on_stuck=lambda: actor.end(EXIT_STUCK),
+        actor.bus, actor.blobs, component, name=f"{actor.node}/{actor.name}", leases=actor.leases, on_stuck=on_stuck
     )  # fmt: skip
     await tool.start()
     actor.doing = tool.doing

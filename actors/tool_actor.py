@@ -20,21 +20,22 @@ from typing import Any, assert_never
 import msgspec
 
 from actors.component import Component
-from actors.invocation import Stuck, Watchdog, invoke
-from actors.past_attempts import past_attempts
+from actors.invocation import Invocation, Stuck, Watchdog, describe
+from actors.past_attempts import Due, Settled, past_attempts, standing
 from actors.progress import ProgressReports
+from actors.quarantine import Quarantine
+from actors.tool_call import read_call, refusal
 from actors.tool_context import CallCancelled, ToolContext
 from bus import subjects
-from bus.connection import Bus, Message
+from bus.connection import ApiError, Bus, Message
 from bus.crash import crash_point
-from bus.errors import BusError, Unreadable
-from bus.failure import Failure, failure_of
+from bus.errors import BusClosed, BusError, Fenced, PermissionRefused, Unreadable
+from bus.failure import Failure
 from bus.leases import LeaseBook
 from bus.mailbox import Delivery, Mailbox
-from bus.messages import CallTool, ReplyCompleted, ReplyFailed, ReplyRetrying, decode
-from bus.objects import Blobs
+from bus.messages import CallTool, Event, ReplyCompleted, ReplyFailed, ReplyRetrying
+from bus.objects import BlobMissing, Blobs
 from bus.streams import EVENTS, ensure_consumer
-from store.artifacts import unclaim
 from store.log import append_unfenced
 from supervisor.retry import Again, GiveUp, Retry, decide
 
@@ -42,23 +43,36 @@ log = logging.getLogger("callboard.tool")
 
 ACK_WAIT_S = 10.0
 KEEP_S = 3.0
+CANCEL_GRACE_S = 1.5
+# A call that cannot even be begun is refused after so many deliveries; some seconds for what passes by itself.
+HOPELESS_AFTER = 6
+_OVER_KEPT = 10_000
 
 
 @dataclass
 class Serving:
-    """One call being served."""
+    """One call being served. ``suspect``: the process that served it before has died."""
 
     workspace: str
     event: CallTool
     delivery: Delivery
-    attempt: int
-    started_s: float = field(default_factory=time.monotonic)
     task: asyncio.Task[None] | None = None
+    attempt: int = 1
+    suspect: bool = False
+    cancelled: bool = False
+    invocation: Invocation | None = None
+    started_s: float = field(default_factory=time.monotonic)
 
     @property
     def duration_s(self) -> float:
         """Since this attempt began, to the microsecond."""
         return round(time.monotonic() - self.started_s, 6)
+
+    def cancel(self) -> None:
+        """The job was cancelled: ask the function to stop, and do not begin if it has not begun."""
+        self.cancelled = True
+        if self.invocation:
+            self.invocation.cancel()
 
 
 class ToolActor:
@@ -76,7 +90,7 @@ class ToolActor:
     ) -> None:
         self.component = component
         self.name = name
-        self.running: dict[str, Serving] = {}
+        self.running: dict[int, Serving] = {}
         self.served = 0
         self._bus = bus
         self._blobs = blobs
@@ -84,6 +98,9 @@ class ToolActor:
         self._began_at = datetime.now(UTC) - timedelta(seconds=1)
         self._executor = ThreadPoolExecutor(component.concurrency, thread_name_prefix=component.name)
         self._watchdog = Watchdog()
+        self._quarantine = Quarantine()
+        self._stopping = False
+        self._over: dict[tuple[str, str], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
         consumer = f"tool-{component.name}-v{component.major}"
@@ -98,16 +115,25 @@ class ToolActor:
     async def start(self) -> None:
         """Begin to take calls. Raises: BusError."""
         await self._bus.subscribe(subjects.live("*", "*", "job.cancelled"), self._on_cancelled)
+        self._bus.on_reconnect.append(self._note_gap)
         await self._mailbox.start()
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more, let the calls in flight finish for ``grace_s`` seconds, hand back the rest."""
+        """Take no more, let the calls in flight finish for ``grace_s`` seconds, cancel and hand back the rest."""
+        self._stopping = True
         await self._mailbox.stop_taking()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_s)
-        for serving in list(self.running.values()):
-            await self._hand_back(serving)
+        late = list(self.running.values())
+        for serving in late:
+            if serving.task:
+                serving.task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CANCEL_GRACE_S)
+        for serving in late:
+            if serving.delivery in self._mailbox.in_flight:
+                await self._note_handed_back(serving)
         if self._keeper:
             self._keeper.cancel()
         await self._mailbox.hand_back()
@@ -121,14 +147,16 @@ class ToolActor:
         more = f" and {len(self.running) - 1} more" if len(self.running) > 1 else ""
         return f"{first.event.call} of {first.event.job} for {first.duration_s:.1f} s{more}"
 
-    async def _hand_back(self, serving: Serving) -> None:
-        """The call did not end in time: it goes to another process, and this does not count as an attempt."""
-        if serving.task:
-            serving.task.cancel()
-        event = ReplyRetrying(
-            job=serving.event.job, call=serving.event.call, attempt=serving.attempt, handed_back=True, actor=self.name
+    async def _note_handed_back(self, serving: Serving) -> None:
+        """This delivery of the call is not to count as an attempt."""
+        call, attempt = serving.event, serving.attempt
+        await self._append(
+            serving, ReplyRetrying(job=call.job, call=call.call, attempt=attempt, handed_back=True, actor=self.name)
         )
-        await append_unfenced(self._bus, self._blobs, serving.workspace, event, since=serving.delivery.sequence)
+
+    def _note_gap(self) -> None:
+        """Cancellations may have been missed: of calls stored before now the log is asked."""
+        self._began_at = datetime.now(UTC)
 
     async def _keep(self) -> None:
         while True:
@@ -143,67 +171,97 @@ class ToolActor:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, delivery: Delivery) -> None:
+        """One delivery to its end. Whatever goes wrong it is answered, refused, or handed back ever more slowly."""
         try:
             await self._take(delivery)
         except asyncio.CancelledError:
             pass  # handed back by stop()
+        except Unreadable as error:
+            await self._refuse(delivery, error.reason)
         except BusError as error:
-            log.warning("%s: %s; handing it back", delivery.subject, error)
-            await delivery.nak(1.0)
-        except Exception:
+            if isinstance(error, BlobMissing) and delivery.attempt >= HOPELESS_AFTER:
+                await self._refuse(delivery, str(error))
+            else:
+                log.warning("%s: %s; handing it back", delivery.subject, error)
+                await delivery.nak(_backoff_s(delivery.attempt))
+        except Exception as error:
             log.exception("%s: serving the call failed; handing it back", delivery.subject)
-            await delivery.nak(5.0)
+            if delivery.attempt >= HOPELESS_AFTER:
+                await self._refuse(delivery, f"{type(error).__name__}: {error}")
+            else:
+                await delivery.nak(_backoff_s(delivery.attempt))
 
-    async def _take(self, delivery: Delivery) -> None:
+    async def _refuse(self, delivery: Delivery, reason: str) -> None:
+        """It leaves a trace in the job's log, as the answer to its call as far as that can be told, and goes."""
+        log.error("refused: %s (seq %d): %s", delivery.subject, delivery.sequence, reason)
         place = subjects.parse_event(delivery.subject)
         try:
-            event = decode(delivery.body, subject=delivery.subject, sequence=delivery.sequence)
-            event = await unclaim(self._blobs, event)
-        except Unreadable as error:
-            await self._refuse(place, delivery, error)
+            event = refusal(delivery, reason, actor=self.name)
+            await append_unfenced(self._bus, self._blobs, place.workspace, event, since=delivery.sequence)
+        except BusError as error:
+            log.warning("%s: %s; handing it back", delivery.subject, error)
+            await delivery.nak(_backoff_s(delivery.attempt))
             return
-        if not isinstance(event, CallTool):
-            other = Unreadable(delivery.subject, delivery.sequence, f"is a {event.kind}, not a call of a tool")
-            await self._refuse(place, delivery, other)
-            return
-        serving = Serving(place.workspace, event, delivery, delivery.attempt, task=asyncio.current_task())
-        if (delivery.attempt > 1 or delivery.stored_at < self._began_at) and await self._is_settled(serving):
-            await delivery.ack()
-            return
-        await self._run(serving)
+        await delivery.term(f"unreadable: {reason}")
 
-    async def _refuse(self, place: subjects.EventSubject, delivery: Delivery, error: Unreadable) -> None:
-        """Nobody can read it, so nobody can answer its call; it leaves a trace in the job's log and goes."""
-        log.error("refused: %s", error)
-        failure = Failure(code="unreadable", message=str(error), retryable=False)
-        event = ReplyFailed(job=place.job, call="", failure=failure, actor=self.name)
-        await append_unfenced(self._bus, self._blobs, place.workspace, event, since=delivery.sequence)
-        await delivery.term(f"unreadable: {error.reason}")
+    async def _take(self, delivery: Delivery) -> None:
+        if running := self.running.get(delivery.sequence):
+            await self._adopt(running, delivery)
+            return
+        workspace, event = await read_call(delivery, self._blobs)
+        serving = Serving(workspace, event, delivery, asyncio.current_task())
+        self.running[delivery.sequence] = serving
+        try:
+            await self._settle(serving)
+        finally:
+            del self.running[delivery.sequence]
+            self.served += 1
 
-    async def _is_settled(self, serving: Serving) -> bool:
-        """Whether nothing is left to do for a call that came before: answered, its job over, or its attempts spent."""
-        event, delivery = serving.event, serving.delivery
-        past = await past_attempts(self._bus, serving.workspace, event, delivery.sequence)
-        if past.answered or past.job_over:
+    async def _adopt(self, serving: Serving, delivery: Delivery) -> None:
+        """The very call that runs here came again: our loop was stalled for longer than the ack time-out."""
+        serving.delivery.forget()
+        serving.delivery = delivery
+        await self._note_handed_back(serving)
+
+    async def _settle(self, serving: Serving) -> None:
+        """Run the call, if that is still to be done."""
+        if self._stopping:
+            await self._note_handed_back(serving)
+            await serving.delivery.nak()
+        elif await self._is_due(serving):
+            async with self._quarantine.place(suspect=serving.suspect):
+                await self._run(serving)
+
+    async def _is_due(self, serving: Serving) -> bool:
+        """Whether it is to be run. A call that came before may be answered, its job over, or its attempts spent."""
+        delivery = serving.delivery
+        if delivery.attempt == 1 and delivery.stored_at >= self._began_at:
             return True
-        serving.attempt = delivery.attempt - past.handed_back
-        if serving.attempt <= max(1, past.failed + 1):
-            return False
-        return await self._after_death(serving)
+        past = await past_attempts(self._bus, serving.workspace, serving.event, delivery.sequence)
+        match standing(past, delivery.attempt):
+            case Settled():
+                await serving.delivery.ack()
+                return False
+            case Due(attempt, after_death):
+                serving.attempt, serving.suspect = attempt, after_death
+                return not after_death or await self._has_attempts_left(serving)
+            case never:
+                assert_never(never)
 
-    async def _after_death(self, serving: Serving) -> bool:
-        """The last attempt left no word: its process died. Counts as an attempt, and is recorded as one."""
-        failure = Failure(code="process_died", message="the process that served the call died")
-        policy = self._policy(serving.event)
-        if serving.attempt > policy.attempts:
-            await self._reply_failed(serving, failure, attempt=serving.attempt - 1)
+    async def _has_attempts_left(self, serving: Serving) -> bool:
+        """After a death; if none is left, the call has failed."""
+        if serving.attempt <= self._policy(serving.event).attempts:
             return True
-        call = serving.event
-        event = ReplyRetrying(
-            job=call.job, call=call.call, attempt=serving.attempt - 1, failure=failure, actor=self.name
-        )
-        await append_unfenced(self._bus, self._blobs, serving.workspace, event, since=serving.delivery.sequence)
+        await self._reply_failed(serving, _DIED, attempt=serving.attempt - 1)
+        await serving.delivery.ack()
         return False
+
+    async def _note_death(self, serving: Serving) -> None:
+        """Recorded when the next attempt begins, and not before: see ``actors.past_attempts``."""
+        call, attempt = serving.event, serving.attempt - 1
+        await self._append(
+            serving, ReplyRetrying(job=call.job, call=call.call, attempt=attempt, failure=_DIED, actor=self.name)
+        )
 
     def _policy(self, event: CallTool) -> Retry:
         if event.retry is None:
@@ -216,39 +274,41 @@ class ToolActor:
     # ---- one attempt
 
     async def _run(self, serving: Serving) -> None:
-        event = serving.event
-        key = f"{event.job}/{event.call}"
-        self.running[key] = serving
-        timeout_s = event.timeout_s or self.component.timeout_s
-        self._watchdog.watch(key, timeout_s)
+        if serving.suspect:
+            await self._note_death(serving)
+        if serving.cancelled or (serving.workspace, serving.event.job) in self._over:
+            await self._reply_cancelled(serving)
+            return
+        serving.started_s = time.monotonic()
         try:
-            output = await self._attempt(serving, timeout_s)
-        except asyncio.CancelledError:
-            raise
+            output = await self._attempt(serving)
         except Stuck as error:
-            await self._fail(serving, failure_of(error))
+            await self._fail(serving, error)
             self._on_stuck()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a tool may raise anything
-            await self._fail(serving, failure_of(error))
+            await self._fail(serving, error)
         else:
             await self._complete(serving, output)
-        finally:
-            self._watchdog.forget(key)
-            self.running.pop(key, None)
-            self.served += 1
 
-    async def _attempt(self, serving: Serving, timeout_s: float | None) -> bytes:
-        event = serving.event
+    async def _attempt(self, serving: Serving) -> bytes:
+        event, sequence = serving.event, serving.delivery.sequence
         arguments = self.component.decode_input(bytes(event.input))
         reports = ProgressReports(self._bus, self._blobs, serving.workspace, event, serving.attempt)
         context = ToolContext(
             serving.workspace, event.job, event.call, serving.attempt, event.traceparent, _report=reports.report
         )
+        timeout_s = event.timeout_s or self.component.timeout_s
+        self._watchdog.watch(sequence, f"{event.call} of {event.job}", timeout_s)
+        serving.invocation = Invocation(self.component, context, arguments, self._executor)
         try:
-            value = await invoke(self.component, context, arguments, timeout_s=timeout_s, executor=self._executor)
+            value = await serving.invocation.outcome(timeout_s)
         finally:
+            self._watchdog.forget(sequence)
+            serving.invocation = None
             await reports.close()
         return self.component.encode_output(value)
+
+    # ---- what came of it
 
     async def _complete(self, serving: Serving, output: bytes) -> None:
         event = ReplyCompleted(
@@ -256,50 +316,82 @@ class ToolActor:
             duration_s=serving.duration_s, actor=self.name,
         )  # fmt: skip
         crash_point("tool.before_reply")
-        await append_unfenced(self._bus, self._blobs, serving.workspace, event, since=serving.delivery.sequence)
+        try:
+            await self._append(serving, event)
+        except ApiError as error:  # such as a message size that the operator has limited
+            message = f"the output of {len(output):,} bytes was refused by the log: {error.description}"
+            await self._reply_failed(serving, Failure(code="unrecordable", message=message, retryable=False))
         crash_point("tool.after_reply")
         await serving.delivery.ack()
 
-    async def _fail(self, serving: Serving, failure: Failure) -> None:
+    async def _fail(self, serving: Serving, error: BaseException) -> None:
+        if serving.cancelled:
+            await self._reply_cancelled(serving)
+            return
+        failure = describe(error)
         decision = decide(self._policy(serving.event), serving.attempt, failure, random.random())
         match decision:
             case GiveUp():
-                await self._reply_failed(serving, failure, attempt=serving.attempt)
+                await self._reply_failed(serving, failure)
                 await serving.delivery.ack()
             case Again(delay_s):
                 event = ReplyRetrying(
                     job=serving.event.job, call=serving.event.call, attempt=serving.attempt, failure=failure,
                     delay_s=round(delay_s, 3), actor=self.name,
                 )  # fmt: skip
-                await append_unfenced(self._bus, self._blobs, serving.workspace, event, since=serving.delivery.sequence)
+                await self._append(serving, event)
                 await serving.delivery.nak(delay_s)
             case _:
                 assert_never(decision)
 
-    async def _reply_failed(self, serving: Serving, failure: Failure, *, attempt: int) -> None:
+    async def _reply_cancelled(self, serving: Serving) -> None:
+        failure = Failure(
+            code="cancelled", message="the job was cancelled", retryable=False, exception=CallCancelled.__name__
+        )
+        await self._reply_failed(serving, failure)
+        await serving.delivery.ack()
+
+    async def _reply_failed(self, serving: Serving, failure: Failure, *, attempt: int = 0) -> None:
         event = ReplyFailed(
-            job=serving.event.job, call=serving.event.call, failure=failure, attempt=attempt,
+            job=serving.event.job, call=serving.event.call, failure=failure, attempt=attempt or serving.attempt,
             duration_s=serving.duration_s, actor=self.name,
         )  # fmt: skip
         crash_point("tool.before_reply")
-        await append_unfenced(self._bus, self._blobs, serving.workspace, event, since=serving.delivery.sequence)
+        await self._append(serving, event)
         crash_point("tool.after_reply")
+
+    async def _append(self, serving: Serving, event: Event) -> None:
+        """Record a reply. The work is done by now: what the bus cannot take at the moment is kept and tried again.
+
+        Raises: PermissionRefused, ApiError, BusClosed.
+        """
+        wait_s = 0.5
+        while True:
+            try:
+                await append_unfenced(self._bus, self._blobs, serving.workspace, event, since=serving.delivery.sequence)
+                return
+            except (PermissionRefused, ApiError, BusClosed, Fenced):
+                raise
+            except BusError as error:  # a body over 256 KB goes to the object store first, which may be full or away
+                log.warning("reply to %s of %s: %s; trying again", serving.event.call, serving.event.job, error)
+            await asyncio.sleep(wait_s * (0.5 + random.random()))
+            wait_s = min(10.0, wait_s * 2)
 
     # ---- cancel
 
     def _on_cancelled(self, msg: Message) -> None:
-        """A job was cancelled: stop what runs for it, record that, and drop its calls."""
+        """A job was cancelled: stop what runs for it, and do not begin what waits."""
         place = subjects.parse_event(msg.subject)
-        for serving in list(self.running.values()):
-            if serving.event.job == place.job and serving.workspace == place.workspace and serving.task:
-                serving.task.cancel()
-                task = asyncio.create_task(self._drop(serving))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        self._over[place.workspace, place.job] = None
+        if len(self._over) > _OVER_KEPT:
+            del self._over[next(iter(self._over))]
+        for serving in self.running.values():
+            if (serving.workspace, serving.event.job) == (place.workspace, place.job):
+                serving.cancel()
 
-    async def _drop(self, serving: Serving) -> None:
-        if serving.task:
-            await asyncio.wait({serving.task}, timeout=10)
-        failure = failure_of(CallCancelled("the job was cancelled"))
-        await self._reply_failed(serving, failure, attempt=serving.attempt)
-        await serving.delivery.ack()
+
+_DIED = Failure(code="process_died", message="the process that served the call died")
+
+
+def _backoff_s(deliveries: int) -> float:
+    return min(60.0, 0.5 * 2.0 ** min(deliveries, 10)) * (0.5 + random.random() / 2)

@@ -1,0 +1,51 @@
+"""A command to a tool as it comes from the log, where anybody with the right to publish may have put anything."""
+
+from __future__ import annotations
+
+import msgspec
+
+from bus import subjects
+from bus.errors import Unreadable
+from bus.failure import Failure
+from bus.mailbox import Delivery
+from bus.messages import CallTool, ReplyFailed, decode
+from bus.objects import Blobs
+from store.artifacts import unclaim
+
+
+class _Envelope(msgspec.Struct):
+    """The one thing of a command that cannot be read by which its job can still be told."""
+
+    call: str = ""
+
+
+async def read_call(delivery: Delivery, blobs: Blobs) -> tuple[str, CallTool]:
+    """(workspace, command). Raises: Unreadable (no command, or not the one that its subject says), BusError."""
+    subject, sequence = delivery.subject, delivery.sequence
+    place = subjects.parse_event(subject)
+    event = decode(delivery.body, subject=subject, sequence=sequence)
+    if event.blob is not None:
+        try:
+            event = await unclaim(blobs, event)
+        except Unreadable as error:
+            raise Unreadable(subject, sequence, f"its blob: {error.reason}") from error
+    if not isinstance(event, CallTool):
+        raise Unreadable(subject, sequence, f"the body is a {event.kind}, not a call of a tool")
+    if (event.job, event.kind) != (place.job, place.kind):
+        raise Unreadable(subject, sequence, f"the body is {event.kind} of job {event.job!r}")
+    return place.workspace, event
+
+
+def refusal(delivery: Delivery, reason: str, *, actor: str) -> ReplyFailed:
+    """The answer to a command that cannot be served; a command that names its call fails there, others fail nothing."""
+    failure = Failure(code="unreadable", message=f"{delivery.subject} (seq {delivery.sequence}): {reason}",
+                      retryable=False)  # fmt: skip
+    return ReplyFailed(job=subjects.parse_event(delivery.subject).job, call=_call_of(delivery.body), failure=failure,
+                       actor=actor)  # fmt: skip
+
+
+def _call_of(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_Envelope).call
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
