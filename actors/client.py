@@ -25,7 +25,7 @@ from actors.component import Component
 from actors.ends import JobEnds
 from actors.outcome import output_of
 from actors.requests import JobRequest, check_request, find_earlier, job_id_for, publish_request
-from actors.signals import CANCEL, PAUSE, RESUME, make_signal, send_signal
+from actors.signals import CANCEL, PAUSE, RESUME, make_signal, send_signal, unknown_job
 from bus import subjects
 from bus.connection import Bus, NoResponder
 from bus.errors import Ambiguous, BusUnreachable, StreamFull, UsageError
@@ -299,6 +299,8 @@ class Client:
     async def get(self, job_id: str) -> JobView:
         """The job as it stands. Raises: UsageError ``unknown_job``."""
         events = await read_job(self.bus, self.blobs, self.workspace, check_job_id(job_id))
+        if not events:
+            raise unknown_job(self.workspace, job_id)
         return fold_view(self.workspace, events)
 
     async def follow(self, job_id: str | None = None, since_seq: int = 0) -> AsyncGenerator[TailItem, None]:
