@@ -47,7 +47,7 @@ check: venv ## Format, lint and types
 # examples are tests as well (tests/test_imports.py, tests/test_house.py, tests/test_examples.py).
 .PHONY: test
 test: check ## Everything that has to pass: check, then all tests (ARGS are passed to pytest)
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 .PHONY: fmt
 fmt: venv ## Format the code and repair what can be repaired
