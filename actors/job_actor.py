@@ -135,13 +135,12 @@ class JobActor:
             case Resume(last_owned):
                 self._component()
                 await self._claim(last_owned)
-                await self._go()
+                await (self._finish() if self.journal.ended else self._go())
             case Poisoned(last_owned, times):
                 await self._claim(last_owned)
-                await self._end(Raised(_poison(times)))
+                await (self._finish() if self.journal.ended else self._end(Raised(_poison(times))))
             case Finish():
-                await self._tell_parent()
-                await self.lease.ack()
+                await self._finish()
             case Drop():
                 await self.lease.ack()
             case Refuse(message):
@@ -150,10 +149,15 @@ class JobActor:
                 assert_never(decision)
 
     async def _claim(self, last_owned: int) -> None:
+        """Own the job from here, and know its log up to here: the former owner may have ended it. Raises: Fenced."""
         # Listen first: a reply that is stored between the read and the listening would wait for the next poll.
         await self._bell.open()
         epoch = await self._log.claim(self._owned(self._submitted().version), last_owned)
         self.journal.read(await self._log.read(since=self.journal.read_to, must_see=epoch))
+
+    async def _finish(self) -> None:
+        await self._tell_parent()
+        await self.lease.ack()
 
     def _submitted(self) -> JobSubmitted:
         assert self.journal.submitted is not None
@@ -178,7 +182,7 @@ class JobActor:
         parking = self._parking = Parking(operations, lambda: self._owned(submitted.version), self.halt, deadline_at)
         self._heed_signals()
         halt = self._halted or await self._run_function(component, operations, submitted)
-        parking.stop()
+        await parking.stop()
         if self._deadline:
             self._deadline.cancel()
         await self._end(halt)
@@ -287,8 +291,7 @@ class JobActor:
     async def _close(self, event: JobCompleted | JobFailed | JobCancelled) -> None:
         await self._log.append(event)
         self.journal.ended = event
-        await self._tell_parent()
-        await self.lease.ack()
+        await self._finish()
 
     async def _cancel_children(self) -> None:
         for entry in list(self.journal.entries.values()):

@@ -46,12 +46,13 @@ class Parking:
         """Whether ``job.waiting`` is being, or has been, written."""
         return self._task is not None or self._parked
 
-    def stop(self) -> None:
-        """The job leaves: no more parking. What is half done must not write after the job's end."""
+    async def stop(self) -> None:
+        """The job leaves: no more parking. What is half done ends first, so that it neither writes after the job's end
+        nor changes the epoch under it."""
         if self._timer:
             self._timer.cancel()
         if self._task:
-            self._task.cancel()
+            await asyncio.wait({self._task})
         self._ops.on_idle = lambda: None
 
     def _consider(self) -> None:
@@ -97,6 +98,8 @@ class Parking:
         for recorded in await ops.log.read(since=ops.journal.read_to):
             ops.hear(recorded)
             ops.journal.read_to = max(ops.journal.read_to, recorded.sequence)
+        if ops.halted:
+            return
         if self._has_stirred(waits):
             await ops.log.claim(self._owned(), ops.log.epoch)
         else:

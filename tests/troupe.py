@@ -9,7 +9,9 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
+
+import msgspec
 
 from actors.app import App
 from actors.ends import read_ends
@@ -19,7 +21,7 @@ from actors.registry import Registry
 from actors.requests import publish_wake
 from actors.tool_actor import ToolActor
 from bus.connection import Bus
-from bus.messages import NULL, CallAgent, CallJob, CallTool, Ended, Signal
+from bus.messages import CallAgent, CallJob, CallTool, Ended, Signal
 from bus.objects import Blobs
 from bus.options import ConnectOptions
 from bus.streams import EVENTS, JOBS, ensure_streams, stream_info
@@ -43,9 +45,11 @@ class Troupe(Stage):
         """How many jobs the hosts hold."""
         return sum(len(host.running) for host in self.hosts)
 
-    async def signal(self, workflow: str, job: str, name: str, data: Any = NULL, *, wake: bool = True) -> int:
+    async def signal(self, workflow: str, job: str, name: str, data: bytes = b"null", *, wake: bool = True) -> int:
         """Append a signal and wake the job, as any client does."""
-        sequence = await append_unfenced(self.bus, self.blobs, "default", Signal(job=job, name=name, data=data))
+        sequence = await append_unfenced(
+            self.bus, self.blobs, "default", Signal(job=job, name=name, data=msgspec.Raw(data))
+        )
         if wake:
             await publish_wake(self.bus, "default", workflow, job, f"signal.{name}")
         return sequence
