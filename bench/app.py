@@ -31,3 +31,15 @@ async def order(job: Job, sku: str, qty: int, steps: int) -> Quote:
     for step in range(steps):
         total += (await job.call(quote, sku=sku, qty=qty + step)).total
     return Quote(sku, total)
+
+
+@app.tool
+async def never(n: int) -> int:
+    """A tool that no node of the bench runs, so that the jobs that call it stay in flight."""
+    return n
+
+
+@app.job
+async def hold(job: Job, n: int) -> int:
+    """A job that is in flight until it is cancelled."""
+    return await job.call(never, n=n)
