@@ -60,7 +60,7 @@ CRASH_LOOP_S = 60.0
 class Entry(msgspec.Struct):
     """One durable operation: ``op`` is tool, agent, job, local, sleep, timer or signal.
 
-    ``asked_at`` is its command's sequence. ``awaited``: the job has parked on it, so all that had to be done to get its
+    ``asked_at`` is its command's sequence. ``parked_on``: the job has parked on it, so all that was to be done for its
     answer was done by then.
     """
 
@@ -70,7 +70,7 @@ class Entry(msgspec.Struct):
     outcome: Outcome = PENDING
     command: CallTool | CallAgent | CallJob | None = None
     asked_at: int = 0
-    awaited: bool = False
+    parked_on: bool = False
 
     @property
     def sequence(self) -> int:
@@ -170,8 +170,8 @@ class Journal:
             case JobWaiting():
                 self.parked = self.parked or sequence > self.owned_at
                 for call in event.on:
-                    if entry := self.entries.get(call):
-                        entry.awaited = True
+                    if (entry := self.entries.get(call)) and 0 < entry.asked_at < sequence:
+                        entry.parked_on = True
             case JobCompleted() | JobFailed() | JobCancelled():
                 self.ended = self.ended or event
             case JobRejected() | _:

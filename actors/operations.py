@@ -236,7 +236,7 @@ class Operations:
         self.check_running()
         entry = self.journal.recall(key, "job", target.name)
         child = jobid.child(self.job, key)
-        if entry is None or (isinstance(entry.outcome, Pending) and not entry.awaited):
+        if entry is None or (isinstance(entry.outcome, Pending) and not entry.parked_on):
             if entry is None and self.turns.replaying:
                 await self._turn(NEW)
             self.busy += 1
