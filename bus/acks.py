@@ -12,7 +12,9 @@ from bus.errors import ApiError, BusError, Fenced, NoResponder, StreamFull
 
 # 10164 is the conflict of racing writers on replicated streams (NATS-FACTS, finding 2).
 _CONFLICT = frozenset({10071, 10164})
-_FULL = frozenset({10077, 10047, 10023, 10122, 10026})
+# At a limit of the account (10002), of the server's disk (10023, 10047) or memory (10028), or of the stream (10077,
+# 10122), as this server answers them.
+FULL_CODES = frozenset({10002, 10023, 10028, 10047, 10077, 10122})
 
 
 class _AckError(msgspec.Struct):
@@ -43,6 +45,6 @@ def sequence_of(subject: str, msg: Msg, headers: Mapping[str, str] | None = None
 def _append_error(subject: str, error: _AckError, headers: Mapping[str, str]) -> BusError:
     if error.err_code in _CONFLICT:
         return Fenced(subject, expected=int(headers.get(h.EXPECTED_SEQUENCE, "0")))
-    if error.err_code in _FULL:
+    if error.err_code in FULL_CODES:
         return StreamFull(subject, error.description)
     return ApiError(subject, error.code, error.err_code, error.description)

@@ -73,13 +73,18 @@ class Bus:
     async def connect(cls, options: ConnectOptions, *, name: str = "callboard", timeout_s: float = 5.0) -> Bus:
         """Connect, or say within ``timeout_s`` seconds why not. ``timeout_s`` inf waits for the server.
 
-        Raises: BusUnreachable (no server, wrong credentials), ServerUnsuitable (older than 2.12).
+        Raises: BusUnreachable (no server, wrong credentials), ServerUnsuitable (older than 2.12), PermissionRefused
+        (the inbox, without which no answer can come).
         """
         client = Client()
         bus = cls(client, name)
         await bus._dial(options, timeout_s)
-        bus._check_server()
-        await bus._open_inbox()
+        try:
+            bus._check_server()
+            await bus._open_inbox()
+        except BaseException:
+            await bus.close()
+            raise
         return bus
 
     async def _dial(self, options: ConnectOptions, timeout_s: float) -> None:
@@ -120,8 +125,12 @@ class Bus:
             await self._nc.close()
 
     def _check_server(self) -> None:
-        version = self._nc.connected_server_version
-        if (version.major, version.minor) < SERVER_MIN:
+        try:
+            version = self._nc.connected_server_version
+            numbers = (version.major, version.minor)
+        except ValueError as error:
+            raise ServerUnsuitable(str(error), hint="a nats-server, 2.12 or later, is needed") from error
+        if numbers < SERVER_MIN:
             raise ServerUnsuitable(
                 f"nats-server {self.server_version} is too old",
                 hint="2.12 or later is needed (message schedules, per-message TTL)",
@@ -132,6 +141,12 @@ class Bus:
         self._near_limit_bytes = self.max_body_bytes - 8 * HEADER_ROOM_BYTES
         self._inbox.prefix = self._nc.new_inbox() + "."
         await self.subscribe(self._inbox.prefix + "*", self._inbox.take)
+        # Without it every request would end as a time-out. The server's refusal comes before its answer to the flush.
+        with contextlib.suppress(nats.errors.Error):
+            await self._nc.flush(timeout=5)
+        if self._inbox.prefix.lower() in self.last_error:
+            hint = "allow it, or set the inbox_prefix that this user may subscribe to"
+            raise PermissionRefused(f"{self.last_error} ({hint})", subject=self._inbox.prefix + "*")
 
     async def close(self) -> None:
         """Flush what is buffered (2 s at most) and close."""
@@ -172,13 +187,15 @@ class Bus:
     # ---- callbacks of nats-py
 
     def _note_error(self, error: Exception, refused: asyncio.Future[str]) -> None:
-        self.last_error = str(error) or type(error).__name__
+        previous, self.last_error = self.last_error, str(error) or type(error).__name__
         if "authoriz" in self.last_error.lower() or "authentic" in self.last_error.lower():
             if not refused.done():
                 refused.set_result(self.last_error)
         elif found := _REFUSED.search(self.last_error):
             self._fail_refused(found[2], self.last_error)
-        elif not isinstance(error, nats.errors.UnexpectedEOF | ConnectionError | OSError):
+        elif self.last_error != previous and not isinstance(
+            error, nats.errors.UnexpectedEOF | ConnectionError | OSError
+        ):
             log.warning("bus error: %s", self.last_error)
 
     def _fail_refused(self, subject: str, reason: str) -> None:
@@ -337,6 +354,8 @@ def _unreachable(options: ConnectOptions, reason: str) -> BusUnreachable:
     if "uthoriz" in reason or "uthentic" in reason:
         hint = "check the user, creds, nkey or context that you connect with"
         return BusUnreachable(f"{where} refuses these credentials: {reason}", hint=hint)
+    if "INFO" in reason or "info message" in reason:
+        return BusUnreachable(f"what listens at {where} is no NATS server: {reason}", hint="check host and port")
     return BusUnreachable(
         f"no NATS server at {where}: {reason}",
         hint="start one with 'callboard up', or name one with --nats, --context or NATS_URL",

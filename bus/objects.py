@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 
+import nats.errors
 import nats.js.errors
 from nats.errors import Error as NatsError
 from nats.js.api import ObjectMeta, ObjectMetaOptions, ObjectStoreConfig
 from nats.js.object_store import ObjectStore
 
+from bus.acks import FULL_CODES
 from bus.connection import Bus
-from bus.errors import BusError
+from bus.errors import Ambiguous, BusError, StreamFull
 
 BUCKET = "artifacts"
 # nats-py polls flow control every 250 ms, so larger chunks read nearly twice as fast (NATS-FACTS item 10).
@@ -45,7 +47,10 @@ class Blobs:
         return self._store
 
     async def put(self, data: bytes) -> str:
-        """Store ``data`` and return its sha256 in hex. Raises: BusError."""
+        """Store ``data`` and return its sha256 in hex.
+
+        Raises: StreamFull or Ambiguous (both pass: put it again), BusError.
+        """
         digest = hashlib.sha256(data).hexdigest()
         try:
             store = await self._open()
@@ -53,7 +58,7 @@ class Blobs:
                 options = ObjectMetaOptions(max_chunk_size=CHUNK_BYTES)
                 await store.put(digest, data, meta=ObjectMeta(name=digest, options=options))
         except NatsError as error:
-            raise BusError(f"storing a blob of {len(data):,} bytes failed: {error}") from error
+            raise _put_error(f"storing a blob of {len(data):,} bytes", error) from error
         return digest
 
     async def get(self, sha256: str) -> bytes:
@@ -68,6 +73,16 @@ class Blobs:
         if hashlib.sha256(data).hexdigest() != sha256:
             raise BusError(f"blob {sha256} is damaged")
         return data
+
+
+def _put_error(what: str, error: NatsError) -> BusError:
+    match error:
+        case nats.js.errors.APIError(err_code=int(code)) if code in FULL_CODES:
+            return StreamFull(what, error.description or "no room")
+        case nats.errors.TimeoutError() | nats.errors.NoRespondersError() | nats.js.errors.NoStreamResponseError():
+            return Ambiguous(f"{what}: {error}")
+        case _:
+            return BusError(f"{what} failed: {error}")
 
 
 async def _holds(store: ObjectStore, name: str) -> bool:

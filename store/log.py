@@ -157,9 +157,20 @@ async def prepare(
     """Make an append ready: encode the event, put a big body into the object store, give the event an id."""
     body = encode(event)
     if len(body) > CLAIM_BYTES:
-        body = await claim(blobs, event)
+        body = await _claim(bus, blobs, event)
     headers = {h.EVENT_ID: f"{_writer}-{next(_event_ids)}", **condition}
     return Append(bus, f"{prefix}.{kind or event.kind}", body, headers, since)
+
+
+async def _claim(bus: Bus, blobs: Blobs, event: Event) -> bytes:
+    """Put the body aside; like an append this waits while the server is away or full."""
+    while True:
+        try:
+            return await claim(blobs, event)
+        except (StreamFull, Ambiguous, NoResponder) as error:
+            log.warning("%s of job %s: %s; going on", event.kind, event.job, error)
+        await bus.settle()
+        await asyncio.sleep(FULL_RETRY_S * (0.5 + random.random()))
 
 
 async def _accepted(append: Append, answer: asyncio.Future[Message]) -> int:
