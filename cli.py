@@ -156,7 +156,7 @@ async def _node(options_of: Any, target: str, name: str, choice_of: Any) -> int:
     from bus.subjects import check_name
 
     name = check_name(name or default_node_name(), "name of the node")
-    options, choice = options_of(), choice_of()
+    options, choice = _own_inbox(options_of(), name), choice_of()
     described = await describe(target)
     specs = roster(target, described.components, choice)
     async with await Bus.connect(options, name=f"callboard {name}", timeout_s=10) as bus:
@@ -180,6 +180,13 @@ async def _supervise(bus: Bus, options: ConnectOptions, name: str, app_name: str
     _say(f"node {name} runs {', '.join(spec.name for spec in specs) or 'nothing'}")
     _say("watch: nats sub 'events.>' or callboard tail; look: callboard ps; stop: Ctrl-C")
     return 1 if await running.run() == "given_up" else 0
+
+
+def _own_inbox(options: ConnectOptions, name: str) -> ConnectOptions:
+    """Each node answers to an inbox of its own, so that permissions can keep nodes from each other's answers."""
+    from msgspec.structs import replace
+
+    return options if options.inbox_prefix else replace(options, inbox_prefix=f"_INBOX.{name}")
 
 
 def default_node_name() -> str:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import msgspec
+import nats.aio.client
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -40,6 +41,9 @@ from bus.subscription import subscribe_direct
 
 log = logging.getLogger("callboard.bus")
 
+# With fast-mail-parser installed, nats-py 2.16 gives each header as a list and nothing of ours can read it.
+nats.aio.client.parse_email = None  # type: ignore[attr-defined]
+
 Message = Msg
 __all__ = ["ApiError", "Bus", "Message", "NoResponder", "Subscription", "sequence_of"]
 
@@ -60,6 +64,7 @@ class Bus:
         self.reconnects = 0
         self.on_reconnect: list[Callable[[], None]] = []
         self.last_error: str = ""
+        self.js_api = "$JS.API"
         self._nc = client
         self._inbox = Inbox()
         self._near_limit_bytes = 0
@@ -78,9 +83,12 @@ class Bus:
         """
         client = Client()
         bus = cls(client, name)
+        if options.jetstream_domain:
+            bus.js_api = f"$JS.{options.jetstream_domain}.API"
         await bus._dial(options, timeout_s)
         try:
             bus._check_server()
+            bus._check_tls(options)
             await bus._open_inbox()
         except BaseException:
             await bus.close()
@@ -134,6 +142,15 @@ class Bus:
             raise ServerUnsuitable(
                 f"nats-server {self.server_version} is too old",
                 hint="2.12 or later is needed (message schedules, per-message TTL)",
+            )
+
+    def _check_tls(self, options: ConnectOptions) -> None:
+        """nats-py goes on in plain text when TLS was asked for and the server does not insist on it."""
+        info = self._nc._server_info
+        if options.uses_tls and not (info.get("tls_required") or info.get("tls_available")):
+            raise ServerUnsuitable(
+                f"TLS was asked for, and {', '.join(options.servers)} does not offer it",
+                hint="configure 'tls' on the server, or connect without tls://, ca and cert",
             )
 
     async def _open_inbox(self) -> None:
@@ -336,7 +353,7 @@ class Bus:
 
     async def api(self, verb: str, body: Any = None, *, timeout_s: float = 5.0) -> dict[str, Any]:
         """A JetStream API request, e.g. ``STREAM.INFO.JOBS``. Raises: ApiError, NoResponder, Ambiguous."""
-        subject = f"$JS.API.{verb}"
+        subject = f"{self.js_api}.{verb}"
         payload = b"" if body is None else msgspec.json.encode(body)
         msg = await self.request(subject, payload, timeout_s=timeout_s)
         answer: dict[str, Any] = msgspec.json.decode(msg.data)

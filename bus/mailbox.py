@@ -135,7 +135,7 @@ class Mailbox:
         self.consumer = consumer
         self.in_flight: set[Delivery] = set()
         self.handled = 0
-        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._next = f"{bus.js_api}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._on_delivery = on_delivery
         self._capacity = capacity
         self._rebuild = rebuild

@@ -61,7 +61,7 @@ async def scan(bus: Bus, stream: str, subject: str, *, since: int = 0) -> AsyncI
 
 async def _page(bus: Bus, stream: str, subject: str, start: int) -> list[Stored]:
     body = msgspec.json.encode({"batch": BATCH, "seq": max(start, 1), "next_by_subj": subject})
-    messages = await bus.gather(f"$JS.API.DIRECT.GET.{stream}", body, done=_is_status)
+    messages = await bus.gather(f"{bus.js_api}.DIRECT.GET.{stream}", body, done=_is_status)
     return [stored_of(m) for m in messages]
 
 
@@ -72,12 +72,12 @@ async def read_all(bus: Bus, stream: str, subject: str, *, since: int = 0) -> li
 
 async def last(bus: Bus, stream: str, subject: str) -> Stored | None:
     """The newest message of one literal subject, or None."""
-    msg = await bus.request(f"$JS.API.DIRECT.GET.{stream}.{subject}")
+    msg = await bus.request(f"{bus.js_api}.DIRECT.GET.{stream}.{subject}")
     return None if _is_status(msg) else stored_of(msg)
 
 
 async def last_of_each(bus: Bus, stream: str, subjects: list[str]) -> list[Stored]:
     """The newest message of each subject (wildcards allowed, 1,024 matches at most)."""
     body = msgspec.json.encode({"multi_last": subjects})
-    messages = await bus.gather(f"$JS.API.DIRECT.GET.{stream}", body, done=_is_status)
+    messages = await bus.gather(f"{bus.js_api}.DIRECT.GET.{stream}", body, done=_is_status)
     return [stored_of(m) for m in messages]

@@ -191,7 +191,7 @@ class _Source:
         self._pulls += 1
         self._left = BATCH
         body = {"batch": BATCH, "expires": int(EXPIRES_S * _NS), "idle_heartbeat": int(HEARTBEAT_S * _NS)}
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{self._consumer}"
+        subject = f"{self._bus.js_api}.CONSUMER.MSG.NEXT.{EVENTS}.{self._consumer}"
         await self._bus.publish(subject, msgspec.json.encode(body), reply=f"{self._inbox}{self._pulls}")
 
     # ---- what comes

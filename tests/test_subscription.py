@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bus.connection import Bus, Message
 from bus.embedded import EmbeddedServer
+from bus.errors import BusUnreachable, ServerUnsuitable
 from bus.options import ConnectOptions
 from tests.waiting import wait_until
 
@@ -35,3 +38,10 @@ async def test_a_handler_that_raises_does_not_end_the_subscription(server: Embed
         for body in (b"bad", b"good"):
             await bus.publish("subscription.errors", body)
         await wait_until(lambda: got == [b"good"])
+
+
+async def test_tls_that_was_asked_for_is_never_dropped(server: EmbeddedServer) -> None:
+    """A server without TLS is refused when the address says tls://, where nats-py would go on in plain text."""
+    url = server.url.replace("nats://", "tls://")
+    with pytest.raises((ServerUnsuitable, BusUnreachable)):
+        await Bus.connect(ConnectOptions(servers=[url]), name="test", timeout_s=3)
