@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import msgspec
-import nats.aio.client
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -36,13 +35,11 @@ from bus.errors import (
     TooLarge,
 )
 from bus.inbox import Inbox
+from bus.lean_client import LeanClient
 from bus.options import ConnectOptions
 from bus.subscription import subscribe_direct
 
 log = logging.getLogger("callboard.bus")
-
-# With fast-mail-parser installed, nats-py 2.16 gives each header as a list and nothing of ours can read it.
-nats.aio.client.parse_email = None  # type: ignore[attr-defined]
 
 Message = Msg
 __all__ = ["ApiError", "Bus", "Message", "NoResponder", "Subscription", "sequence_of"]
@@ -81,7 +78,7 @@ class Bus:
         Raises: BusUnreachable (no server, wrong credentials), ServerUnsuitable (older than 2.12), PermissionRefused
         (the inbox, without which no answer can come).
         """
-        client = Client()
+        client = LeanClient()
         bus = cls(client, name)
         if options.jetstream_domain:
             bus.js_api = f"$JS.{options.jetstream_domain}.API"
