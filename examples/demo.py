@@ -256,7 +256,7 @@ async def _verify(
 ) -> None:
     """Compare the report with our own count, and look for what was recorded twice. Raises: DemoFailed."""
     wrong = [
-        f"the report says {told:,} {what}, and there are {counted:,}"
+        f"the report says {told:,} {what}, and {counted:,} were counted before (was the directory edited meanwhile?)"
         for what, told, counted in (
             ("files", report.files, plan.files),
             ("lines", report.lines, plan.lines),

@@ -112,7 +112,7 @@ async def survey(job: Job, path: str = "", batch: Annotated[int, Meta(ge=1)] = 4
 @app.tool
 def find_sources(path: str = "", batch: int = 40) -> Sources:
     """List the Python files below a directory, in batches."""
-    root = Path(path or sysconfig.get_path("stdlib")).expanduser().absolute()
+    root = Path(path or sysconfig.get_path("stdlib")).expanduser().resolve()
     if not root.exists():
         raise TerminalError(f"there is no directory {root} on this machine", code="no_such_path")
     skipped = FOREIGN if path else FOREIGN | TESTS
