@@ -150,15 +150,26 @@ async def running_node(url: str, scratch: Path) -> AsyncIterator[asyncio.subproc
 
 
 async def _stop(node: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        node.terminate()
     try:
-        async with asyncio.timeout(STOP_LIMIT_S):
-            await node.wait()
+        await _ask_to_end(node, STOP_LIMIT_S)
     finally:  # it took too long, or we are interrupted once more
         if node.returncode is None:
-            node.kill()  # its actors end when they see it gone
-            await node.wait()
+            await _force(node)
+
+
+async def _ask_to_end(node: asyncio.subprocess.Process, limit_s: float) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        node.terminate()
+    async with asyncio.timeout(limit_s):
+        await node.wait()
+
+
+async def _force(node: asyncio.subprocess.Process) -> None:
+    try:
+        await _ask_to_end(node, 3)  # at a second word the node kills its actors and ends at once
+    except TimeoutError:
+        node.kill()  # its actors end when they see it gone
+        await node.wait()
 
 
 async def _until_ready(client: Client, node: asyncio.subprocess.Process, scratch: Path) -> NodeStatus:
