@@ -46,6 +46,9 @@ KEEP_S = 3.0
 CANCEL_GRACE_S = 1.5
 # A call that cannot even be begun is refused after so many deliveries; some seconds for what passes by itself.
 HOPELESS_AFTER = 6
+# What was stored before this process heard of cancellations may have been answered or cancelled: then the log is
+# asked. The server's clock may be behind ours.
+LOOK_S = timedelta(seconds=1)
 _OVER_KEPT = 10_000
 
 
@@ -95,7 +98,7 @@ class ToolActor:
         self._bus = bus
         self._blobs = blobs
         self._on_stuck = on_stuck
-        self._began_at = datetime.now(UTC) - timedelta(seconds=1)
+        self._look_before = datetime.now(UTC) + LOOK_S
         self._executor = ThreadPoolExecutor(component.concurrency, thread_name_prefix=component.name)
         self._watchdog = Watchdog()
         self._quarantine = Quarantine()
@@ -156,7 +159,7 @@ class ToolActor:
 
     def _note_gap(self) -> None:
         """Cancellations may have been missed: of calls stored before now the log is asked."""
-        self._began_at = datetime.now(UTC)
+        self._look_before = datetime.now(UTC) + LOOK_S
 
     async def _keep(self) -> None:
         while True:
@@ -235,7 +238,7 @@ class ToolActor:
     async def _is_due(self, serving: Serving) -> bool:
         """Whether it is to be run. A call that came before may be answered, its job over, or its attempts spent."""
         delivery = serving.delivery
-        if delivery.attempt == 1 and delivery.stored_at >= self._began_at:
+        if delivery.attempt == 1 and delivery.stored_at >= self._look_before:
             return True
         past = await past_attempts(self._bus, serving.workspace, serving.event, delivery.sequence)
         match standing(past, delivery.attempt):
