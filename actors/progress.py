@@ -64,9 +64,9 @@ class ProgressReports:
             await asyncio.sleep(INTERVAL_S)
         self._task = None
 
-    async def close(self) -> None:
-        """The call has ended: what was not recorded yet is of no interest any more."""
+    def close(self) -> asyncio.Task[None] | None:
+        """The call has ended, and with it the interest in reports. Returns the task to wait for, if one is at it."""
         self._closed = True
         if self._task:
             self._task.cancel()
-            await asyncio.wait({self._task})
+        return self._task

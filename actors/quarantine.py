@@ -33,11 +33,25 @@ class Quarantine:
             return
         while self._suspects:
             await self._change()
-        self._running += 1
+        self.enter()
         try:
             yield
         finally:
-            self._running -= 1
+            self.leave()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a call above suspicion may enter at once."""
+        return not self._suspects
+
+    def enter(self) -> None:
+        """A call above suspicion begins."""
+        self._running += 1
+
+    def leave(self) -> None:
+        """It has ended."""
+        self._running -= 1
+        if self._waiters:
             self._wake()
 
     @contextlib.asynccontextmanager
