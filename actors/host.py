@@ -12,24 +12,21 @@ import os
 import random
 import time
 
-import msgspec
-
 from actors.halts import HandedBack
 from actors.hosting import Hosting
 from actors.job_actor import JobActor, NoSuchVersion
-from actors.order import Order, job_id_of, parent_of, read_order
-from actors.requests import publish_wake
+from actors.order import Order, read_order
+from actors.rejection import reject
 from bus import headers as h
-from bus import jobid, subjects
+from bus import subjects
 from bus.connection import Message
-from bus.errors import BusError, Fenced, Unreadable, UsageError
-from bus.failure import failure_of
+from bus.errors import BusError, Unreadable, UsageError
 from bus.leases import LeaseBook
 from bus.mailbox import Delivery, Mailbox
-from bus.messages import JobRejected, ReplyFailed, Signal, decode
+from bus.messages import Signal, decode
 from bus.streams import JOBS, ensure_consumer
 from bus.subjects import PRIORITIES, Priority
-from store.log import Recorded, append_event, append_unfenced
+from store.log import Recorded
 
 log = logging.getLogger("callboard.host")
 
@@ -108,7 +105,8 @@ class JobHost:
 
     def doing(self) -> str:
         """What the host is at, for people."""
-        return f"{len(self.running)} jobs" if self.running else "idle"
+        number = len(self.running)
+        return f"{number} {'job' if number == 1 else 'jobs'}" if number else "idle"
 
     # ---- requests
 
@@ -120,19 +118,23 @@ class JobHost:
     async def _serve(self, delivery: Delivery) -> None:
         """One request to its end: acked, handed back, refused with a trace, or forgotten since it is another's."""
         try:
-            order = await read_order(delivery, self.hosting.blobs)
-            await self._admit(order, delivery)
-        except UsageError as error:
-            await self._reject(delivery, error)
+            await self._take(delivery)
         except NoSuchVersion as error:
             log.warning("%s; handing it to another host", error)
             await delivery.nak(1.0 + random.random())
         except BusError as error:
             log.warning("%s: %s; handing it back", delivery.subject, error)
-            await delivery.nak(1.0)
+            await delivery.nak(_backoff_s(delivery.attempt))
         except Exception:
             log.exception("%s: serving the request failed; handing it back", delivery.subject)
-            await delivery.nak(5.0)
+            await delivery.nak(5.0 + _backoff_s(delivery.attempt))
+
+    async def _take(self, delivery: Delivery) -> None:
+        try:
+            order = await read_order(delivery, self.hosting.blobs)
+            await self._admit(order, delivery)
+        except UsageError as error:
+            await reject(self.hosting.bus, self.hosting.blobs, delivery, error)
 
     async def _admit(self, order: Order, delivery: Delivery) -> None:
         key = (order.workspace, order.job)
@@ -170,34 +172,6 @@ class JobHost:
             self.finished += 1
             for delivery in self._wakes.pop(key, ()):
                 self._on_request(delivery)
-
-    # ---- refusal
-
-    async def _reject(self, delivery: Delivery, error: UsageError) -> None:
-        """Leave a trace under an id that is free, tell a waiting parent, and drop the request."""
-        workspace, workflow, _ = subjects.parse_request(delivery.subject)
-        job, asked = _rejected_id(delivery, workspace, error)
-        event = JobRejected(
-            job=job, workflow=workflow, failure=failure_of(error), requested_job=asked, input=_shown(delivery.body)
-        )
-        try:
-            prefix = subjects.log_prefix(workspace, job)
-            await append_event(self.hosting.bus, self.hosting.blobs, prefix, event, {h.EXPECTED_SEQUENCE: "0"})
-        except Fenced:
-            pass  # an earlier delivery of this request left its trace already
-        await self._reject_child(delivery, error)
-        log.warning("%s: refused: %s", delivery.subject, error)
-        await delivery.ack()
-
-    async def _reject_child(self, delivery: Delivery, error: UsageError) -> None:
-        try:
-            parent = parent_of(delivery)
-        except UsageError:
-            return  # nobody can be told; the trace has the reason
-        if parent:
-            reply = ReplyFailed(job=parent.job, call=parent.call, failure=failure_of(error))
-            await append_unfenced(self.hosting.bus, self.hosting.blobs, parent.workspace, reply)
-            await publish_wake(self.hosting.bus, parent.workspace, parent.workflow, parent.job, "reply")
 
     # ---- signals, leases, doubts
 
@@ -246,22 +220,6 @@ class JobHost:
                 actor.read_on_if_quiet(POLL_S)
 
 
-def _rejected_id(delivery: Delivery, workspace: str, error: UsageError) -> tuple[str, str]:
-    """(the id to leave the trace under, the id asked for if that one cannot be used)."""
-    asked = delivery.headers.get(h.JOB_ID, "")
-    own = jobid.from_delivery(delivery.stored_ns, delivery.sequence)
-    if error.code == "job_id_conflict":
-        return own, asked
-    try:
-        return job_id_of(delivery, workspace), ""
-    except UsageError:
-        return own, asked
-
-
-def _shown(body: bytes) -> msgspec.Raw:
-    """The input as far as it is JSON, else its beginning as text: what came must be there to look at."""
-    try:
-        msgspec.json.decode(body)
-        return msgspec.Raw(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return msgspec.Raw(msgspec.json.encode(body[:1000].decode(errors="replace")))
+def _backoff_s(deliveries: int) -> float:
+    """What fails again and again is tried ever more slowly."""
+    return min(15.0, 0.25 * 2.0 ** min(deliveries, 10)) * (0.75 + random.random() / 2)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import msgspec
 
+from actors.requests import MAX_INPUT_BYTES
 from bus import headers as h
 from bus import jobid
-from bus.errors import UsageError
+from bus.errors import TooLarge, UsageError
 from bus.mailbox import Delivery
 from bus.messages import Parent
-from bus.objects import Blobs
-from bus.subjects import Priority, check_job_id, parse_request
+from bus.objects import BlobMissing, Blobs
+from bus.subjects import Priority, check_job_id, check_name, parse_request
+
+# So many deliveries, some seconds in all, until a blob that is not in the object store counts as missing.
+MISSING_AFTER = 4
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -39,16 +45,34 @@ def job_id_of(delivery: Delivery, workspace: str) -> str:
 
 
 async def read_order(delivery: Delivery, blobs: Blobs) -> Order:
-    """Raises: UsageError (an id with illegal characters, a header that cannot be read), BlobMissing, BusError."""
+    """Raises: UsageError (names with illegal characters, a header that cannot be read, a body over the limit),
+    BlobMissing, BusError.
+    """
     workspace, workflow, priority = parse_request(delivery.subject)
+    check_name(workspace, "workspace")
     headers, body = delivery.headers, delivery.body
     if sha256 := headers.get(h.JOB_BLOB):
-        body = await blobs.get(sha256)
+        body = await _blob(sha256, delivery, blobs)
+    if len(body) > MAX_INPUT_BYTES:
+        raise TooLarge("the input", size_bytes=len(body), limit_bytes=MAX_INPUT_BYTES)
     return Order(
         workspace=workspace, workflow=workflow, priority=priority, job=job_id_of(delivery, workspace), body=body,
         wake=headers.get(h.JOB_WAKE, ""), parent=parent_of(delivery),
         traceparent=headers.get(h.TRACEPARENT, ""),
     )  # fmt: skip
+
+
+async def _blob(sha256: str, delivery: Delivery, blobs: Blobs) -> bytes:
+    """The input from the object store; one that is not there may still come to a replica that lags, for a while."""
+    if not _SHA256.fullmatch(sha256):
+        raise UsageError(f"header {h.JOB_BLOB} is no sha256 in hex", code="bad_header", path=h.JOB_BLOB)
+    try:
+        return await blobs.get(sha256)
+    except BlobMissing as error:
+        if delivery.attempt < MISSING_AFTER:
+            raise
+        hint = "put the input into the object store before the request is published"
+        raise UsageError(str(error), code="blob_missing", path=h.JOB_BLOB, hint=hint) from error
 
 
 def parent_of(delivery: Delivery) -> Parent | None:
@@ -57,7 +81,11 @@ def parent_of(delivery: Delivery) -> Parent | None:
     if not header:
         return None
     try:
-        return msgspec.json.decode(header, type=Parent)
-    except msgspec.DecodeError as error:
+        parent = msgspec.json.decode(header, type=Parent)
+        check_name(parent.workspace, "workspace")
+        check_name(parent.workflow, "workflow")
+        check_job_id(parent.job)
+    except (msgspec.DecodeError, RecursionError, UsageError) as error:
         message = f"header {h.JOB_PARENT} cannot be read: {error}"
         raise UsageError(message, code="bad_header", path=h.JOB_PARENT) from error
+    return parent

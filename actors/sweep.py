@@ -239,7 +239,7 @@ def _shown(body: bytes) -> msgspec.Raw:
     try:
         msgspec.json.decode(body)
         return msgspec.Raw(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return msgspec.Raw(msgspec.json.encode(body[:1000].decode(errors="replace")))
 
 

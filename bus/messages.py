@@ -301,7 +301,7 @@ def decode(body: bytes, *, subject: str = "", sequence: int = 0) -> Event:
     """The event in a body. Raises: Unreadable, which says where it stands and why it cannot be read."""
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(subject, sequence, str(error)) from error
 
 
@@ -309,6 +309,6 @@ def check_json(raw: bytes, what: str) -> msgspec.Raw:
     """``raw`` if it is JSON, to be put into an event as it is. Raises: UsageError with the position that is wrong."""
     try:
         msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{what} is not JSON: {error}", code="invalid_json", path="$") from error
     return msgspec.Raw(raw)

@@ -74,7 +74,7 @@ def specs_for(target: str, env: dict[str, str], **choice: Any) -> list[ChildSpec
     components = [c.info() for c in load_app(target).components]
     return [
         msgspec.structs.replace(spec, env={**spec.env, **env}, grace_s=3.0)
-        for spec in roster(target, components, Choice(gateway=False, **choice))
+        for spec in roster(target, components, Choice(**{"gateway": False, **choice}))
     ]
 
 
