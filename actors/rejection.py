@@ -1,8 +1,8 @@
 """A request that a host refuses: a trace that says what and where, and an answer for the parent that waits for it.
 
 The trace never goes into the log of a job: a request may come under the id of one that runs. It stands under the id
-that was asked for if no job has that, else under the id that follows from the request's place in the queue. All of it may be
-done again, since the request is dropped last.
+that was asked for if no job has that, else under the id that follows from the request's place in the queue. All of it
+may be done again, since the request is dropped last.
 """
 
 from __future__ import annotations
