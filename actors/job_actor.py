@@ -46,6 +46,8 @@ from store.log import JobLog, Recorded, append_unfenced
 
 log = logging.getLogger("callboard.job")
 
+CREATE_TRIES = 10
+
 
 class NoSuchVersion(CallboardError):
     """This host has the workflow, but not the major version that the job began with."""
@@ -131,7 +133,7 @@ class JobActor:
                     self.journal.read(await self._log.read(since=0, must_see=self._log.epoch))
                     await self._go()
                 else:
-                    await self.lease.nak(0.1)
+                    await self._create_later()
             case Resume(last_owned):
                 self._component()
                 await self._claim(last_owned)
@@ -147,6 +149,13 @@ class JobActor:
                 raise UsageError(message, code="job_id_conflict", hint="use another Job-Id, or the same input")
             case _:
                 assert_never(decision)
+
+    async def _create_later(self) -> None:
+        """Another request under this id was faster, and the log will say so; or what it holds nobody can read."""
+        if self.lease.attempt >= CREATE_TRIES:
+            message = f"the log of {self.order.job} begins with an event that nobody can read"
+            raise UsageError(message, code="job_id_conflict", hint="use another Job-Id")
+        await self.lease.nak(0.1 * self.lease.attempt)
 
     async def _claim(self, last_owned: int) -> None:
         """Own the job from here, and know its log up to here: the former owner may have ended it. Raises: Fenced."""

@@ -20,6 +20,7 @@ import msgspec
 
 from actors.component import Component
 from actors.invocation import Invocation, Stuck, Watchdog, describe
+from actors.order import MISSING_AFTER
 from actors.past_attempts import Due, Settled, past_attempts, standing
 from actors.progress import ProgressReports
 from actors.quarantine import Quarantine
@@ -181,7 +182,7 @@ class ToolActor:
         except Unreadable as error:
             await self._refuse(delivery, error.reason)
         except BusError as error:
-            if isinstance(error, BlobMissing) and delivery.attempt >= HOPELESS_AFTER:
+            if isinstance(error, BlobMissing) and delivery.attempt >= MISSING_AFTER:
                 await self._refuse(delivery, str(error))
             else:
                 log.warning("%s: %s; handing it back", delivery.subject, error)
