@@ -18,50 +18,41 @@ class CallboardError(Exception):
     """Base of every error that this package raises on purpose."""
 
 
-class UsageError(CallboardError):
-    """Wrong use: says what, where (``path``) and what would be right (``hint``)."""
+class HintedError(CallboardError):
+    """An error that knows what to do about it: ``hint`` is a next step for people, empty if there is none."""
 
-    def __init__(self, message: str, *, code: str = "bad_usage", path: str = "", hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
-        self.code = code
-        self.path = path
         self.hint = hint
 
     def __str__(self) -> str:
         text = super().__str__()
         return f"{text} ({self.hint})" if self.hint else text
+
+
+class UsageError(HintedError):
+    """Wrong use: says what, where (``path``) and what would be right (``hint``)."""
+
+    def __init__(self, message: str, *, code: str = "bad_usage", path: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+        self.path = path
 
 
 class BusError(CallboardError):
     """The bus or its server could not do what was asked of it."""
 
 
-class BusUnreachable(BusError):
+class BusUnreachable(HintedError, BusError):
     """No connection: wrong address, server away, or refused credentials."""
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-
-    def __str__(self) -> str:
-        text = super().__str__()
-        return f"{text} ({self.hint})" if self.hint else text
 
 
 class BusClosed(BusUnreachable):
     """The client gave up for good; the process has to end and be started anew."""
 
 
-class ServerUnsuitable(BusError):
+class ServerUnsuitable(HintedError, BusError):
     """The server is reachable but too old, without JetStream, or set up in a way that cannot work."""
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-
-    def __str__(self) -> str:
-        text = super().__str__()
-        return f"{text} ({self.hint})" if self.hint else text
 
 
 class StreamConflict(ServerUnsuitable):
