@@ -52,6 +52,32 @@ Replicas = Annotated[
 ]
 
 
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for the job's end and print what it returned.")]
+Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", min=0, help="With --wait: how long.")]
+
+
+@app.callback()
+def everywhere(
+    ctx: typer.Context,
+    nats: Nats = None,
+    context: Context = None,
+    workspace: Annotated[str | None, typer.Option("--workspace", "-w", help="The workspace of the jobs.")] = None,
+    no_color: NoColor = False,
+) -> None:
+    """Options that may stand before a command as well as after it; after it they weigh more."""
+    given = {"nats": nats, "context": context, "workspace": workspace, "no_color": no_color or None}
+    given = {name: value for name, value in given.items() if value is not None}
+    group: Any = ctx.command
+    command = group.get_command(ctx, ctx.invoked_subcommand or "")
+    if command is None:
+        return
+    if foreign := given.keys() - {parameter.name for parameter in command.params}:
+        ctx.fail(f"'{command.name}' has no option --{min(foreign).replace('_', '-')}")
+    if workspace is not None:
+        os.environ["CALLBOARD_WORKSPACE"] = workspace  # which outranks the map of defaults
+    ctx.default_map = {command.name: given}
+
+
 def _workflows(incomplete: str) -> list[str]:
     from actors.commands.names import component_names
 
@@ -87,16 +113,24 @@ def _run(main: Coroutine[Any, Any, int | None]) -> None:
 @app.command()
 def up(
     target: Annotated[str, typer.Argument(help="The app: module:app or file.py:app.")],
-    port: Annotated[int, typer.Option(help="Port of the server on this machine.")] = 4222,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the server on this machine.")] = 4222,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where the server keeps its data [default: the user's data directory]."),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the node [default: the host's name].")] = "",
     only: Only = None,
     without: Except = None,
     replicas: Replicas = None,
 ) -> None:
-    """Run an app on this machine: a NATS server (or the one that runs), and a node.
+    """Run an app on this machine. Starts a NATS server, or takes the one that runs, and a node.
 
     Example: callboard up examples.shop:app
     """
+    from bus.paths import DATA_DIR_VARIABLE
+
+    if data_dir:
+        os.environ[DATA_DIR_VARIABLE] = data_dir  # for the server, and for what the actors keep on disk
     _run(_up(target, port, name, only, without, replicas))
 
 
@@ -111,7 +145,7 @@ def node(
     replicas: Replicas = None,
     gateway: Annotated[bool, typer.Option(help="Serve the api.* services too.")] = True,
 ) -> None:
-    """Run an app as one node of a cluster; start as many as you like, on any machines.
+    """Run an app as one node of a cluster. Start as many as you like, on any machines.
 
     Example: callboard node shop:app --name n1 --nats nats://host:4222 --only quote --replicas quote=4
     """
@@ -209,8 +243,8 @@ def submit(
     whole: Annotated[str | None, typer.Option("--input", metavar="JSON", help="The input: JSON, @file or -.")] = None,
     job_id: Annotated[str | None, typer.Option(help="The job's id: submitting it again is harmless.")] = None,
     priority: Annotated[str, typer.Option(help="high, normal or low.")] = "normal",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the result and print it.")] = False,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="With --wait: how long.")] = None,
+    wait: Wait = False,
+    timeout: Timeout = None,
     nats: Nats = None,
     context: Context = None,
     workspace: Workspace = "default",
@@ -249,15 +283,18 @@ async def _submit(
 @app.command()
 def result(
     job: JobArgument,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the job's end.")] = False,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="With --wait: how long.")] = None,
+    wait: Wait = False,
+    timeout: Timeout = None,
     nats: Nats = None,
     context: Context = None,
     workspace: Workspace = "default",
     as_json: AsJson = False,
     no_color: NoColor = False,
 ) -> None:
-    """Print what a job returned; the exit code tells how it ended."""
+    """Print what a job returned. The exit code tells how it ended.
+
+    Example: callboard result JOB --wait --timeout 60
+    """
     from actors.commands import jobs
 
     _run(jobs.result(_session(nats, context, workspace, as_json, no_color), job, wait=wait, timeout_s=timeout))
@@ -291,7 +328,10 @@ def cancel(
     workspace: Workspace = "default",
     as_json: AsJson = False,
 ) -> None:
-    """Ask a job to end; its running calls and its child jobs are cancelled too."""
+    """Ask a job to end. Its running calls and its child jobs are cancelled too.
+
+    Example: callboard cancel JOB --reason 'ordered twice'
+    """
     from actors.commands import jobs
 
     _run(jobs.cancel(_session(nats, context, workspace, as_json), job, reason))
@@ -312,7 +352,7 @@ def tail(
     as_json: AsJson = False,
     no_color: NoColor = False,
 ) -> None:
-    """Follow events: what is stored first, then live, with no gap and no double. Workspace '*' is all of them.
+    """Follow events. What is stored comes first, then live, with no gap and no double. Workspace '*' is all of them.
 
     Example: callboard tail --kind job.failed --new
     """
@@ -332,7 +372,10 @@ def show(
     as_json: AsJson = False,
     no_color: NoColor = False,
 ) -> None:
-    """Show a job: its state, its calls with durations and attempts, its failure with the remote traceback."""
+    """Show a job's state, calls and failure. Calls have durations and attempts, a failure has the remote traceback.
+
+    Example: callboard show JOB --json | jq .calls
+    """
     from actors.commands import look
 
     _run(look.show(_session(nats, context, workspace, as_json, no_color), job, all_calls=every))
@@ -340,7 +383,10 @@ def show(
 
 @app.command()
 def ps(nats: Nats = None, context: Context = None, as_json: AsJson = False, no_color: NoColor = False) -> None:
-    """List nodes and their actors: pids, states, restarts, and what each is doing."""
+    """List nodes and their actors. Each with its pid, state, restarts, and what it is doing.
+
+    Example: callboard ps --nats nats://host:4222
+    """
     _run(_ps(_session(nats, context, "default", as_json, no_color)))
 
 
@@ -368,7 +414,10 @@ def components(
     as_json: AsJson = False,
     no_color: NoColor = False,
 ) -> None:
-    """List components: versions, and where they run; with a name, its schemas and policies."""
+    """List components and where they run. With a name: its schemas and policies.
+
+    Example: callboard components quote
+    """
     from actors.commands import look
 
     _run(look.components(_session(nats, context, "default", as_json, no_color), name))
@@ -382,7 +431,10 @@ def doctor(
     as_json: AsJson = False,
     no_color: NoColor = False,
 ) -> None:
-    """Check server, limits, streams, consumers, permissions and clock, and say what to do about each finding."""
+    """Check server, limits, streams, permissions and clock. Says what to do about each finding.
+
+    Example: callboard doctor --context production
+    """
     from actors.commands import look
 
     _run(look.doctor(_session(nats, context, workspace, as_json, no_color)))
@@ -391,14 +443,18 @@ def doctor(
 @app.command()
 def version() -> None:
     """Print the version."""
+    from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 
-    typer.echo(f"callboard {installed('callboard')}")
+    try:
+        typer.echo(f"callboard {installed('callboard')}")
+    except PackageNotFoundError:
+        typer.echo("callboard, run from a checkout that is not installed")
 
 
 def main() -> None:
     """The entry point of the command."""
-    app()
+    app(prog_name="callboard")  # also when it runs as `python -m cli`
 
 
 if __name__ == "__main__":

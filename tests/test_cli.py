@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+import cli
 from bus.embedded import EmbeddedServer
 from bus.paths import DATA_DIR_VARIABLE
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
 LIMIT_S = 30
@@ -115,6 +119,13 @@ def test_ways_to_give_the_input(shell: Shell, arguments: tuple[str, ...], stdin:
         (("submit", "five", "start:=1", "extra:=1"), "extra"),
         (("submit", "five", "start"), "name=text or name:=JSON"),
         (("submit", "five", "start:={"), "start is not JSON"),
+        (("submit", "five", "--input", "{"), "--input is not JSON"),
+        (("submit", "five", "start:=1", "--workspace", "a b"), "workspace 'a b'"),
+        (("doctor", "--workspace", "a.b"), "workspace 'a.b'"),
+        (("show", "five", "--workspace", "*"), "workspace '*'"),
+        (("result", "no-such-job", "--wait", "--timeout", "0.2"), "has no job no-such-job"),
+        (("up", "tests.apps.five:app", "--port", "99999"), "65535"),
+        (("--workspace", "w", "ps"), "'ps' has no option --workspace"),
         (("submit", "five", "start:=1", "--job-id", "a.b"), "'.'"),
         (("submit", "five", "start:=1", "--priority", "urgent"), "high, normal, low"),
         (("submit", "five", "--input", "@/nowhere.json"), "/nowhere.json"),
@@ -229,11 +240,80 @@ def test_help_teaches(shell: Shell) -> None:
     assert "Example: callboard submit order" in shell("submit", "--help")[1]
 
 
+def test_every_command_has_an_example() -> None:
+    """The help of a command shows a line that can be typed."""
+    group: Any = typer.main.get_command(cli.app)
+    texts = {name: command.help for name, command in group.commands.items() if name != "version"}
+    assert not [name for name, text in texts.items() if f"Example: callboard {name}" not in text]
+
+
+def test_options_before_the_command(shell: Shell) -> None:
+    """Options before the command weigh more than the environment, and less than those after it."""
+    shell.json("--workspace", "other", "submit", "five", "start:=1", "--job-id", "cli-before")
+    url = shell.env["NATS_URL"]
+    elsewhere = {"NATS_URL": "nats://127.0.0.1:9", "CALLBOARD_WORKSPACE": "third"}
+    arguments = ("--nats", url, "--workspace", "other", "result", "cli-before", "--wait", "--timeout", "20")
+    assert shell(*arguments, env=elsewhere)[:2] == (0, "216\n")
+    assert shell("--nats", "nats://127.0.0.1:9", "--workspace", "other", "show", "cli-before", "--nats", url)[0] == 0
+    assert shell("--workspace", "other", "show", "cli-before", "--workspace", "default")[0] == 2
+
+
+async def test_up_runs_all_on_one_machine(tmp_path: Path) -> None:
+    """Server, node and actors start with one command, and Ctrl-C leaves nothing but the data."""
+    port, data = _free_port(), tmp_path / "store"
+    run = Shell(f"nats://127.0.0.1:{port}", tmp_path)
+    command = [sys.executable, "-m", "cli", "up", "tests.apps.five:app", "--port", str(port), "--data-dir", str(data)]
+    with (tmp_path / "up.log").open("w") as log:
+        up = subprocess.Popen([*command, "--name", "cli1"], cwd=ROOT, env=run.env, stdout=log, stderr=log)
+        try:
+            _wait_for_node(run, tmp_path / "up.log")
+            assert run.json("submit", "five", "start:=1", "--wait", "--timeout", "20") == 216
+            pids = [actor["pid"] for actor in run.json("ps", "--json")[0]["actors"]]
+            up.send_signal(signal.SIGINT)
+            assert up.wait(timeout=LIMIT_S) == 0, (tmp_path / "up.log").read_text()
+        finally:
+            up.kill()
+            up.wait()
+    assert (data / "nats" / "jetstream").is_dir()
+    await wait_until(lambda: not [pid for pid in pids if _is_alive(pid)])
+    assert run("ps")[0] == 3
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_completion_can_be_shown(shell: Shell) -> None:
     """Shell completion is generated for bash."""
     code, out, _ = shell("--show-completion", "bash")
     assert code == 0
     assert "complete" in out
+
+
+def test_completion_knows_the_workflows(shell: Shell) -> None:
+    """Names of workflows are completed from the bus, and without a bus there are none and no error."""
+    typed = {"_CALLBOARD_COMPLETE": "complete_bash", "COMP_WORDS": "callboard submit fi", "COMP_CWORD": "2"}
+    assert shell(env=typed)[:2] == (0, "five\n")
+    assert shell(env=typed | {"NATS_URL": "nats://127.0.0.1:9"}) == (0, "\n", "")
+
+
+def test_components_before_any_node(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """On a server that no node has seen there are no components, which is said with what to do."""
+    run = Shell(nats_server.url, tmp_path)
+    assert run.json("components", "--json") == []
+    code, _, err = run("components", "five")
+    assert code == 2
+    assert "callboard up" in err
 
 
 def test_import_of_the_command_line_is_light() -> None:

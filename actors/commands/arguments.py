@@ -11,6 +11,8 @@ import msgspec
 
 from bus.errors import UsageError
 
+_WHOLE = "--input"
+_WHOLE_HINT = 'an object in quotes, as in --input \'{"sku": "A1"}\', or @file, or - for standard input'
 _HINT = "name=text or name:=JSON, for example sku=A1 qty:=2"
 
 
@@ -41,14 +43,14 @@ def parse_json(text: str, what: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        hint = f"quote it for the shell, or use {what}=text for plain text"
+        hint = _WHOLE_HINT if what == _WHOLE else f"quote it for the shell, or use {what}=text for plain text"
         raise UsageError(f"{what} is not JSON: {error}", code="bad_argument", path=what, hint=hint) from error
 
 
 def _whole(source: str) -> dict[str, Any]:
-    value = parse_json(_text_of(source), "--input")
+    value = parse_json(_text_of(source), _WHOLE)
     if not isinstance(value, dict):
-        raise UsageError("--input is no JSON object", code="bad_argument", path="--input", hint='{"name": value, ...}')
+        raise UsageError("--input is no JSON object", code="bad_argument", path=_WHOLE, hint=_WHOLE_HINT)
     return value
 
 
@@ -60,7 +62,7 @@ def _text_of(source: str) -> str:
     try:
         return Path(source[1:]).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {source[1:]}: {error}", code="no_file", path="--input") from error
+        raise UsageError(f"cannot read {source[1:]}: {error}", code="no_file", path=_WHOLE) from error
 
 
 def parse_counts(pairs: Iterable[str]) -> dict[str, int]:

@@ -37,7 +37,10 @@ async def submit(
     async with await session.client() as client:
         handle = await client.submit(workflow, input=body, job_id=job_id, priority=level)
         if wait:
-            return await _await(session, client, handle, timeout_s)
+            try:
+                return await _await(session, client, handle, timeout_s)
+            except TimeoutError as error:
+                return _goes_on(session, handle.id, error)
         screen = session.screen()
         if session.json or not screen.is_tty:
             screen.show_json({"job": handle.id, "workspace": handle.workspace, "workflow": workflow})
@@ -54,7 +57,11 @@ async def result(session: Session, job: str, *, wait: bool, timeout_s: float | N
         if view is not None and view.ended_at is None:
             session.notes().show([line(f"job {job} is {view.state}; use --wait to wait for its end")])
             return EXIT_STILL_RUNNING
-        return await _await(session, client, client.handle(job), timeout_s, quiet=True)
+        try:
+            return await _await(session, client, client.handle(job), timeout_s, quiet=True)
+        except TimeoutError as error:
+            await client.get(job)  # raises if nobody has heard of it
+            return _goes_on(session, job, error)
 
 
 async def _await(
@@ -64,9 +71,6 @@ async def _await(
     watcher = asyncio.create_task(_watch(client, handle, session)) if notes.is_tty and not quiet else None
     try:
         value = await handle.result(timeout_s)
-    except TimeoutError as error:
-        notes.show([line(f"{error}; callboard result {handle.id} --wait waits on")])
-        return EXIT_STILL_RUNNING
     finally:
         if watcher:
             await _end(watcher)
@@ -76,6 +80,11 @@ async def _await(
     else:
         screen.show(result_page(value))
     return 0
+
+
+def _goes_on(session: Session, job: str, error: TimeoutError) -> int:
+    session.notes().show([line(f"{error}; callboard result {job} --wait waits on")])
+    return EXIT_STILL_RUNNING
 
 
 async def _watch(client: Client, handle: JobHandle[Any], session: Session) -> None:

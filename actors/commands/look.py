@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import cast
+from typing import NoReturn, cast
 
 from actors.commands.session import EXIT_JOB_FAILED, Session
 from actors.component import ComponentInfo
@@ -15,8 +16,10 @@ from actors.console.event_line import event_json, event_line
 from actors.console.finding_page import finding_page
 from actors.console.job_page import job_page
 from actors.registry import Registry
+from bus.connection import Bus
 from bus.errors import UsageError
 from bus.service import ServiceInfo, discover
+from bus.streams import REGISTRY, stream_info
 from store.tail import TailItem, live_filter
 from store.tail import tail as tail_events
 
@@ -25,6 +28,7 @@ async def tail(session: Session, job: str | None, *, since: int, kind: str | Non
     """Print events, history first and then live, until it is interrupted."""
     screen = session.screen()
     everywhere = session.workspace == "*"
+    session = replace(session, has_all_workspaces=everywhere)
     subject = live_filter(None if everywhere else session.workspace, job, kind)
     async with await session.client() as client:
         items = tail_events(client.bus, client.blobs, subject, since=since, new_only=new_only)
@@ -54,14 +58,7 @@ async def components(session: Session, name: str | None) -> int:
     """Print what is registered and where it runs; with a name, its schemas."""
     screen = session.screen()
     async with await session.client() as client:
-        registry = Registry(client.bus)
-        await registry.start()
-        try:
-            found = _chosen(registry, name)
-            services = await discover(client.bus)
-        finally:
-            await registry.stop()
-    rows = [ComponentRow(info, _places(info, services)) for info in found]
+        rows = await _rows(client.bus, name)
     if session.json:
         screen.show_json([{"component": row.info, "replicas": dict(row.replicas)} for row in rows])
     else:
@@ -69,13 +66,28 @@ async def components(session: Session, name: str | None) -> int:
     return 0
 
 
+async def _rows(bus: Bus, name: str | None) -> list[ComponentRow]:
+    if await stream_info(bus, REGISTRY) is None:  # no node has ever been here
+        return _unknown(name) if name else []
+    registry = Registry(bus)
+    await registry.start()
+    try:
+        found = _chosen(registry, name)
+        services = await discover(bus)
+    finally:
+        await registry.stop()
+    return [ComponentRow(info, _places(info, services)) for info in found]
+
+
 def _chosen(registry: Registry, name: str | None) -> list[ComponentInfo]:
     if name is None:
         return registry.all()
     found = [info for info in registry.all() if info.name == name]
-    if not found:
-        raise UsageError(f"no component is named {name!r}", code="unknown_component", hint=registry.hint(name))
-    return found
+    return found or _unknown(name, registry.hint(name))
+
+
+def _unknown(name: str, hint: str = "start a node: 'callboard up' or 'callboard node'") -> NoReturn:
+    raise UsageError(f"no component is named {name!r}", code="unknown_component", hint=hint)
 
 
 def _places(info: ComponentInfo, services: list[ServiceInfo]) -> Counter[str]:
@@ -91,7 +103,7 @@ async def doctor(session: Session) -> int:
     from actors.doctor import examine, worst
 
     screen = session.screen()
-    findings = await examine(session.options(), workspace=session.workspace)
+    findings = await examine(session.options(), workspace=session.check_workspace())
     if session.json:
         screen.show_json(findings)
     else:

@@ -36,6 +36,7 @@ class Session:
     workspace: str = "default"
     json: bool = False
     no_color: bool = False
+    has_all_workspaces: bool = False  # for commands to which a workspace of '*' means all of them
 
     def options(self) -> ConnectOptions:
         """How to connect. Raises: UsageError."""
@@ -55,11 +56,18 @@ class Session:
 
         return Screen(sys.stderr, no_color=self.no_color)
 
+    def check_workspace(self) -> str:
+        """The workspace, which becomes a token of subjects. Raises: UsageError."""
+        from bus.subjects import check_name
+
+        return self.workspace if self.has_all_workspaces else check_name(self.workspace, "workspace")
+
     async def client(self) -> Client:
         """A connected client. Raises: BusUnreachable, ServerUnsuitable, UsageError."""
         from actors.client import Client
         from bus.connection import Bus
 
+        self.check_workspace()
         bus = await Bus.connect(self.options(), name="callboard cli", timeout_s=CONNECT_S)
         return Client(bus, self.workspace, owns_bus=True)
 
