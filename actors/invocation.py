@@ -129,7 +129,7 @@ async def invoke(
 async def _guarded(awaitable: Awaitable[Any]) -> Outcome:
     try:
         return await awaitable, None
-    except (asyncio.CancelledError, GeneratorExit):
+    except asyncio.CancelledError:
         raise
     except BaseException as raised:  # noqa: BLE001 - carried to whoever waits
         return None, raised

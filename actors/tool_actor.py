@@ -201,7 +201,7 @@ class ToolActor:
         try:
             event = refusal(delivery, reason, actor=self.name)
             await append_unfenced(self._bus, self._blobs, place.workspace, event, since=delivery.sequence)
-        except BusError as error:
+        except Exception as error:  # noqa: BLE001 - a delivery that nobody ends is kept in progress for ever
             log.warning("%s: %s; handing it back", delivery.subject, error)
             await delivery.nak(_backoff_s(delivery.attempt))
             return

@@ -47,5 +47,5 @@ def refusal(delivery: Delivery, reason: str, *, actor: str) -> ReplyFailed:
 def _call_of(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_Envelope).call
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,11 +19,11 @@ from bus.errors import BusUnreachable, PermissionRefused, ServerUnsuitable, Stre
 from bus.messages import JobCompleted, Signal
 from bus.objects import Blobs
 from bus.options import ConnectOptions
-from bus.paths import DATA_DIR_VARIABLE
 from bus.streams import EVENTS, ensure_streams
 from store.artifacts import CLAIM_BYTES
 from store.log import append_unfenced, read_job
-from tests.stage import ROOT, stage
+from tests.actor_process import run_actor
+from tests.stage import stage
 from tests.waiting import wait_until
 
 BAD = "tests.apps.bad:app"
@@ -71,20 +70,6 @@ async def fake_server(greeting: bytes) -> AsyncIterator[str]:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
-
-
-async def run_actor(connect: ConnectOptions, tmp_path: Path, *arguments: str) -> tuple[int, str]:
-    """(exit code, stderr) of an actor's process that ends by itself."""
-    env = {
-        CONNECT_VARIABLE: msgspec.json.encode(connect).decode(), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin",
-        DATA_DIR_VARIABLE: str(tmp_path / "data"),
-    }  # fmt: skip
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "actors.process", *arguments, env=env, cwd=ROOT, stderr=asyncio.subprocess.PIPE,
-        stdin=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    _, err = await process.communicate()
-    return process.returncode or 0, err.decode()
 
 
 # ---- none, old, other
