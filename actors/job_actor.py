@@ -19,6 +19,7 @@ from actors.component import Component
 from actors.doorbell import Doorbell
 from actors.halts import Cancelled, Fenced, Halt, HandedBack, Parked, Raised, Returned
 from actors.hosting import Hosting
+from actors.invocation import describe
 from actors.job import Job
 from actors.journal import Journal, Pending
 from actors.operations import Operations
@@ -28,7 +29,7 @@ from actors.requests import publish_wake
 from actors.takeover import Decision, Drop, Finish, Poisoned, Refuse, Resume, Start, decide
 from bus.errors import CallboardError, UsageError
 from bus.errors import Fenced as FencedError
-from bus.failure import Failure, failure_of
+from bus.failure import Failure
 from bus.mailbox import Delivery
 from bus.messages import (
     Event,
@@ -202,8 +203,12 @@ class JobActor:
         try:
             self.halt(await self._task)
         except asyncio.CancelledError:
-            if self._halted is None:
+            task = asyncio.current_task()
+            if self._halted is None and task and task.cancelling():
                 raise
+            # Nobody has cancelled it, so the function itself raised this.
+            message = "the job's function raised CancelledError, and nobody had cancelled it"
+            self.halt(Raised(Failure(code="error", message=message, exception="CancelledError")))
         assert self._halted is not None
         return self._halted
 
@@ -214,7 +219,7 @@ class JobActor:
             value = await component.fn(**{component.context_param: Job(ops)}, **arguments)
             return Returned(msgspec.Raw(component.encode_output(value)))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
-            return Raised(failure_of(error))
+            return Raised(describe(error))
 
     def halt(self, reason: Halt) -> None:
         """End this run for ``reason``; only the first reason counts."""

@@ -66,7 +66,7 @@ RAISED = {
     "exit": ("exited", "sys.exit('enough') was called", "SystemExit", THRICE),
     "interrupt": ("error", "the function raised KeyboardInterrupt", "Aborted", THRICE),
     "unusual": ("error", "the function raised Unusual", "Aborted", THRICE),
-    "cancelled_error": ("error", "the function raised CancelledError", "Aborted", THRICE),
+    "cancelled_error": ("error", "function raised CancelledError", "Aborted", THRICE),
     "wrong_type": ("invalid_output", "Expected `int`, got `str`", "InvalidOutput", ONCE),
     "object": ("invalid_output", "a `object` cannot be written as JSON", "InvalidOutput", ONCE),
 }
@@ -218,3 +218,23 @@ async def test_call_that_blocks_the_event_loop(nats_server: EmbeddedServer, tmp_
         await check_serves(on, "slow")
         status = next(s for s in on.supervisor.statuses() if s.name == "slow-1")
         assert "75" in status.last_exit
+
+
+# ---- the same in the code of a job
+
+
+async def test_whatever_a_job_raises_is_its_failure(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """A job's own code may do the same: it fails with the reason, and its host goes on."""
+    async with stage(nats_server.url, tmp_path, BAD, only=("wild",)) as on:
+        await on.submit("wild", "first", {"mode": "ok"})
+        assert isinstance(await on.end("first"), JobCompleted)
+        modes = [mode for mode in RAISED if mode not in ("interrupt", "unusual")]
+        for mode in modes:
+            await on.submit("wild", mode, {"mode": mode})
+        for mode in modes:
+            end = await on.end(mode)
+            assert isinstance(end, JobFailed), mode
+            code, words, _, _ = RAISED[mode]
+            assert end.failure.code == code, mode
+            assert words in end.failure.message
+        assert all(status.restarts == 0 for status in on.supervisor.statuses())

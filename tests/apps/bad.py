@@ -172,6 +172,12 @@ async def ask(job: Job, tool: str, mode: str, n: int = 0) -> Any:
     return await job.call(TOOLS[tool], mode=mode, n=n)
 
 
+@app.job
+async def wild(job: Job, mode: str) -> int:
+    """A job that itself does what it must not do."""
+    return misbehave(mode, 1)  # type: ignore[no-any-return]
+
+
 class Item(msgspec.Struct):
     sku: str
     qty: int = 1
