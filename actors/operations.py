@@ -306,20 +306,26 @@ class Operations:
         tasks = [asyncio.ensure_future(_in_branch(place, b)) for place, b in zip(places, branches, strict=True)]
         if not tasks:
             return ()
-        self.turns.enter(key.count("gather:"))
+        depth = key.count("gather:")
+        clock = 0
+        self.turns.enter(depth)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             if any(_failure(task) for task in tasks):
-                await self.turns.settle()
-                raise _first_failure(places, tasks)
+                await self.turns.settle(depth)
+                clock, _, error = _first_failure(places, tasks)
+                raise error
+            clock = max(place.clock for place in places)
             return tuple(t.result() for t in tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
             self.turns.leave()
+            for task in tasks:
+                _failure(task)  # asked for, else asyncio would complain of the others' failures
             if outer:
-                outer.clock = max(place.clock for place, task in zip(places, tasks, strict=True) if not _given_up(task))
+                outer.clock = max(outer.clock, clock)
 
     # ---- waiting
 
@@ -441,14 +447,9 @@ def _failure(task: asyncio.Task[Any]) -> BaseException | None:
     return task.exception() if task.done() and not task.cancelled() else None
 
 
-def _given_up(task: asyncio.Task[Any]) -> bool:
-    return task.cancelled()
-
-
-def _first_failure(places: list[Branch], tasks: list[asyncio.Task[Any]]) -> BaseException:
-    """The failure of the branch that had got least far in the log: on every replay it is the same one."""
-    failures = [(place.clock, i, error) for i, place in enumerate(places) if (error := _failure(tasks[i]))]
-    return min(failures)[2]
+def _first_failure(places: list[Branch], tasks: list[asyncio.Task[Any]]) -> tuple[int, int, BaseException]:
+    """(clock, number, failure) of the branch that had got least far in the log: on every replay it is the same one."""
+    return min((place.clock, i, error) for i, place in enumerate(places) if (error := _failure(tasks[i])))
 
 
 def _bind(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:

@@ -25,7 +25,7 @@ class Turns:
 
     def __init__(self, last: int) -> None:
         self.replaying = last > 0
-        self._settling = 0
+        self._settling: list[int] = []
         self._last = last
         self._open = 0
         self._depth = 0
@@ -53,14 +53,16 @@ class Turns:
             self._pacer = asyncio.create_task(self._pace())
         await turn
 
-    async def settle(self) -> None:
+    async def settle(self, depth: int) -> None:
         """For a gather in which a branch has failed: until branches that were woken at the same time have got on."""
-        self._settling += 1
+        self._settling.append(depth)
         try:
-            for _ in range(REST_TURNS * (1 + self._depth)):
+            left = REST_TURNS
+            while left:
                 await asyncio.sleep(0)
+                left = REST_TURNS if any(d > depth for d in self._settling) else left - 1
         finally:
-            self._settling -= 1
+            self._settling.remove(depth)
 
     async def _rest(self) -> None:
         """Until every task of the job waits for something."""
