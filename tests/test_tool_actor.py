@@ -132,6 +132,22 @@ async def test_stopping_tool_hands_its_calls_back(nats_server: EmbeddedServer, t
         assert answer.attempt == 1
 
 
+async def test_thread_that_does_not_yield_does_not_keep_its_process(
+    nats_server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """On SIGTERM the process ends by itself, although Python would wait for the thread."""
+    async with stage(nats_server.url, tmp_path, BAD, only=("slow_sync", "ask")) as on:
+        await begin(on, "stays", "slow_sync", "loop")
+        os.kill(on.pid("slow_sync-1"), signal.SIGTERM)
+
+        def replaced() -> bool:
+            return next(s for s in on.supervisor.statuses() if s.name == "slow_sync-1").restarts > 0
+
+        await wait_until(replaced, deadline_s=15)
+        await begin(on, "next", "slow_sync", "ok")
+        assert isinstance(await on.end("next"), JobCompleted)
+
+
 async def test_direct_call(nats_server: EmbeddedServer, tmp_path: Path) -> None:
     """The micro service's endpoint answers with the output or the failure, and survives what the function raises."""
     async with stage(nats_server.url, tmp_path, BAD, only=("act", "act_sync", "ask")) as on:
