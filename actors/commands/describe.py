@@ -32,6 +32,7 @@ async def describe(target: str) -> Description:
         return msgspec.json.decode(last, type=Description)
     said = err.decode(errors="replace").strip() or f"it ended with code {child.returncode} and said nothing"
     message, _, rest = said.rpartition("error: ")[2].partition("\n")
+    message = message.removeprefix(f"{target}: ")
     raise UsageError(f"cannot load {target}: {message}", code="bad_target", hint=rest.strip())
 
 
