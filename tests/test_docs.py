@@ -349,6 +349,7 @@ def page_stage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
             asyncio.run(server.stop())
 
 
+@pytest.mark.timeout(300)  # a page is as long as its reader needs it; a machine may be busy
 @pytest.mark.parametrize("page_stage", RUNNING, ids=name_of, indirect=True)
 def test_page_runs(page_stage: Stage) -> None:
     """Every block of the page does what it says, in the order in which a reader meets it."""
