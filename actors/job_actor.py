@@ -27,6 +27,7 @@ from actors.order import Order
 from actors.parking import Parking
 from actors.requests import publish_wake
 from actors.takeover import Decision, Drop, Finish, Poisoned, Refuse, Resume, Start, decide
+from bus.crash import crash_point
 from bus.errors import CallboardError, UsageError
 from bus.errors import Fenced as FencedError
 from bus.failure import Failure
@@ -320,7 +321,9 @@ class JobActor:
         if parent is None or ended is None:
             return
         reply = answer_to(parent, ended)
+        crash_point("host.before_parent_reply")
         await append_unfenced(self._hosting.bus, self._hosting.blobs, parent.workspace, reply)
+        crash_point("host.after_parent_reply")
         await publish_wake(self._hosting.bus, parent.workspace, parent.workflow, parent.job, "reply")
 
 
