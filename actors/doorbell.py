@@ -97,6 +97,10 @@ class Doorbell:
             self._journal.read_to = max(self._journal.read_to, recorded.sequence)
         self._read_s = self._time()
 
+    def let_go(self) -> None:
+        """Forget whom it rings for; it is closed."""
+        self._hear = _nobody
+
     async def close(self) -> None:
         """Stop listening."""
         self._closed = True
@@ -104,3 +108,7 @@ class Doorbell:
             self._reading.cancel()
         if self._open:
             await self._board.disconnect((self._log.workspace, self._log.job))
+
+
+def _nobody(_: Recorded) -> None:
+    """Hears nothing."""

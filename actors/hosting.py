@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass, field
 from typing import Any
 
 from actors.app import App
 from actors.component import Component, ComponentInfo
-from actors.registry import Registry
+from actors.registry import Registry, parse_ref
 from actors.switchboard import Switchboard
 from actors.version import parse_version
 from bus.connection import Bus
+from bus.errors import UsageError
 from bus.objects import Blobs
 from bus.subjects import CallKind
 
 PARK_AFTER_S = 3.0
+UNKNOWN_GRACE_S = 5.0
+UNKNOWN_PAUSE_S = 0.25
 
 
 @dataclass
@@ -49,9 +53,25 @@ class Hosting:
         """The component that ``target`` (a component or a reference) means. Raises: UsageError with near misses."""
         if isinstance(target, Component):
             return Target(target.kind, target.name, target.major, target)
+        app, name, major = parse_ref(target)
+        if app in ("", self.app.name):
+            for kind in kinds:
+                if (component := self.app.find(kind, name, major)) is not None:
+                    return Target(kind, name, component.major, component)
         info: ComponentInfo = self.registry.resolve(target, kinds)
-        component = self.app.find(info.kind, info.name, info.major) if info.app == self.app.name else None
-        return Target(info.kind, info.name, info.major, component)
+        return Target(info.kind, info.name, info.major)
+
+    async def find(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
+        """As :meth:`resolve`, but gives a node that is just starting ``UNKNOWN_GRACE_S`` to register what it has."""
+        deadline_s = asyncio.get_running_loop().time() + UNKNOWN_GRACE_S
+        while True:
+            try:
+                return self.resolve(target, kinds)
+            except UsageError as error:
+                if error.code != "unknown_component" or asyncio.get_running_loop().time() > deadline_s:
+                    raise
+            await asyncio.sleep(UNKNOWN_PAUSE_S)
+            await self.registry.refresh()
 
 
 @dataclass(frozen=True)

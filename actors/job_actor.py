@@ -90,6 +90,12 @@ class JobActor:
             self.lease.forget()
         finally:
             await self._bell.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Break the cycles of this run, so that its memory goes now and not when the collector comes by."""
+        self._bell.let_go()
+        self._operations = self._parking = self._task = self._deadline = None
 
     def _owned(self, version: str) -> JobOwned:
         return JobOwned(

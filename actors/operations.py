@@ -24,6 +24,7 @@ from actors.halts import Fenced, Halt
 from actors.hosting import Hosting, Target
 from actors.job import ChildJob
 from actors.journal import Entry, Journal, Pending, Spent, Succeeded
+from actors.registry import parse_ref
 from actors.requests import JobRequest, publish_request
 from actors.turns import NEW, Turns
 from bus import jobid
@@ -153,18 +154,17 @@ class Operations:
         self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], retry: Retry | None, timeout_s: float | None
     ) -> Coroutine[Any, Any, Any]:
         """See ``Job.call``. The key is taken here, before anything is awaited."""
-        found = self._resolve(target, ("tool", "agent", "job"))
-        key = self.new_key(found.name)
-        if found.kind == "job":
-            return self._run_child(key, found, args, kwargs)
-        return self._call(key, found, args, kwargs, retry, timeout_s)
+        key = self.new_key(_name_of(target))
+        return self._call_whatever(key, target, args, kwargs, retry, timeout_s)
 
-    def _resolve(self, target: Any, kinds: tuple[Any, ...]) -> Target:
-        if not isinstance(target, Component | str):
-            raise UsageError(
-                f"cannot call {target!r}", code="bad_target", hint="a component (@app.tool, @app.job) or its name"
-            )
-        return self.hosting.resolve(target, kinds)
+    async def _call_whatever(
+        self, key: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], retry: Retry | None,
+        timeout_s: float | None,
+    ) -> Any:  # fmt: skip
+        found = await self.hosting.find(target, ("tool", "agent", "job"))
+        if found.kind == "job":
+            return await self._run_child(key, found, args, kwargs)
+        return await self._call(key, found, args, kwargs, retry, timeout_s)
 
     async def _call(
         self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], retry: Retry | None,
@@ -177,7 +177,7 @@ class Operations:
             if entry is None:
                 if self.turns.replaying:
                     await self._turn(NEW)
-                body = _bind(target, args, kwargs)
+                body = bind(target, args, kwargs)
                 entry = self.journal.begin(key, target.kind, target.name)
                 await self._command(key, target, body, retry, timeout_s)
             await self._answered(key, entry)
@@ -229,8 +229,12 @@ class Operations:
 
     def start(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, ChildJob[Any]]:
         """See ``Job.start``."""
-        found = self._resolve(target, ("job",))
-        return self._start(self.new_key(found.name), found, args, kwargs)
+        return self._find_and_start(self.new_key(_name_of(target)), target, args, kwargs)
+
+    async def _find_and_start(
+        self, key: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ChildJob[Any]:
+        return await self._start(key, await self.hosting.find(target, ("job",)), args, kwargs)
 
     async def _start(self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ChildJob[Any]:
         self.check_running()
@@ -254,7 +258,7 @@ class Operations:
         if self.listen is not None:
             await self.listen()
         if entry is None:
-            body = _bind(target, args, kwargs)
+            body = bind(target, args, kwargs)
             entry = self.journal.begin(key, "job", target.name)
             command = CallJob(
                 job=self.job, call=key, name=target.name, version=target.major, input=msgspec.Raw(body), child=child
@@ -452,7 +456,16 @@ def _first_failure(places: list[Branch], tasks: list[asyncio.Task[Any]]) -> tupl
     return min((place.clock, i, error) for i, place in enumerate(places) if (error := _failure(tasks[i])))
 
 
-def _bind(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+def _name_of(target: Any) -> str:
+    """The name that an operation's key begins with. Raises: UsageError for what cannot be called."""
+    if isinstance(target, Component):
+        return target.name
+    if isinstance(target, str):
+        return parse_ref(target)[1]
+    raise UsageError(f"cannot call {target!r}", code="bad_target", hint="a component (@app.tool, @app.job) or its name")
+
+
+def bind(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     """The input as JSON. A remote component's schema is checked where it runs; its failure comes back as a reply."""
     if target.component is not None:
         return target.component.bind_input(args, kwargs)

@@ -181,7 +181,7 @@ def _ease_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(20_000, 10, 10)
 
 
 async def _until_end(actor: Actor) -> None:

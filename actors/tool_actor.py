@@ -41,8 +41,10 @@ from supervisor.retry import Again, GiveUp, Retry, decide
 
 log = logging.getLogger("callboard.tool")
 
-ACK_WAIT_S = 10.0
-KEEP_S = 3.0
+# What the server had handed to a process that was killed, unread, comes back after this. Short, since nobody can hand
+# it back sooner; a stall of the event loop that is longer brings the call to another replica as well.
+ACK_WAIT_S = 5.0
+KEEP_S = 1.5
 CANCEL_GRACE_S = 1.5
 # A call that cannot even be begun is refused after so many deliveries; some seconds for what passes by itself.
 HOPELESS_AFTER = 6

@@ -39,7 +39,7 @@ class System:
             DATA_DIR_VARIABLE: str(Path(self._scratch.name)),
             "CALLBOARD_LOG": "WARNING",
         }
-        specs = roster("bench.app:app", [c.info() for c in app.components], Choice(gateway=False))
+        specs = roster("bench.app:app", [c.info() for c in app.components], Choice(without=("never",), gateway=False))
         self._supervisor = Supervisor([msgspec.structs.replace(s, env={**s.env, **env}) for s in specs])
         await self._supervisor.start()
         async with asyncio.timeout(START_LIMIT_S):

@@ -37,7 +37,7 @@ class Blobs:
 
     async def _open(self) -> ObjectStore:
         if self._store is None:
-            js = self._bus.client.jetstream()
+            js = self._bus.client.jetstream(prefix=self._bus.js_api)
             try:
                 self._store = await js.object_store(BUCKET)
             except nats.js.errors.BucketNotFoundError:
