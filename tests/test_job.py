@@ -221,6 +221,9 @@ class _Hosting:
     def resolve(self, target: Any, kinds: Any) -> Target:
         return Target("tool", target.name, 1, target)
 
+    async def find(self, target: Any, kinds: Any) -> Target:
+        return self.resolve(target, kinds)
+
 
 @dataclass
 class Run:

@@ -1,0 +1,358 @@
+"""A replay kit: does a job function still do what it did, as far as its recorded history goes?
+
+    history = await record_history(client, "order-17")        # once, from a job that ran
+    save_history(Path("order.jsonl"), history)                # kept beside the tests
+
+    async def test_order_is_deterministic():
+        (await replay(order, Path("order.jsonl"))).check()
+
+The function runs against the history and nothing else: no server is needed, no tool and no local function is run,
+nothing is written. A job whose code has changed, or that uses the clock, random numbers or the outside world directly,
+asks for something else than it did; the first difference says what and where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import msgspec
+
+from actors.client import Client
+from actors.component import Component
+from actors.halts import Halt
+from actors.hosting import Hosting, Target
+from actors.job import Job
+from actors.journal import ChangedCode, Entry, Journal
+from actors.operations import Operations, bind
+from actors.registry import parse_ref
+from bus.errors import UsageError
+from bus.failure import failure_of
+from bus.messages import Event, JobCompleted, JobFailed, JobSubmitted, decode, encode
+from bus.subjects import CallKind
+from store.log import JobLog, Recorded, read_job
+from supervisor.retry import Retry
+
+PATIENCE_S = 1.0
+_QUIET_S = 0.02
+
+Kind = Literal["new", "operation", "input", "unasked", "end", "stuck"]
+_WORDS: dict[Kind, str] = {
+    "new": "asks for something that is not in the history",
+    "operation": "asks for another operation",
+    "input": "calls with another input",
+    "unasked": "does not ask for something that is in the history",
+    "end": "ends differently",
+    "stuck": "waits for something that is not in the history",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where the present code departs from the history: ``call`` is the operation's key, empty for the job's end."""
+
+    kind: Kind
+    call: str
+    recorded: str
+    present: str
+
+    def __str__(self) -> str:
+        where = f"at {self.call}, " if self.call else ""
+        return f"{where}the job {_WORDS[self.kind]}: recorded is {self.recorded}, present is {self.present}"
+
+
+class ReplayDiffers(AssertionError):
+    """The present code does not do what the history says."""
+
+    def __init__(self, difference: Difference) -> None:
+        super().__init__(str(difference))
+        self.difference = difference
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """``difference`` is the first one, None if the code fits; ``asked``: the operations' keys, as they came."""
+
+    difference: Difference | None
+    asked: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the code does what the history says."""
+        return self.difference is None
+
+    def check(self) -> None:
+        """Raises: ReplayDiffers."""
+        if self.difference is not None:
+            raise ReplayDiffers(self.difference)
+
+
+# ---- histories
+
+
+async def record_history(client: Client, job: str) -> list[Recorded]:
+    """The job's whole log. Raises: UsageError if there is none, BusError."""
+    history = await read_job(client.bus, client.blobs, client.workspace, job)
+    _submitted(history)
+    return history
+
+
+def save_history(path: Path, history: Iterable[Recorded]) -> None:
+    """Write a history as JSON lines, one event each with its sequence."""
+    lines = [b'{"sequence":%d,"event":%s}\n' % (r.sequence, encode(r.event)) for r in history]
+    path.write_bytes(b"".join(lines))
+
+
+class _Line(msgspec.Struct):
+    sequence: int
+    event: msgspec.Raw
+
+
+def load_history(path: Path) -> list[Recorded]:
+    """Read what :func:`save_history` wrote. Raises: UsageError that names the line."""
+    history = []
+    for number, text in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            line = msgspec.json.decode(text, type=_Line)
+            history.append(Recorded(line.sequence, decode(bytes(line.event), subject=str(path), sequence=number)))
+        except Exception as error:
+            raise UsageError(f"{path}, line {number}: {error}", code="bad_history") from error
+    return history
+
+
+def _submitted(history: Sequence[Recorded]) -> JobSubmitted:
+    for recorded in history:
+        if isinstance(recorded.event, JobSubmitted):
+            return recorded.event
+    raise UsageError("the history holds no job.submitted", code="bad_history", hint="it needs the whole log of a job")
+
+
+# ---- the replay
+
+
+async def replay(component: Component[..., Any], history: Sequence[Recorded] | Path) -> ReplayResult:
+    """Run the job function of ``component`` against a history: events, or a file of JSON lines.
+
+    A history without an end is replayed as far as it goes. Raises: UsageError for what is no history of such a job.
+    """
+    events = load_history(history) if isinstance(history, Path) else list(history)
+    submitted = _submitted(events)
+    if component.kind != "job" or component.name != submitted.workflow:
+        raise UsageError(
+            f"this is the history of job {submitted.workflow!r}, not of {component.kind} {component.name!r}"
+        )
+    return await _Replay(component, submitted, events).run()
+
+
+class _Asked(Journal):
+    """A journal that notes which operations are asked for, and the first that is not the recorded one."""
+
+    asked: dict[str, None]
+    report: Callable[[Difference], None]
+
+    def recall(self, call: str, op: str, name: str) -> Entry | None:
+        self.asked[call] = None
+        try:
+            return super().recall(call, op, name)
+        except ChangedCode:
+            entry = self.entries[call]
+            self.report(Difference("operation", call, f"{entry.op} {entry.name}", f"{op} {name}"))
+            raise
+
+    def unasked(self) -> list[Entry]:
+        """What is recorded and was not asked for."""
+        return [entry for call, entry in self.entries.items() if call not in self.asked]
+
+
+@dataclass
+class _History:
+    """The log of a replay: nothing can be appended to it."""
+
+    job: str
+    refuse: Callable[[Event], None]
+    workspace: str = "default"
+
+    async def append(self, event: Event) -> int:
+        self.refuse(event)
+        never: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        return await never
+
+
+@dataclass
+class _App:
+    """Stands for the host's surroundings: resolves targets by what they are, or by what the history calls them."""
+
+    journal: Journal
+    bus: None = None
+    blobs: None = None
+    park_after_s: float = float("inf")
+    known: dict[str, Target] = field(default_factory=dict)
+
+    def resolve(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
+        if isinstance(target, Component):
+            return Target(target.kind, target.name, target.major, target)
+        _, name, major = parse_ref(target)
+        for entry in self.journal.entries.values():
+            for kind in kinds:
+                if (entry.op, entry.name) == (kind, name) and entry.command is not None:
+                    return Target(kind, name, major or entry.command.version)
+        return Target(kinds[0], name, major or 1)
+
+    async def find(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
+        return self.resolve(target, kinds)
+
+
+class _Operations(Operations):
+    """Operations that compare inputs, and stop at the end of the history."""
+
+    report: Callable[[Difference], None]
+    given_up: list[str]
+
+    async def _call(
+        self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], retry: Retry | None,
+        timeout_s: float | None,
+    ) -> Any:  # fmt: skip
+        self._compare(key, target, args, kwargs)
+        return await super()._call(key, target, args, kwargs, retry, timeout_s)
+
+    async def _ask_child(
+        self, key: str, target: Target, child: str, entry: Entry | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Entry:
+        return entry or await super()._ask_child(key, target, child, entry, args, kwargs)
+
+    async def _start(self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._compare(key, target, args, kwargs)
+        return await super()._start(key, target, args, kwargs)
+
+    async def _record_now(self, key: str, op: str, name: str, fn: Callable[[], Any]) -> Any:
+        del name, fn  # what is not in the history is not run
+        await self._note(key, op, b"null")
+
+    async def _gather(self, key: str, branches: Sequence[Any]) -> tuple[Any, ...]:
+        try:
+            return await super()._gather(key, branches)
+        except Exception:
+            self.given_up.append(f"{key}.")
+            raise
+
+    def _compare(self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        entry = self.journal.entries.get(key)
+        if entry is None or entry.command is None or (entry.op, entry.name) != (target.kind, target.name):
+            return
+        recorded = msgspec.json.decode(entry.command.input)
+        present = msgspec.json.decode(bind(target, args, kwargs))
+        if recorded != present:
+            self.report(Difference("input", key, repr(recorded), repr(present)))
+
+
+class _Replay:
+    """One run of the function."""
+
+    def __init__(self, component: Component[..., Any], submitted: JobSubmitted, events: list[Recorded]) -> None:
+        self._component = component
+        self._submitted = submitted
+        self._journal = _Asked()
+        self._journal.asked, self._journal.report = {}, self._report
+        self._journal.read(events)
+        self._difference: Difference | None = None
+        self._differs = asyncio.Event()
+        hosting, log = cast("Hosting", _App(self._journal)), cast("JobLog", _History(submitted.job, self._refuse))
+        self._ops = _Operations(hosting, log, self._journal, submitted, _never)
+        self._ops.report, self._ops.given_up = self._report, []
+
+    @property
+    def _end(self) -> JobCompleted | JobFailed | None:
+        """How the function itself ended; a job that was cancelled or whose time was up was cut off anywhere."""
+        end = self._journal.ended
+        if isinstance(end, JobFailed) and end.failure.code == "timeout" and self._component.timeout_s is not None:
+            return None
+        return end if isinstance(end, JobCompleted | JobFailed) else None
+
+    async def run(self) -> ReplayResult:
+        task = asyncio.create_task(self._function())
+        differs = asyncio.create_task(self._differs.wait())
+        try:
+            await self._until_done(task, differs)
+        finally:
+            for waiting in (task, differs):
+                waiting.cancel()
+            await asyncio.wait({task, differs})
+        if self._difference is None and task.done() and not task.cancelled():
+            self._compare_end(task.result())
+        return ReplayResult(self._difference, tuple(self._journal.asked))
+
+    async def _function(self) -> JobCompleted | JobFailed:
+        job, component = self._submitted.job, self._component
+        try:
+            arguments = component.decode_input(bytes(self._submitted.input))
+            assert component.context_param is not None
+            value = await component.fn(**{component.context_param: Job(self._ops)}, **arguments)
+            return JobCompleted(job=job, output=msgspec.Raw(component.encode_output(value)))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
+            return JobFailed(job=job, failure=failure_of(error))
+
+    async def _until_done(self, task: asyncio.Task[Any], differs: asyncio.Task[Any]) -> None:
+        """Until it ends, differs, or gets no further."""
+        left_s, seen = PATIENCE_S if self._end else 0.0, -1
+        while left_s > 0 or len(self._journal.asked) > seen:
+            seen = len(self._journal.asked)
+            done, _ = await asyncio.wait({task, differs}, timeout=_QUIET_S, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return
+            left_s -= _QUIET_S
+        if self._end:
+            waits = ", ".join(self._ops.waits) or "something that is no operation of the job"
+            self._report(Difference("stuck", next(iter(self._ops.waits), ""), self._end.kind, f"waiting for {waits}"))
+
+    # ---- what is found
+
+    def _report(self, difference: Difference) -> None:
+        self._difference = self._difference or difference
+        self._differs.set()
+
+    def _refuse(self, event: Event) -> None:
+        """The code asks for something new. At the end of an unfinished history that is what it should do."""
+        unasked = self._unasked()
+        if self._end or unasked:
+            recorded = f"{unasked[0].op} {unasked[0].call}" if unasked else f"{self._end and self._end.kind}"
+            self._report(Difference("new", getattr(event, "call", ""), recorded, _describe(event)))
+
+    def _unasked(self) -> list[Entry]:
+        """Recorded and not asked for, but for branches that were given up: how far these got is chance."""
+        given_up = tuple(self._ops.given_up)
+        return [e for e in self._journal.unasked() if not (given_up and e.call.startswith(given_up))]
+
+    def _compare_end(self, present: JobCompleted | JobFailed) -> None:
+        if unasked := self._unasked():
+            entry = unasked[0]
+            self._report(Difference("unasked", entry.call, f"{entry.op} {entry.name}", present.kind))
+        elif self._end and _outcome(self._end) != _outcome(present):
+            self._report(Difference("end", "", repr(_outcome(self._end)), repr(_outcome(present))))
+
+
+def _never(_: Halt) -> None:
+    raise AssertionError("a replay is never fenced")
+
+
+def _describe(event: Event) -> str:
+    return f"{getattr(event, 'op', '') or event.kind} {getattr(event, 'call', '')}"
+
+
+def _outcome(end: JobCompleted | JobFailed) -> tuple[str, Any]:
+    if isinstance(end, JobCompleted):
+        return end.kind, msgspec.json.decode(end.output)
+    return end.kind, (end.failure.code, end.failure.message)
+
+
+__all__ = [
+    "Difference",
+    "ReplayDiffers",
+    "ReplayResult",
+    "load_history",
+    "record_history",
+    "replay",
+    "save_history",
+]
