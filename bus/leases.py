@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 COMPACT_BYTES = 1 << 20
+# A book that was not touched for so long is of no use: its leases have run out, and others may hold the messages. The
+# server would obey a nak of ours all the same (seen), and give away what somebody works on.
+FRESH_S = 8.0
 
 
 class LeaseBook:
@@ -41,6 +45,11 @@ class LeaseBook:
         if self._held.pop(reply, 0) is None:
             self._add(f"-{reply}\n")
 
+    def touch(self) -> None:
+        """Note that all that is held was kept in progress just now."""
+        if self._fd >= 0:
+            os.utime(self._fd)
+
     def _add(self, line: str) -> None:
         self._lines.append(line)
         if not self._flush_due:
@@ -52,7 +61,7 @@ class LeaseBook:
         self._flush_due = False
         data = "".join(self._lines).encode()
         self._lines.clear()
-        if data:
+        if data and self._fd >= 0:
             self._written += os.write(self._fd, data)
         if self._written > COMPACT_BYTES:
             self._compact()
@@ -68,14 +77,17 @@ class LeaseBook:
         self._written = min(self._written, COMPACT_BYTES // 2)
 
     def close(self) -> None:
-        """Write what is pending and close the file."""
+        """Write what is pending and close the file; what is let go later stands in it as held, which does no harm."""
         self._flush()
         os.close(self._fd)
+        self._fd = -1
 
 
 def _read(path: Path) -> list[str]:
     held: dict[str, None] = {}
     try:
+        if time.time() - path.stat().st_mtime > FRESH_S:
+            return []
         text = path.read_text(errors="replace")
     except FileNotFoundError:
         return []

@@ -186,6 +186,8 @@ class Mailbox:
         """Tell the server that everything in flight is being worked on."""
         for delivery in list(self.in_flight):
             await delivery.in_progress()
+        if self._leases:
+            self._leases.touch()
 
     def release(self, delivery: Delivery) -> None:
         """Called by a delivery that has ended: there is room again."""
