@@ -11,22 +11,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any, assert_never
+from typing import Any
 
 import msgspec
 
-from actors.component import Component
+from actors.branches import current_branch, run_branches
 from actors.halts import Fenced, Halt
 from actors.hosting import Hosting, Target
 from actors.job import ChildJob
-from actors.journal import Entry, Journal, Pending, Spent, Succeeded
-from actors.registry import parse_ref
+from actors.journal import Entry, Journal, Pending
 from actors.requests import JobRequest, publish_request
 from actors.turns import NEW, Turns
+from actors.values import bind, instant_in, name_of, raw_of, signal_data, to_json, value_of
 from bus import jobid
 from bus.crash import crash_point
 from bus.errors import Fenced as FencedError
@@ -46,18 +44,6 @@ from bus.messages import (
 from bus.subjects import check_name
 from store.log import JobLog, Recorded
 from supervisor.retry import Retry
-
-
-@dataclass(slots=True)
-class Branch:
-    """One branch of a gather. ``clock`` is the sequence of the last outcome that it took up: how far it has got."""
-
-    prefix: str
-    clock: int
-
-
-_branch: ContextVar[Branch | None] = ContextVar("callboard_branch", default=None)
-_encode = msgspec.json.Encoder().encode
 
 
 class Operations:
@@ -91,7 +77,7 @@ class Operations:
 
     def new_key(self, name: str) -> str:
         """The key of the next operation of that name in the present branch."""
-        branch = _branch.get()
+        branch = current_branch.get()
         place = branch.prefix + name if branch else name
         count = self._counts[place] = self._counts.get(place, 0) + 1
         return f"{place}:{count}"
@@ -109,7 +95,7 @@ class Operations:
         """Go on with the outcome at ``sequence``."""
         if self.turns.replaying:
             await self._turn(sequence)
-        if branch := _branch.get():
+        if branch := current_branch.get():
             branch.clock = sequence
 
     def check_running(self) -> None:
@@ -154,7 +140,7 @@ class Operations:
         self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], retry: Retry | None, timeout_s: float | None
     ) -> Coroutine[Any, Any, Any]:
         """See ``Job.call``. The key is taken here, before anything is awaited."""
-        key = self.new_key(_name_of(target))
+        key = self.new_key(name_of(target))
         return self._call_whatever(key, target, args, kwargs, retry, timeout_s)
 
     async def _call_whatever(
@@ -184,7 +170,7 @@ class Operations:
             await self._take_up(entry.sequence)
         finally:
             self._rest()
-        return _value(entry, target.component)
+        return value_of(entry, target.component)
 
     async def _command(
         self, key: str, target: Target, body: bytes, retry: Retry | None, timeout_s: float | None
@@ -229,7 +215,7 @@ class Operations:
 
     def start(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, ChildJob[Any]]:
         """See ``Job.start``."""
-        return self._find_and_start(self.new_key(_name_of(target)), target, args, kwargs)
+        return self._find_and_start(self.new_key(name_of(target)), target, args, kwargs)
 
     async def _find_and_start(
         self, key: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -284,7 +270,7 @@ class Operations:
         while isinstance(entry.outcome, Pending):
             await self._wait(key, None)
         await self._take_up(entry.sequence)
-        return _value(entry, target.component)
+        return value_of(entry, target.component)
 
     async def _wait(self, key: str, until: datetime | None) -> None:
         """Wait for something that may take days: the job may be parked meanwhile."""
@@ -305,31 +291,7 @@ class Operations:
         return self._gather(self.new_key("gather"), branches)
 
     async def _gather(self, key: str, branches: Sequence[Awaitable[Any]]) -> tuple[Any, ...]:
-        outer = _branch.get()
-        places = [Branch(f"{key}.{i}/", outer.clock if outer else 0) for i in range(len(branches))]
-        tasks = [asyncio.ensure_future(_in_branch(place, b)) for place, b in zip(places, branches, strict=True)]
-        if not tasks:
-            return ()
-        depth = key.count("gather:")
-        clock = 0
-        self.turns.enter(depth)
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            if any(_failure(task) for task in tasks):
-                await self.turns.settle(depth)
-                clock, _, error = _first_failure(places, tasks)
-                raise error
-            clock = max(place.clock for place in places)
-            return tuple(t.result() for t in tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            self.turns.leave()
-            for task in tasks:
-                _failure(task)  # asked for, else asyncio would complain of the others' failures
-            if outer:
-                outer.clock = max(outer.clock, clock)
+        return await run_branches(key, branches, self.turns)
 
     # ---- waiting
 
@@ -343,13 +305,13 @@ class Operations:
         due_at = await self._due(key, "sleep", seconds)
         while datetime.now(UTC) < due_at:
             await self._wait(key, due_at)
-        if _branch.get():
+        if current_branch.get():
             # Beside other branches its end has a place among theirs, which a replay has to find again.
             await self._record(f"{key}/woke", "timer", "woke", lambda: None)
 
     async def _due(self, key: str, op: str, seconds: float) -> datetime:
         """The instant at which a wait ends, fixed in the log when the wait was first reached."""
-        due = await self._record(key, op, op, partial(_instant_in, seconds))
+        due = await self._record(key, op, op, partial(instant_in, seconds))
         return datetime.fromisoformat(due)
 
     def wait_for(self, signal: str, timeout_s: float | None) -> Coroutine[Any, Any, Any]:
@@ -369,21 +331,21 @@ class Operations:
                 return await self._no_signal(key, signal, timeout_s)
             await self._wait(key, due_at)
         await self._take_up(entry.sequence)
-        answer = msgspec.json.decode(_raw(entry))
-        return _signal_data(answer, signal, timeout_s)
+        answer = msgspec.json.decode(raw_of(entry))
+        return signal_data(answer, signal, timeout_s)
 
     async def _take_signal(self, key: str, sequence: int, signal: Signal) -> Any:
         self.journal.take_signal(sequence)
         data = msgspec.json.decode(signal.data)
         # Shielded: a branch that is given up just now has taken the signal all the same, and the log must say so.
-        answer = _encode({"sequence": sequence, "data": data, "by": signal.by})
+        answer = msgspec.json.encode({"sequence": sequence, "data": data, "by": signal.by})
         await asyncio.shield(self._note(key, "signal", answer))
         return data
 
     async def _no_signal(self, key: str, signal: str, timeout_s: float | None) -> Any:
         answer = {"sequence": 0, "timed_out": True}
-        await self._note(key, "signal", _encode(answer))
-        return _signal_data(answer, signal, timeout_s)
+        await self._note(key, "signal", msgspec.json.encode(answer))
+        return signal_data(answer, signal, timeout_s)
 
     # ---- what is recorded by the host itself
 
@@ -401,7 +363,7 @@ class Operations:
         entry = self.journal.recall(key, op, name.rpartition("/")[2])
         if entry is not None and not isinstance(entry.outcome, Pending):
             await self._take_up(entry.sequence)
-            return msgspec.json.decode(_raw(entry))
+            return msgspec.json.decode(raw_of(entry))
         if self.turns.replaying:
             await self._turn(NEW)
         self.busy += 1
@@ -416,7 +378,7 @@ class Operations:
             value = fn()
             if inspect.isawaitable(value):
                 value = await value
-            raw = _json(value, name)
+            raw = to_json(value, name)
         except Exception as error:
             failure = failure_of(error)
             await self._append_note(ReplyFailed(job=self.job, call=key, op=op, failure=failure))
@@ -434,70 +396,5 @@ class Operations:
             self.journal.apply(Recorded(sequence, event))
         finally:
             self._rest()
-        if branch := _branch.get():
+        if branch := current_branch.get():
             branch.clock = sequence
-
-
-def _instant_in(seconds: float) -> str:
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
-
-
-async def _in_branch(branch: Branch, awaitable: Awaitable[Any]) -> Any:
-    _branch.set(branch)
-    return await awaitable
-
-
-def _failure(task: asyncio.Task[Any]) -> BaseException | None:
-    return task.exception() if task.done() and not task.cancelled() else None
-
-
-def _first_failure(places: list[Branch], tasks: list[asyncio.Task[Any]]) -> tuple[int, int, BaseException]:
-    """(clock, number, failure) of the branch that had got least far in the log: on every replay it is the same one."""
-    return min((place.clock, i, error) for i, place in enumerate(places) if (error := _failure(tasks[i])))
-
-
-def _name_of(target: Any) -> str:
-    """The name that an operation's key begins with. Raises: UsageError for what cannot be called."""
-    if isinstance(target, Component):
-        return target.name
-    if isinstance(target, str):
-        return parse_ref(target)[1]
-    raise UsageError(f"cannot call {target!r}", code="bad_target", hint="a component (@app.tool, @app.job) or its name")
-
-
-def bind(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    """The input as JSON. A remote component's schema is checked where it runs; its failure comes back as a reply."""
-    if target.component is not None:
-        return target.component.bind_input(args, kwargs)
-    if args:
-        raise UsageError(f"{target.name} is called by name, so its input needs names too", hint="call(ref, name=value)")
-    return _json(kwargs, target.name)
-
-
-def _json(value: Any, name: str) -> bytes:
-    try:
-        return _encode(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UsageError(f"{name}: {type(value).__name__} is not JSON: {error}", code="not_json") from error
-
-
-def _raw(entry: Entry) -> msgspec.Raw:
-    match entry.outcome:
-        case Succeeded(output):
-            return output
-        case Spent(failure):
-            raise CallFailed(failure)
-        case Pending():
-            raise AssertionError(f"{entry.call} has no outcome yet")
-    assert_never(entry.outcome)
-
-
-def _value(entry: Entry, component: Component[..., Any] | None) -> Any:
-    raw = _raw(entry)
-    return component.decode_output(bytes(raw)) if component is not None else msgspec.json.decode(raw)
-
-
-def _signal_data(answer: dict[str, Any], signal: str, timeout_s: float | None) -> Any:
-    if answer.get("timed_out"):
-        raise TimeoutError(f"no signal {signal!r} within {timeout_s} s")
-    return answer["data"]

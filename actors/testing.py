@@ -27,8 +27,9 @@ from actors.halts import Halt
 from actors.hosting import Hosting, Target
 from actors.job import Job
 from actors.journal import ChangedCode, Entry, Journal
-from actors.operations import Operations, bind
+from actors.operations import Operations
 from actors.registry import parse_ref
+from actors.values import bind
 from bus.errors import UsageError
 from bus.failure import failure_of
 from bus.messages import Event, JobCompleted, JobFailed, JobSubmitted, decode, encode
