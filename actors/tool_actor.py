@@ -218,6 +218,10 @@ class ToolActor:
         self.running[delivery.sequence] = serving
         try:
             await self._settle(serving)
+        except Exception:
+            if serving.delivery is not delivery:  # adopted meanwhile; who catches this knows of the first one only
+                await serving.delivery.nak(_backoff_s(serving.delivery.attempt))
+            raise
         finally:
             del self.running[delivery.sequence]
             self.served += 1

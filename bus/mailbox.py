@@ -21,8 +21,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from bus import headers as h
-from bus.connection import Bus
-from bus.errors import BusError
+from bus.connection import Bus, NoResponder
+from bus.errors import Ambiguous, BusError
 from bus.leases import LeaseBook
 
 log = logging.getLogger("callboard.mailbox")
@@ -153,8 +153,11 @@ class Mailbox:
     # ---- life
 
     async def start(self) -> None:
-        """Make the consumer and begin to take messages. Raises what ``rebuild`` raises."""
-        await self._rebuild()
+        """Make the consumer and begin to take messages. Raises what ``rebuild`` raises, but for an outage."""
+        try:
+            await self._rebuild()
+        except (Ambiguous, NoResponder) as error:
+            self._trouble = str(error)  # it is tried again until it works, as at any later time
         self._inbox = self.bus.client.new_inbox() + "."
         self._sub = await self.bus.subscribe(self._inbox + "*", self._on_message)
         self.bus.on_reconnect.append(self._forget_pulls)
