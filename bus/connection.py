@@ -62,6 +62,7 @@ class Bus:
         self.on_reconnect: list[Callable[[], None]] = []
         self.last_error: str = ""
         self.js_api = "$JS.API"
+        self._refused = ""
         self._nc = client
         self._inbox = Inbox()
         self._near_limit_bytes = 0
@@ -158,9 +159,9 @@ class Bus:
         # Without it every request would end as a time-out. The server's refusal comes before its answer to the flush.
         with contextlib.suppress(nats.errors.Error):
             await self._nc.flush(timeout=5)
-        if self._inbox.prefix.lower() in self.last_error:
+        if self._inbox.prefix.lower() in self._refused:
             hint = "allow it, or set the inbox_prefix that this user may subscribe to"
-            raise PermissionRefused(f"{self.last_error} ({hint})", subject=self._inbox.prefix + "*")
+            raise PermissionRefused(f"{self._refused} ({hint})", subject=self._inbox.prefix + "*")
 
     async def close(self) -> None:
         """Flush what is buffered (2 s at most) and close."""
@@ -213,6 +214,7 @@ class Bus:
             log.warning("bus error: %s", self.last_error)
 
     def _fail_refused(self, subject: str, reason: str) -> None:
+        self._refused = reason
         log.error("%s", reason)
         self._inbox.fail(subject, PermissionRefused(reason, subject=subject))
 

@@ -28,7 +28,7 @@ from bus.leases import LeaseBook
 log = logging.getLogger("callboard.mailbox")
 
 EXPIRES_S = 60.0
-HEARTBEAT_S = 10.0
+HEARTBEAT_S = 5.0
 STOP_S = 2.0
 _NS = 1_000_000_000
 
