@@ -43,6 +43,15 @@ def _name(raw: bytes) -> str:
 
 
 class LeanClient(Client):
-    """A nats-py client that parses headers with :func:`parse_header_lines`."""
+    """A nats-py client that parses headers with :func:`parse_header_lines`, and whose flush is a barrier."""
 
     _parse_header_lines = staticmethod(parse_header_lines)
+
+    async def flush(self, timeout: float = 10) -> None:
+        """Wait until the server has had all that was sent before.
+
+        The library writes its PING past what it still has to write, so that the PONG can come before the server has
+        seen any of it.
+        """
+        await self._flush_pending(force_flush=True)
+        await super().flush(timeout)  # type: ignore[arg-type]

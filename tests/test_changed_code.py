@@ -82,6 +82,8 @@ async def test_unchanged_code_fits_its_history(nats_server: EmbeddedServer, tmp_
     _, component = make(original)
     assert isinstance(history[-1].event, JobCompleted)
     for length in range(1, len(history) + 1):
+        if not any(isinstance(r.event, JobSubmitted) for r in history[:length]):
+            continue  # the signal may have been stored before a host took the job up
         result = await replay(component, history[:length])
         result.check()
         assert result.ok
