@@ -23,9 +23,15 @@ if TYPE_CHECKING:
     from bus.failure import Failure as Failure
     from bus.failure import RetryableError as RetryableError
     from bus.failure import TerminalError as TerminalError
+    from supervisor.breaker import Breaker as Breaker
+    from supervisor.limits import Limits as Limits
+    from supervisor.restart import Group as Group
     from supervisor.retry import Retry as Retry
 
 _HOMES = {
+    "Limits": "supervisor.limits",
+    "Group": "supervisor.restart",
+    "Breaker": "supervisor.breaker",
     "App": "actors.app",
     "CallFailed": "bus.failure",
     "CallboardError": "bus.errors",

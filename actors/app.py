@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
-from actors.component import DEFAULT_CONCURRENCY, DEFAULT_TOOL_TIMEOUT_S, Component, Options, declare
+from actors.component import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_STALL_S,
+    DEFAULT_TOOL_TIMEOUT_S,
+    Component,
+    Options,
+    declare,
+)
 from actors.version import parse_version
 from bus.errors import UsageError
 from bus.subjects import CallKind, check_name
+from supervisor.breaker import Breaker
+from supervisor.limits import Limits
+from supervisor.restart import Group, RestartKind
 from supervisor.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from actors.job import Job
     from actors.tool_context import ToolContext
@@ -20,6 +30,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _DEFAULT_RETRY = Retry()
+_DEFAULT_BREAKER = Breaker()
+_NO_LIMITS = Limits()
 
 
 class ToolDecorator(Protocol):
@@ -44,14 +56,18 @@ class JobDecorator(Protocol):
 class App:
     """A named set of components, versioned together unless a component says otherwise.
 
+    ``groups`` are its supervision groups by name, for components that say ``group=``.
     Raises: UsageError if the name cannot be part of a subject or the version is no semantic version.
     """
 
-    def __init__(self, name: str, *, version: str = "0.1.0", description: str = "") -> None:
+    def __init__(
+        self, name: str, *, version: str = "0.1.0", description: str = "", groups: Mapping[str, Group] | None = None
+    ) -> None:
         self.name = check_name(name, "name of the app")
         parse_version(version, f"version of app {name}")
         self.version = version
         self.description = description
+        self.groups = dict(groups or {})
         self.components: list[Component[..., Any]] = []
 
     def __repr__(self) -> str:
@@ -77,6 +93,11 @@ class App:
         timeout_s: float = ...,
         replicas: int = 1,
         concurrency: int = ...,
+        group: str = "",
+        restart: RestartKind = "permanent",
+        stall_s: float = ...,
+        limits: Limits = ...,
+        breaker: Breaker | None = ...,
     ) -> ToolDecorator: ...
     def tool(
         self,
@@ -90,14 +111,23 @@ class App:
         timeout_s: float = DEFAULT_TOOL_TIMEOUT_S,
         replicas: int = 1,
         concurrency: int = DEFAULT_CONCURRENCY,
+        group: str = "",
+        restart: RestartKind = "permanent",
+        stall_s: float = DEFAULT_STALL_S,
+        limits: Limits = _NO_LIMITS,
+        breaker: Breaker | None = _DEFAULT_BREAKER,
     ) -> Any:
         """Declare a tool: a function, async or not, that does one thing and may be retried.
 
         ``timeout_s`` bounds one attempt, ``replicas`` is how many processes run it on a node, and ``concurrency`` is
-        how many calls each of them takes at once. Raises: UsageError if the function cannot be a tool.
+        how many calls each of them takes at once. ``group`` is one of the app's supervision groups (empty: its own),
+        ``restart`` whether a process that ended is started again, ``stall_s`` how long it may give no sign of life,
+        ``limits`` what it may use of the machine, and ``breaker`` when its calls are held back (None: never).
+        Raises: UsageError if the function cannot be a tool.
         """
         options = Options(name=name, version=version, description=description, retry=retry, timeout_s=timeout_s,
-                          replicas=replicas, concurrency=concurrency)  # fmt: skip
+                          replicas=replicas, concurrency=concurrency, group=group, restart=restart, stall_s=stall_s,
+                          limits=limits, breaker=breaker)  # fmt: skip
         return self._decorate("tool", fn, options)
 
     @overload
@@ -113,6 +143,9 @@ class App:
         timeout_s: float | None = None,
         replicas: int = 1,
         isolated: bool = False,
+        group: str = "",
+        stall_s: float = ...,
+        limits: Limits = ...,
     ) -> JobDecorator: ...
     def job(
         self,
@@ -125,14 +158,18 @@ class App:
         timeout_s: float | None = None,
         replicas: int = 1,
         isolated: bool = False,
+        group: str = "",
+        stall_s: float = DEFAULT_STALL_S,
+        limits: Limits = _NO_LIMITS,
     ) -> Any:
         """Declare a job: an async function whose first parameter is a Job, durable from step to step.
 
         ``timeout_s`` bounds the whole run (None: no limit), ``isolated`` gives each run a process of its own.
+        ``group``, ``stall_s`` and ``limits`` as for a tool; jobs that share a host share the strictest of each.
         Raises: UsageError if the function cannot be a job.
         """
         options = Options(name=name, version=version, description=description, timeout_s=timeout_s, replicas=replicas,
-                          isolated=isolated)  # fmt: skip
+                          isolated=isolated, group=group, stall_s=stall_s, limits=limits)  # fmt: skip
         return self._decorate("job", fn, options)
 
     def find(self, kind: CallKind, name: str, major: int | None = None) -> Component[..., Any] | None:
@@ -146,6 +183,12 @@ class App:
         return lambda function: self._add(kind, function, options)
 
     def _add(self, kind: CallKind, fn: Callable[..., Any], options: Options) -> Component[..., Any]:
+        if options.group and options.group not in self.groups:
+            known = ", ".join(self.groups) or "none"
+            raise UsageError(
+                f"app {self.name} has no group {options.group!r}", code="unknown_group", path="group",
+                hint=f"there are: {known}; App(..., groups={{{options.group!r}: Group(...)}}) makes it",
+            )  # fmt: skip
         component = declare(kind, fn, app=self.name, app_version=self.version, options=options)
         for other in self._named(kind, component.name):
             if other.version == component.version:

@@ -20,6 +20,9 @@ from actors.signature import REQUIRED, ContextClass, Parameter, Signature, read_
 from actors.version import parse_version
 from bus.errors import UsageError
 from bus.subjects import CallKind, check_name
+from supervisor.breaker import Breaker
+from supervisor.limits import Limits
+from supervisor.restart import RESTART_KINDS, RestartKind
 from supervisor.retry import Retry
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ R_co = TypeVar("R_co", covariant=True)
 
 DEFAULT_TOOL_TIMEOUT_S = 60.0
 DEFAULT_CONCURRENCY = 8
+# A process that says nothing for so long is taken for dead: its event loop is blocked, or it is stopped.
+DEFAULT_STALL_S = 15.0
 # An agent's run is a job (DESIGN.md, "Agents are jobs").
 _CONTEXT_CLASSES: dict[CallKind, ContextClass] = {"tool": "ToolContext", "job": "Job", "agent": "Job"}
 
@@ -52,6 +57,11 @@ class ComponentInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     replicas: int = 1
     concurrency: int = DEFAULT_CONCURRENCY
     isolated: bool = False
+    group: str = ""
+    restart: RestartKind = "permanent"
+    stall_s: float = DEFAULT_STALL_S
+    limits: Limits = Limits()
+    breaker: Breaker | None = None
 
     @property
     def major(self) -> int:
@@ -71,6 +81,11 @@ class Options:
     replicas: int = 1
     concurrency: int = DEFAULT_CONCURRENCY
     isolated: bool = False
+    group: str = ""
+    restart: RestartKind = "permanent"
+    stall_s: float = DEFAULT_STALL_S
+    limits: Limits = field(default_factory=Limits)
+    breaker: Breaker | None = None
 
     def check(self, label: str) -> None:
         """Raises: UsageError naming the option that cannot be."""
@@ -85,6 +100,19 @@ class Options:
             raise _bad_option(label, "description", self.description, "a text")
         if not isinstance(self.isolated, bool):
             raise _bad_option(label, "isolated", self.isolated, "True or False")
+        self._check_supervision(label)
+
+    def _check_supervision(self, label: str) -> None:
+        if self.group:
+            check_name(self.group, f"group of {label}")
+        if self.restart not in RESTART_KINDS:
+            raise _bad_option(label, "restart", self.restart, f"one of {', '.join(RESTART_KINDS)}")
+        if not _is_duration(self.stall_s):
+            raise _bad_option(label, "stall_s", self.stall_s, "seconds above 0")
+        if not isinstance(self.limits, Limits):
+            raise _bad_option(label, "limits", self.limits, "Limits, such as Limits(memory_bytes=512 * 1024**2)")
+        if self.breaker is not None and not isinstance(self.breaker, Breaker):
+            raise _bad_option(label, "breaker", self.breaker, "a Breaker, or None for no circuit breaker")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -108,6 +136,11 @@ class Component(Generic[P, R_co]):
     replicas: int
     concurrency: int
     isolated: bool
+    group: str
+    restart: RestartKind
+    stall_s: float
+    limits: Limits
+    breaker: Breaker | None
     input_type: type[msgspec.Struct]
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
@@ -188,6 +221,11 @@ def declare(
         replicas=options.replicas,
         concurrency=options.concurrency,
         isolated=options.isolated,
+        group=options.group,
+        restart=options.restart,
+        stall_s=options.stall_s,
+        limits=options.limits,
+        breaker=options.breaker,
         input_type=input_type,
         input_schema=takes,
         output_schema=returns,

@@ -25,7 +25,7 @@ from actors.version import parse_version
 from bus import subjects
 from bus.connection import Bus
 from bus.errors import TooLarge, UsageError
-from bus.messages import NULL
+from bus.event import NULL
 from bus.objects import BlobMissing, Blobs
 from bus.service import Service, ServiceRequest
 from bus.subjects import CallKind, Priority, check_job_id, check_name

@@ -30,6 +30,7 @@ from actors.takeover import Decision, Drop, Finish, Poisoned, Refuse, Resume, St
 from bus.crash import crash_point
 from bus.errors import CallboardError, UsageError
 from bus.errors import Fenced as FencedError
+from bus.event import Parent
 from bus.failure import Failure
 from bus.mailbox import Delivery
 from bus.messages import (
@@ -39,7 +40,6 @@ from bus.messages import (
     JobFailed,
     JobOwned,
     JobSubmitted,
-    Parent,
     ReplyCompleted,
     ReplyFailed,
     Signal,

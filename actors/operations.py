@@ -29,18 +29,9 @@ from bus import jobid
 from bus.crash import crash_point
 from bus.errors import Fenced as FencedError
 from bus.errors import UsageError
+from bus.event import Parent
 from bus.failure import CallFailed, failure_of
-from bus.messages import (
-    CallAgent,
-    CallJob,
-    CallTool,
-    Event,
-    JobSubmitted,
-    Parent,
-    ReplyCompleted,
-    ReplyFailed,
-    Signal,
-)
+from bus.messages import CallAgent, CallJob, CallTool, Event, JobSubmitted, ReplyCompleted, ReplyFailed, Signal
 from bus.subjects import check_name
 from store.log import JobLog, Recorded
 from supervisor.retry import Retry

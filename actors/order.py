@@ -11,8 +11,8 @@ from actors.requests import MAX_INPUT_BYTES
 from bus import headers as h
 from bus import jobid
 from bus.errors import TooLarge, UsageError
+from bus.event import Parent
 from bus.mailbox import Delivery
-from bus.messages import Parent
 from bus.objects import BlobMissing, Blobs
 from bus.subjects import Priority, check_job_id, check_name, parse_request
 

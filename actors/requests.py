@@ -20,7 +20,8 @@ from bus import headers as h
 from bus import jobid, subjects
 from bus.connection import Bus, NoResponder
 from bus.errors import Ambiguous, StreamFull, TooLarge, UsageError
-from bus.messages import JobSubmitted, Parent
+from bus.event import Parent
+from bus.messages import JobSubmitted
 from bus.objects import Blobs
 from bus.reader import last_of_each
 from bus.streams import EVENTS

@@ -22,8 +22,9 @@ from bus import headers as h
 from bus import jobid, subjects
 from bus.connection import ApiError, Bus
 from bus.errors import BusError, CallboardError, Fenced, UsageError
+from bus.event import NULL, Parent
 from bus.failure import Failure
-from bus.messages import NULL, JobRejected, Parent, ReplyFailed
+from bus.messages import JobRejected, ReplyFailed
 from bus.objects import Blobs
 from bus.reader import Stored, last_of_each, scan
 from bus.streams import EVENTS, JOBS, stream_info

@@ -9,35 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, assert_never
 
-import msgspec
-
 from actors.component import Component
-from actors.invocation import Invocation, Stuck, Watchdog, describe
+from actors.invocation import Invocation, Stuck, Watchdog
 from actors.order import MISSING_AFTER
 from actors.past_attempts import Due, Settled, past_attempts, standing
 from actors.progress import ProgressReports
 from actors.quarantine import Quarantine
-from actors.tool_call import read_call, refusal
-from actors.tool_context import CallCancelled, ToolContext
+from actors.serving import Serving
+from actors.tool_call import backoff_s, read_call, refuse
+from actors.tool_context import ToolContext
+from actors.tool_replies import ToolReplies
 from bus import subjects
-from bus.connection import ApiError, Bus, Message
-from bus.crash import crash_point
-from bus.errors import BusClosed, BusError, Fenced, PermissionRefused, Unreadable
-from bus.failure import Failure
+from bus.connection import Bus, Message
+from bus.errors import BusError, Unreadable
 from bus.leases import LeaseBook
 from bus.mailbox import Delivery, Mailbox
-from bus.messages import CallTool, Event, ReplyCompleted, ReplyFailed, ReplyRetrying
 from bus.objects import BlobMissing, Blobs
 from bus.streams import EVENTS, ensure_consumer
-from store.log import append_unfenced
-from supervisor.retry import Again, GiveUp, Retry, decide
 
 log = logging.getLogger("callboard.tool")
 
@@ -52,32 +45,6 @@ HOPELESS_AFTER = 6
 # asked. The server's clock may be behind ours.
 LOOK_NS = 1_000_000_000
 _OVER_KEPT = 10_000
-
-
-@dataclass
-class Serving:
-    """One call being served. ``suspect``: the process that served it before has died."""
-
-    workspace: str
-    event: CallTool
-    delivery: Delivery
-    task: asyncio.Task[None] | None = None
-    attempt: int = 1
-    suspect: bool = False
-    cancelled: bool = False
-    invocation: Invocation | None = None
-    started_s: float = field(default_factory=time.monotonic)
-
-    @property
-    def duration_s(self) -> float:
-        """Since this attempt began, to the microsecond."""
-        return round(time.monotonic() - self.started_s, 6)
-
-    def cancel(self) -> None:
-        """The job was cancelled: ask the function to stop, and do not begin if it has not begun."""
-        self.cancelled = True
-        if self.invocation:
-            self.invocation.cancel()
 
 
 class ToolActor:
@@ -104,6 +71,7 @@ class ToolActor:
         self._executor = ThreadPoolExecutor(component.concurrency, thread_name_prefix=component.name)
         self._watchdog = Watchdog()
         self._quarantine = Quarantine()
+        self._replies = ToolReplies(bus, blobs, name, component.retry)
         self._stopping = False
         self._over: dict[tuple[str, str], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -138,7 +106,7 @@ class ToolActor:
             await asyncio.wait(self._tasks, timeout=CANCEL_GRACE_S)
         for serving in late:
             if serving.delivery in self._mailbox.in_flight:
-                await self._note_handed_back(serving)
+                await self._replies.handed_back(serving)
         if self._keeper:
             self._keeper.cancel()
         await self._mailbox.hand_back()
@@ -151,13 +119,6 @@ class ToolActor:
         first = min(self.running.values(), key=lambda s: s.started_s)
         more = f" and {len(self.running) - 1} more" if len(self.running) > 1 else ""
         return f"{first.event.call} of {first.event.job} for {first.duration_s:.1f} s{more}"
-
-    async def _note_handed_back(self, serving: Serving) -> None:
-        """This delivery of the call is not to count as an attempt."""
-        call, attempt = serving.event, serving.attempt
-        await self._append(
-            serving, ReplyRetrying(job=call.job, call=call.call, attempt=attempt, handed_back=True, actor=self.name)
-        )
 
     def _note_gap(self) -> None:
         """Cancellations may have been missed: of calls stored before now the log is asked."""
@@ -182,32 +143,19 @@ class ToolActor:
         except asyncio.CancelledError:
             pass  # handed back by stop()
         except Unreadable as error:
-            await self._refuse(delivery, error.reason)
+            await refuse(self._bus, self._blobs, delivery, error.reason, actor=self.name)
         except BusError as error:
             if isinstance(error, BlobMissing) and delivery.attempt >= MISSING_AFTER:
-                await self._refuse(delivery, str(error))
+                await refuse(self._bus, self._blobs, delivery, str(error), actor=self.name)
             else:
                 log.warning("%s: %s; handing it back", delivery.subject, error)
-                await delivery.nak(_backoff_s(delivery.attempt))
+                await delivery.nak(backoff_s(delivery.attempt))
         except Exception as error:
             log.exception("%s: serving the call failed; handing it back", delivery.subject)
             if delivery.attempt >= HOPELESS_AFTER:
-                await self._refuse(delivery, f"{type(error).__name__}: {error}")
+                await refuse(self._bus, self._blobs, delivery, f"{type(error).__name__}: {error}", actor=self.name)
             else:
-                await delivery.nak(_backoff_s(delivery.attempt))
-
-    async def _refuse(self, delivery: Delivery, reason: str) -> None:
-        """It leaves a trace in the job's log, as the answer to its call as far as that can be told, and goes."""
-        log.error("refused: %s (seq %d): %s", delivery.subject, delivery.sequence, reason)
-        place = subjects.parse_event(delivery.subject)
-        try:
-            event = refusal(delivery, reason, actor=self.name)
-            await append_unfenced(self._bus, self._blobs, place.workspace, event, since=delivery.sequence)
-        except Exception as error:  # noqa: BLE001 - a delivery that nobody ends is kept in progress for ever
-            log.warning("%s: %s; handing it back", delivery.subject, error)
-            await delivery.nak(_backoff_s(delivery.attempt))
-            return
-        await delivery.term(f"unreadable: {reason}")
+                await delivery.nak(backoff_s(delivery.attempt))
 
     async def _take(self, delivery: Delivery) -> None:
         if running := self.running.get(delivery.sequence):
@@ -220,7 +168,7 @@ class ToolActor:
             await self._settle(serving)
         except Exception:
             if serving.delivery is not delivery:  # adopted meanwhile; who catches this knows of the first one only
-                await serving.delivery.nak(_backoff_s(serving.delivery.attempt))
+                await serving.delivery.nak(backoff_s(serving.delivery.attempt))
             raise
         finally:
             del self.running[delivery.sequence]
@@ -230,12 +178,12 @@ class ToolActor:
         """The very call that runs here came again: our loop was stalled for longer than the ack time-out."""
         serving.delivery.forget()
         serving.delivery = delivery
-        await self._note_handed_back(serving)
+        await self._replies.handed_back(serving)
 
     async def _settle(self, serving: Serving) -> None:
         """Run the call, if that is still to be done."""
         if self._stopping:
-            await self._note_handed_back(serving)
+            await self._replies.handed_back(serving)
             await serving.delivery.nak()
         elif await self._is_due(serving):
             await self._run_in_place(serving)
@@ -270,45 +218,29 @@ class ToolActor:
 
     async def _has_attempts_left(self, serving: Serving) -> bool:
         """After a death; if none is left, the call has failed."""
-        if serving.attempt <= self._policy(serving.event).attempts:
+        if serving.attempt <= self._replies.policy(serving.event).attempts:
             return True
-        await self._reply_failed(serving, _DIED, attempt=serving.attempt - 1)
-        await serving.delivery.ack()
+        await self._replies.died_for_good(serving)
         return False
-
-    async def _note_death(self, serving: Serving) -> None:
-        """Recorded when the next attempt begins, and not before: see ``actors.past_attempts``."""
-        call, attempt = serving.event, serving.attempt - 1
-        await self._append(
-            serving, ReplyRetrying(job=call.job, call=call.call, attempt=attempt, failure=_DIED, actor=self.name)
-        )
-
-    def _policy(self, event: CallTool) -> Retry:
-        if event.retry is None:
-            return self.component.retry
-        try:
-            return msgspec.convert(event.retry, Retry)
-        except msgspec.ValidationError:
-            return self.component.retry
 
     # ---- one attempt
 
     async def _run(self, serving: Serving) -> None:
         if serving.suspect:
-            await self._note_death(serving)
+            await self._replies.died(serving)
         if serving.cancelled or (serving.workspace, serving.event.job) in self._over:
-            await self._reply_cancelled(serving)
+            await self._replies.cancelled(serving)
             return
         serving.started_s = time.monotonic()
         try:
             output = await self._attempt(serving)
         except Stuck as error:
-            await self._fail(serving, error)
+            await self._replies.failed(serving, error)
             self._on_stuck()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a tool may raise anything
-            await self._fail(serving, error)
+            await self._replies.failed(serving, error)
         else:
-            await self._complete(serving, output)
+            await self._replies.completed(serving, output)
 
     async def _attempt(self, serving: Serving) -> bytes:
         event, sequence = serving.event, serving.delivery.sequence
@@ -329,75 +261,6 @@ class ToolActor:
                 await asyncio.wait({recording})
         return self.component.encode_output(value)
 
-    # ---- what came of it
-
-    async def _complete(self, serving: Serving, output: bytes) -> None:
-        event = ReplyCompleted(
-            job=serving.event.job, call=serving.event.call, output=msgspec.Raw(output), attempt=serving.attempt,
-            duration_s=serving.duration_s, actor=self.name,
-        )  # fmt: skip
-        crash_point("tool.before_reply")
-        try:
-            await self._append(serving, event)
-        except ApiError as error:  # such as a message size that the operator has limited
-            message = f"the output of {len(output):,} bytes was refused by the log: {error.description}"
-            await self._reply_failed(serving, Failure(code="unrecordable", message=message, retryable=False))
-        crash_point("tool.after_reply")
-        await serving.delivery.ack()
-
-    async def _fail(self, serving: Serving, error: BaseException) -> None:
-        if serving.cancelled:
-            await self._reply_cancelled(serving)
-            return
-        failure = describe(error)
-        decision = decide(self._policy(serving.event), serving.attempt, failure, random.random())
-        match decision:
-            case GiveUp():
-                await self._reply_failed(serving, failure)
-                await serving.delivery.ack()
-            case Again(delay_s):
-                event = ReplyRetrying(
-                    job=serving.event.job, call=serving.event.call, attempt=serving.attempt, failure=failure,
-                    delay_s=round(delay_s, 3), actor=self.name,
-                )  # fmt: skip
-                await self._append(serving, event)
-                await serving.delivery.nak(delay_s)
-            case _:
-                assert_never(decision)
-
-    async def _reply_cancelled(self, serving: Serving) -> None:
-        failure = Failure(
-            code="cancelled", message="the job was cancelled", retryable=False, exception=CallCancelled.__name__
-        )
-        await self._reply_failed(serving, failure)
-        await serving.delivery.ack()
-
-    async def _reply_failed(self, serving: Serving, failure: Failure, *, attempt: int = 0) -> None:
-        event = ReplyFailed(
-            job=serving.event.job, call=serving.event.call, failure=failure, attempt=attempt or serving.attempt,
-            duration_s=serving.duration_s, actor=self.name,
-        )  # fmt: skip
-        crash_point("tool.before_reply")
-        await self._append(serving, event)
-        crash_point("tool.after_reply")
-
-    async def _append(self, serving: Serving, event: Event) -> None:
-        """Record a reply. The work is done by now: what the bus cannot take at the moment is kept and tried again.
-
-        Raises: PermissionRefused, ApiError, BusClosed.
-        """
-        wait_s = 0.5
-        while True:
-            try:
-                await append_unfenced(self._bus, self._blobs, serving.workspace, event, since=serving.delivery.sequence)
-                return
-            except (PermissionRefused, ApiError, BusClosed, Fenced):
-                raise
-            except BusError as error:  # a body over 256 KB goes to the object store first, which may be full or away
-                log.warning("reply to %s of %s: %s; trying again", serving.event.call, serving.event.job, error)
-            await asyncio.sleep(wait_s * (0.5 + random.random()))
-            wait_s = min(10.0, wait_s * 2)
-
     # ---- cancel
 
     def _on_cancelled(self, msg: Message) -> None:
@@ -409,10 +272,3 @@ class ToolActor:
         for serving in self.running.values():
             if (serving.workspace, serving.event.job) == (place.workspace, place.job):
                 serving.cancel()
-
-
-_DIED = Failure(code="process_died", message="the process that served the call died")
-
-
-def _backoff_s(deliveries: int) -> float:
-    return min(60.0, 0.5 * 2.0 ** min(deliveries, 10)) * (0.5 + random.random() / 2)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import random
+
 import msgspec
 
 from bus import subjects
+from bus.connection import Bus
 from bus.errors import Unreadable
 from bus.failure import Failure
 from bus.mailbox import Delivery
 from bus.messages import CallTool, ReplyFailed, decode
 from bus.objects import Blobs
 from store.artifacts import unclaim
+from store.log import append_unfenced
+
+log = logging.getLogger("callboard.tool")
 
 
 class _Envelope(msgspec.Struct):
@@ -49,3 +56,22 @@ def _call_of(body: bytes) -> str:
         return msgspec.json.decode(body, type=_Envelope).call
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
+
+
+async def refuse(bus: Bus, blobs: Blobs, delivery: Delivery, reason: str, *, actor: str) -> None:
+    """It leaves a trace in the job's log, as the answer to its call as far as that can be told, and goes."""
+    log.error("refused: %s (seq %d): %s", delivery.subject, delivery.sequence, reason)
+    place = subjects.parse_event(delivery.subject)
+    try:
+        event = refusal(delivery, reason, actor=actor)
+        await append_unfenced(bus, blobs, place.workspace, event, since=delivery.sequence)
+    except Exception as error:  # noqa: BLE001 - a delivery that nobody ends is kept in progress for ever
+        log.warning("%s: %s; handing it back", delivery.subject, error)
+        await delivery.nak(backoff_s(delivery.attempt))
+        return
+    await delivery.term(f"unreadable: {reason}")
+
+
+def backoff_s(deliveries: int) -> float:
+    """The wait before a call that could not even be begun is tried again."""
+    return min(60.0, 0.5 * 2.0 ** min(deliveries, 10)) * (0.5 + random.random() / 2)

@@ -8,54 +8,24 @@ added; a tag or a field that exists is a contract and is pinned by tests.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from bus.errors import Unreadable, UsageError
+from bus.event import NULL, BaseEvent, Parent
 from bus.failure import Failure
 from bus.subjects import call_kind, check_name
-
-NULL = msgspec.Raw(b"null")
-
-
-def utc_now() -> datetime:
-    """The present instant, aware, in UTC."""
-    return datetime.now(UTC)
-
-
-class BlobRef(msgspec.Struct, frozen=True):
-    """A claim check: the whole event lies in the object store under its sha256 (hex)."""
-
-    sha256: str
-    size_bytes: int
-
-
-class Parent(msgspec.Struct, frozen=True):
-    """The call of another job that this job answers."""
-
-    workspace: str
-    job: str
-    call: str
-    workflow: str
-
-
-class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
-    job: str
-    at: datetime = msgspec.field(default_factory=utc_now)
-    blob: BlobRef | None = None
-
-    @property
-    def kind(self) -> str:
-        """The kind's tokens in the subject; the tag itself unless a name is part of it."""
-        return str(self.__struct_config__.tag)
-
+from bus.system_events import (
+    BreakerEvent,
+    NodeEvent,
+)
 
 # ---- the job's own life, written by its host
 
 
-class JobSubmitted(_Event, frozen=True, tag="job.submitted"):
+class JobSubmitted(BaseEvent, frozen=True, tag="job.submitted"):
     """The request was taken up; holds all that is needed to run the job from the log alone."""
 
     workflow: str
@@ -68,7 +38,7 @@ class JobSubmitted(_Event, frozen=True, tag="job.submitted"):
     requested_at: datetime | None = None
 
 
-class JobOwned(_Event, frozen=True, tag="job.owned"):
+class JobOwned(BaseEvent, frozen=True, tag="job.owned"):
     """``host`` owns the job from here; this event's sequence is the epoch that fences its writes.
 
     ``request`` is the sequence in JOBS of the message that is the host's lease: when that very message comes again, its
@@ -82,45 +52,55 @@ class JobOwned(_Event, frozen=True, tag="job.owned"):
     version: str = ""
 
 
-class JobWaiting(_Event, frozen=True, tag="job.waiting"):
+class JobWaiting(BaseEvent, frozen=True, tag="job.waiting"):
     """The job is parked: nothing runs, the log holds it until one of ``on`` comes or ``until`` is reached."""
 
     on: tuple[str, ...] = ()
     until: datetime | None = None
 
 
-class JobPaused(_Event, frozen=True, tag="job.paused"):
+class JobPaused(BaseEvent, frozen=True, tag="job.paused"):
     """No new calls until it is resumed; calls in flight go on."""
 
     by: str = ""
 
 
-class JobResumed(_Event, frozen=True, tag="job.resumed"):
+class JobResumed(BaseEvent, frozen=True, tag="job.resumed"):
     """A paused job goes on."""
 
     by: str = ""
 
 
-class JobCompleted(_Event, frozen=True, tag="job.completed"):
+class JobCompleted(BaseEvent, frozen=True, tag="job.completed"):
     """The job returned ``output``."""
 
     output: msgspec.Raw = NULL
 
 
-class JobFailed(_Event, frozen=True, tag="job.failed"):
+class JobFailed(BaseEvent, frozen=True, tag="job.failed"):
     """The job raised, or could not go on."""
 
     failure: Failure
 
 
-class JobCancelled(_Event, frozen=True, tag="job.cancelled"):
+class JobCancelled(BaseEvent, frozen=True, tag="job.cancelled"):
     """The job ended since somebody asked for it."""
 
     by: str = ""
     reason: str = ""
 
 
-class JobRejected(_Event, frozen=True, tag="job.rejected"):
+class JobRetried(BaseEvent, frozen=True, tag="job.retried"):
+    """A failed job goes on from where it failed: its end is void, and so are the failed replies to ``calls``.
+
+    Whoever appends this publishes a wake-up request after it, as after a signal; any host may take the job.
+    """
+
+    calls: tuple[str, ...] = ()
+    by: str = ""
+
+
+class JobRejected(BaseEvent, frozen=True, tag="job.rejected"):
     """The request was refused and never ran; ``requested_job`` is the id asked for when that id is another job's."""
 
     workflow: str
@@ -132,7 +112,7 @@ class JobRejected(_Event, frozen=True, tag="job.rejected"):
 # ---- commands
 
 
-class _Call(_Event, frozen=True, kw_only=True):
+class _Call(BaseEvent, frozen=True, kw_only=True):
     call: str
     name: str
     version: int
@@ -171,7 +151,7 @@ class CallJob(_Call, frozen=True, kw_only=True, tag="call.job"):
 # ---- replies: the lowest sequence for a call counts
 
 
-class ReplyCompleted(_Event, frozen=True, tag="reply.completed"):
+class ReplyCompleted(BaseEvent, frozen=True, tag="reply.completed"):
     """The operation is done. ``op`` is empty for a call, else what the host itself recorded (local, sleep, signal)."""
 
     call: str
@@ -182,7 +162,7 @@ class ReplyCompleted(_Event, frozen=True, tag="reply.completed"):
     actor: str = ""
 
 
-class ReplyFailed(_Event, frozen=True, tag="reply.failed"):
+class ReplyFailed(BaseEvent, frozen=True, tag="reply.failed"):
     """The operation failed and no attempt is left."""
 
     call: str
@@ -193,7 +173,7 @@ class ReplyFailed(_Event, frozen=True, tag="reply.failed"):
     actor: str = ""
 
 
-class ReplyRetrying(_Event, frozen=True, tag="reply.retrying"):
+class ReplyRetrying(BaseEvent, frozen=True, tag="reply.retrying"):
     """Attempt ``attempt`` ended with ``failure``; the next one comes after ``delay_s``.
 
     ``handed_back`` marks a call that a stopping actor gave back before it began: it does not count as an attempt.
@@ -207,7 +187,7 @@ class ReplyRetrying(_Event, frozen=True, tag="reply.retrying"):
     actor: str = ""
 
 
-class ReplyProgress(_Event, frozen=True, tag="reply.progress"):
+class ReplyProgress(BaseEvent, frozen=True, tag="reply.progress"):
     """How far a running call is: ``done`` of ``total`` (None if unknown), in units of its own."""
 
     call: str
@@ -220,7 +200,7 @@ class ReplyProgress(_Event, frozen=True, tag="reply.progress"):
 # ---- signals
 
 
-class Signal(_Event, frozen=True, tag="signal"):
+class Signal(BaseEvent, frozen=True, tag="signal"):
     """Somebody's word to a job: cancel, pause, resume, or a name of the user's."""
 
     name: str
@@ -232,60 +212,48 @@ class Signal(_Event, frozen=True, tag="signal"):
         return f"signal.{check_name(self.name, 'signal')}"
 
 
-# ---- nodes: the log of workspace _system, where a node stands in the place of a job
+# ---- dead letters
 
 
-class NodeStarted(_Event, frozen=True, tag="node.started"):
-    """A supervisor began; ``actors`` are the names of its children."""
+class DeadKept(BaseEvent, frozen=True, tag="dead.kept"):
+    """A message that nobody can work on was taken out of its queue. This event's sequence is the letter's id.
 
-    pid: int
-    version: str = ""
-    actors: tuple[str, ...] = ()
+    ``subject``, ``stream`` and ``sequence`` say where it stood; ``body`` is base64 of its bytes, which may be anything.
+    ``call`` is the call of the job that it was, empty for a job request.
+    """
+
+    failure: Failure
+    subject: str
+    stream: str
+    sequence: int
+    deliveries: int
+    body: str = ""
+    headers: dict[str, str] | None = None
+    call: str = ""
+    actor: str = ""
 
 
-class NodeStopped(_Event, frozen=True, tag="node.stopped"):
-    """A supervisor ended in order. One that was killed leaves no word."""
+class DeadRedriven(BaseEvent, frozen=True, tag="dead.redriven"):
+    """The letter ``letter`` was given out again."""
 
+    letter: int
+    by: str = ""
+
+
+class DeadDropped(BaseEvent, frozen=True, tag="dead.dropped"):
+    """The letter ``letter`` is of no interest any more."""
+
+    letter: int
+    by: str = ""
     reason: str = ""
 
 
-class ActorStarted(_Event, frozen=True, tag="actor.started"):
-    """A child process runs."""
-
-    actor: str
-    pid: int
-
-
-class ActorExited(_Event, frozen=True, tag="actor.exited"):
-    """A child process ended: how, and whether its supervisor had asked for it."""
-
-    actor: str
-    description: str
-    expected: bool
-    pid: int | None = None
-
-
-class ActorRestarting(_Event, frozen=True, tag="actor.restarting"):
-    """A child will be started again after ``delay_s``."""
-
-    actor: str
-    delay_s: float
-    restarts: int
-
-
-class ActorsGivenUp(_Event, frozen=True, tag="actor.given_up"):
-    """A group of children ended too often; none of them is started again until somebody asks."""
-
-    group: str
-    reason: str
-
-
 JobEnd = JobCompleted | JobFailed | JobCancelled | JobRejected
-JobEvent = JobSubmitted | JobOwned | JobWaiting | JobPaused | JobResumed | JobEnd
+JobEvent = JobSubmitted | JobOwned | JobWaiting | JobPaused | JobResumed | JobRetried | JobEnd
 Call = CallTool | CallAgent | CallJob
 Reply = ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress
-NodeEvent = NodeStarted | NodeStopped | ActorStarted | ActorExited | ActorRestarting | ActorsGivenUp
-Event = JobEvent | Call | Reply | Signal | NodeEvent
+DeadEvent = DeadKept | DeadRedriven | DeadDropped
+Event = JobEvent | Call | Reply | Signal | DeadEvent | NodeEvent | BreakerEvent
 Ended = (JobCompleted, JobFailed, JobCancelled, JobRejected)
 
 _encoder = msgspec.json.Encoder()

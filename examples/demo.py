@@ -36,8 +36,9 @@ from actors.console.result_page import result_page
 from actors.console.screen import Screen
 from bus.embedded import EmbeddedServer
 from bus.errors import CallboardError, UsageError
-from bus.messages import ActorStarted, CallTool, Ended, JobCompleted, ReplyCompleted, ReplyProgress
+from bus.messages import CallTool, Ended, JobCompleted, ReplyCompleted, ReplyProgress
 from bus.paths import DATA_DIR_VARIABLE
+from bus.system_events import ActorStarted
 from examples import survey
 from store.log import read_job
 from store.tail import Followed, TailItem, live_filter, tail

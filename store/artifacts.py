@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from bus.messages import BlobRef, Event, decode, encode
+from bus.event import BlobRef
+from bus.messages import Event, decode, encode
 from bus.objects import Blobs
 
 CLAIM_BYTES = 256 * 1024

@@ -14,16 +14,15 @@ from typing import Literal, assert_never
 import msgspec
 
 from bus.errors import UsageError
+from bus.event import NULL, Parent
 from bus.failure import Failure
 from bus.messages import (
-    NULL,
-    ActorExited,
-    ActorRestarting,
-    ActorsGivenUp,
-    ActorStarted,
     CallAgent,
     CallJob,
     CallTool,
+    DeadDropped,
+    DeadKept,
+    DeadRedriven,
     Event,
     JobCancelled,
     JobCompleted,
@@ -32,17 +31,16 @@ from bus.messages import (
     JobPaused,
     JobRejected,
     JobResumed,
+    JobRetried,
     JobSubmitted,
     JobWaiting,
-    NodeStarted,
-    NodeStopped,
-    Parent,
     ReplyCompleted,
     ReplyFailed,
     ReplyProgress,
     ReplyRetrying,
     Signal,
 )
+from bus.system_events import BreakerEvent, NodeEvent
 from store.log import Recorded
 
 JobState = Literal["submitted", "running", "waiting", "paused", "completed", "failed", "cancelled", "rejected"]
@@ -202,10 +200,12 @@ class JobFold:
                 self._signals.append(
                     SignalView(sequence=sequence, name=event.name, at=event.at, by=event.by, data=event.data)
                 )
-            case NodeStarted() | NodeStopped() | ActorStarted() | ActorExited() | ActorRestarting() | ActorsGivenUp():
-                pass  # a node's log is no job's
+            case JobRetried():
+                pass
+            case DeadKept() | DeadRedriven() | DeadDropped():
+                pass  # a letter is an exhibit: what its message meant to the job is a reply or an end
             case _:
-                assert_never(event)
+                _: NodeEvent | BreakerEvent = event  # the log of a node, or of the breakers, is no job's
 
     def _set(self, view: JobView) -> None:
         self._view = view

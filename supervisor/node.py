@@ -17,17 +17,9 @@ import msgspec
 from bus import subjects
 from bus.connection import Bus, Message
 from bus.errors import BusError, UsageError
-from bus.messages import (
-    ActorExited,
-    ActorRestarting,
-    ActorsGivenUp,
-    ActorStarted,
-    Event,
-    NodeStarted,
-    NodeStopped,
-    encode,
-    utc_now,
-)
+from bus.event import utc_now
+from bus.messages import Event, encode
+from bus.system_events import ActorExited, ActorRestarting, ActorsGivenUp, ActorStarted, NodeStarted, NodeStopped
 from supervisor.child import ChildSpec, ChildStatus
 from supervisor.process import OnLine
 from supervisor.tree import (

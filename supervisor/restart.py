@@ -80,6 +80,37 @@ class BadIntensity(UsageError, ValueError):
     """An intensity that cannot be. Also a ValueError, so that msgspec reports it when it decodes one."""
 
 
+class BadGroup(UsageError, ValueError):
+    """A group that cannot be. Also a ValueError, so that msgspec turns it into a ValidationError on decoding."""
+
+
+class Group(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the processes of a group are restarted: who goes with one that dies, and how often that may happen.
+
+    ``max_restarts`` within any ``period_s`` seconds; one more and the group is given up. The default bears a few calls
+    that kill their process at the same time, and still ends a process that cannot start within half a minute.
+    Raises: BadGroup (a UsageError) with the path of the wrong field.
+    """
+
+    strategy: Strategy = "one_for_one"
+    max_restarts: int = 10
+    period_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            hint = f"one of {', '.join(STRATEGIES)}"
+            raise BadGroup(f"Group.strategy is {self.strategy!r}", code="bad_group", path="strategy", hint=hint)
+        try:
+            Intensity(self.max_restarts, self.period_s)
+        except BadIntensity as error:
+            raise BadGroup(f"Group.{error.args[0]}", code="bad_group", path=error.path, hint=error.hint) from None
+
+    @property
+    def intensity(self) -> Intensity:
+        """The number of restarts that are borne."""
+        return Intensity(self.max_restarts, self.period_s)
+
+
 class Allowed(msgspec.Struct, frozen=True, tag=True):
     """The restart may go ahead."""
 

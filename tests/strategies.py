@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from hypothesis import strategies as st
 
+from bus.event import BlobRef, Parent
 from bus.failure import Failure
-from bus.messages import (
-    ActorExited,
-    ActorRestarting,
-    ActorsGivenUp,
-    ActorStarted,
-    BlobRef,
-    CallAgent,
-    CallJob,
-    CallTool,
-    JobCancelled,
-    JobCompleted,
-    JobFailed,
-    JobOwned,
-    JobPaused,
-    JobRejected,
-    JobResumed,
-    JobSubmitted,
-    JobWaiting,
-    NodeStarted,
-    NodeStopped,
-    Parent,
-    ReplyCompleted,
-    ReplyFailed,
-    ReplyProgress,
-    ReplyRetrying,
-    Signal,
-)
+from bus.messages import CallAgent, CallJob, CallTool, Event, ReplyRetrying
+from bus.system_events import BreakerOpened, KillCause
 
-EVENT_TYPES: tuple[type[Any], ...] = (
-    JobSubmitted, JobOwned, JobWaiting, JobPaused, JobResumed, JobCompleted, JobFailed, JobCancelled, JobRejected,
-    CallTool, CallAgent, CallJob, ReplyCompleted, ReplyFailed, ReplyRetrying, ReplyProgress, Signal,
-    NodeStarted, NodeStopped, ActorStarted, ActorExited, ActorRestarting, ActorsGivenUp,
-)  # fmt: skip
+EVENT_TYPES: tuple[type[Any], ...] = get_args(Event)
 
 names = st.text("abcXYZ019_-", min_size=1, max_size=64)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -67,6 +39,7 @@ failures = st.builds(
     traceback=texts,
     details=st.none() | st.dictionaries(texts, json_values, max_size=2),
 )
+_COUNTS = ("letter", "epoch", "failures", "slow", "deliveries", "sequence")
 _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "job": names,
     "at": instants,
@@ -84,10 +57,13 @@ _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "retry": st.none() | st.dictionaries(names, json_values, max_size=2),
     "timeout_s": st.none() | seconds,
     "total": st.none() | seconds,
-    **dict.fromkeys(("handed_back", "expected"), st.booleans()),
+    **dict.fromkeys(("handed_back", "expected", "forced"), st.booleans()),
+    "calls": st.lists(texts, max_size=3).map(tuple),
+    "headers": st.none() | st.dictionaries(names, texts, max_size=2),
+    "cause": st.sampled_from(get_args(KillCause)),
     "actors": st.lists(names, max_size=3).map(tuple),
-    **dict.fromkeys(("duration_s", "delay_s", "done"), seconds),
-    **dict.fromkeys(("attempt", "request", "pid", "restarts"), st.integers(0, 2**53)),
+    **dict.fromkeys(("duration_s", "delay_s", "done", "silent_s", "away_s", "open_s"), seconds),
+    **dict.fromkeys(("attempt", "request", "pid", "restarts", *_COUNTS), st.integers(0, 2**53)),
 }
 
 
@@ -96,6 +72,8 @@ def events_of(event_type: type[Any], **fixed: st.SearchStrategy[Any]) -> st.Sear
     fields = {name: _BY_NAME.get(name, texts) for name in event_type.__struct_fields__}
     if "version" in fields and event_type in (CallTool, CallAgent, CallJob):
         fields["version"] = majors
+    if event_type is BreakerOpened:
+        fields["calls"] = st.integers(0, 2**53)
     if event_type is ReplyRetrying:
         fields["failure"] = st.none() | failures
     return st.builds(event_type, **(fields | {name: s for name, s in fixed.items() if name in fields}))

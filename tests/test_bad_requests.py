@@ -13,7 +13,8 @@ from bus import headers as h
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import TooLarge, UsageError
-from bus.messages import CallJob, JobCompleted, JobRejected, JobSubmitted, Parent, ReplyFailed
+from bus.event import Parent
+from bus.messages import CallJob, JobCompleted, JobRejected, JobSubmitted, ReplyFailed
 from bus.reader import Stored, read_all
 from bus.service import ask as ask_service
 from bus.streams import EVENTS, JOBS, stream_info

@@ -25,18 +25,9 @@ from bus import jobid
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import BusClosed, BusUnreachable, StreamFull, TooLarge
+from bus.event import Parent
 from bus.failure import Failure
-from bus.messages import (
-    Event,
-    JobCancelled,
-    JobCompleted,
-    JobFailed,
-    JobRejected,
-    JobSubmitted,
-    Parent,
-    ReplyProgress,
-    Signal,
-)
+from bus.messages import Event, JobCancelled, JobCompleted, JobFailed, JobRejected, JobSubmitted, ReplyProgress, Signal
 from bus.objects import Blobs
 from bus.options import resolve_options
 from bus.reader import Stored, read_all

@@ -25,6 +25,7 @@ from actors.console.node_page import node_page
 from actors.console.page import Column, Line, Page, Sheet, Span, clean, display_width, line, one_line, plain_lines
 from actors.console.result_page import heading, result_page
 from actors.console.screen import Screen
+from bus.event import Parent
 from bus.failure import Failure
 from bus.messages import (
     CallTool,
@@ -35,7 +36,6 @@ from bus.messages import (
     JobRejected,
     JobSubmitted,
     JobWaiting,
-    Parent,
     ReplyCompleted,
     ReplyFailed,
     ReplyProgress,

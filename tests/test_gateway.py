@@ -26,8 +26,9 @@ from bus import jobid, subjects
 from bus.connection import Bus, NoResponder
 from bus.embedded import EmbeddedServer
 from bus.errors import StreamFull, UsageError
+from bus.event import Parent
 from bus.failure import Failure
-from bus.messages import JobCompleted, JobRejected, JobSubmitted, Parent, ReplyFailed, Signal
+from bus.messages import JobCompleted, JobRejected, JobSubmitted, ReplyFailed, Signal
 from bus.objects import Blobs
 from bus.options import resolve_options
 from bus.reader import Stored, read_all

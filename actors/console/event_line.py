@@ -9,28 +9,28 @@ import msgspec
 
 from actors.console.amount import clock, count, duration
 from actors.console.page import Line, Span, Style, line, one_line
+from actors.console.system_event_line import SYSTEM_STYLES, system_essentials
 from bus.failure import Failure
 from bus.messages import (
-    ActorExited,
-    ActorRestarting,
-    ActorsGivenUp,
-    ActorStarted,
     CallAgent,
     CallJob,
     CallTool,
+    DeadDropped,
+    DeadEvent,
+    DeadKept,
+    DeadRedriven,
     Event,
     JobCancelled,
     JobCompleted,
+    JobEvent,
     JobFailed,
     JobOwned,
     JobPaused,
     JobRejected,
     JobResumed,
+    JobRetried,
     JobSubmitted,
     JobWaiting,
-    NodeEvent,
-    NodeStarted,
-    NodeStopped,
     Reply,
     ReplyCompleted,
     ReplyFailed,
@@ -39,6 +39,7 @@ from bus.messages import (
     Signal,
     encode,
 )
+from bus.system_events import BreakerEvent, NodeEvent
 from store.tail import TailItem, Unread
 
 _VALUE_LIMIT = 120
@@ -59,11 +60,9 @@ _STYLES: dict[type, Style] = {
     ReplyRetrying: "warn",
     ReplyProgress: "dim",
     Signal: "kind",
-    NodeStarted: "name",
-    NodeStopped: "warn",
-    ActorExited: "warn",
-    ActorRestarting: "warn",
-    ActorsGivenUp: "bad",
+    DeadKept: "bad",
+    JobRetried: "warn",
+    **SYSTEM_STYLES,
 }
 
 
@@ -132,23 +131,15 @@ def _essentials(event: Event) -> list[Span | str]:
         case Signal():
             by = f"by {one_line(event.by)}" if event.by else ""
             return [Span(one_line(event.name), "name"), _value(event.data), by]
-        case NodeStarted() | NodeStopped() | ActorStarted() | ActorExited() | ActorRestarting() | ActorsGivenUp():
-            return _node(event)
+        case DeadKept() | DeadRedriven() | DeadDropped():
+            return _dead(event)
+        case _ if isinstance(event, NodeEvent | BreakerEvent):
+            return system_essentials(event)
         case _:
             return _job(event)
 
 
-def _job(
-    event: JobSubmitted
-    | JobOwned
-    | JobWaiting
-    | JobPaused
-    | JobResumed
-    | JobCompleted
-    | JobFailed
-    | JobCancelled
-    | JobRejected,
-) -> list[Span | str]:
+def _job(event: JobEvent) -> list[Span | str]:
     match event:
         case JobSubmitted():
             return [Span(one_line(f"{event.workflow} {event.version}"), "name"), _value(event.input)]
@@ -159,6 +150,8 @@ def _job(
             return ["for" if event.on else "", one_line(", ".join(event.on)), until]
         case JobPaused() | JobResumed():
             return [f"by {one_line(event.by)}" if event.by else ""]
+        case JobRetried():
+            return [one_line(", ".join(event.calls)), f"by {one_line(event.by)}" if event.by else ""]
         case JobCompleted():
             return [_value(event.output)]
         case JobFailed():
@@ -197,21 +190,15 @@ def _reply(event: Reply) -> list[Span | str]:
     assert_never(event)
 
 
-def _node(event: NodeEvent) -> list[Span | str]:
+def _dead(event: DeadEvent) -> list[Span | str]:
     match event:
-        case NodeStarted():
-            return [f"pid {event.pid}", one_line(event.version), one_line(", ".join(event.actors))]
-        case NodeStopped():
-            return [one_line(event.reason)]
-        case ActorStarted():
-            return [Span(one_line(event.actor), "name"), f"pid {event.pid}"]
-        case ActorExited():
-            pid = f"pid {event.pid}" if event.pid is not None else ""
-            return [Span(one_line(event.actor), "name"), pid, one_line(event.description)]
-        case ActorRestarting():
-            return [Span(one_line(event.actor), "name"), f"in {duration(event.delay_s)}, restart {event.restarts}"]
-        case ActorsGivenUp():
-            return [Span(one_line(event.group), "name"), one_line(event.reason)]
+        case DeadKept():
+            times = f"after {event.deliveries} deliveries:"
+            return [_call(event.call or one_line(event.subject)), times, _failure(event.failure)]
+        case DeadRedriven():
+            return [f"letter {event.letter}", f"by {one_line(event.by)}" if event.by else ""]
+        case DeadDropped():
+            return [f"letter {event.letter}", f"by {one_line(event.by)}" if event.by else "", one_line(event.reason)]
     assert_never(event)
 
 

@@ -1,0 +1,110 @@
+"""What a line of the log says of nodes, actors, breakers and duties."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from actors.console.amount import duration
+from actors.console.page import Span, Style, one_line
+from bus.system_events import (
+    ActorExited,
+    ActorKilled,
+    ActorRestarting,
+    ActorsGivenUp,
+    ActorStarted,
+    BreakerClosed,
+    BreakerEvent,
+    BreakerHalfOpened,
+    BreakerOpened,
+    DutiesTaken,
+    NodeDraining,
+    NodeEvent,
+    NodeLost,
+    NodeReturned,
+    NodeStarted,
+    NodeStopped,
+)
+
+SYSTEM_STYLES: dict[type, Style] = {
+    NodeStarted: "name",
+    NodeStopped: "warn",
+    NodeDraining: "warn",
+    NodeLost: "bad",
+    NodeReturned: "good",
+    ActorExited: "warn",
+    ActorRestarting: "warn",
+    ActorKilled: "bad",
+    ActorsGivenUp: "bad",
+    BreakerOpened: "bad",
+    BreakerHalfOpened: "warn",
+    BreakerClosed: "good",
+}
+
+
+def system_essentials(event: NodeEvent | BreakerEvent) -> list[Span | str]:
+    """What there is to say beside the kind of the event."""
+    match event:
+        case BreakerOpened() | BreakerHalfOpened() | BreakerClosed():
+            return _breaker(event)
+        case NodeStarted() | NodeStopped() | NodeDraining() | NodeLost() | NodeReturned() | DutiesTaken():
+            return _node(event)
+        case ActorStarted() | ActorExited() | ActorRestarting() | ActorKilled() | ActorsGivenUp():
+            return _actor(event)
+    assert_never(event)
+
+
+def _node(
+    event: NodeStarted | NodeStopped | NodeDraining | NodeLost | NodeReturned | DutiesTaken,
+) -> list[Span | str]:
+    match event:
+        case NodeStarted():
+            return [f"pid {event.pid}", one_line(event.version), one_line(", ".join(event.actors))]
+        case NodeStopped():
+            return [one_line(event.reason)]
+        case NodeDraining():
+            return [_by(event.by)]
+        case NodeLost():
+            return [f"silent for {duration(event.silent_s)}", _by(event.by)]
+        case NodeReturned():
+            return [f"away for {duration(event.away_s)}", _by(event.by)]
+        case DutiesTaken():
+            return [f"epoch {event.epoch}"]
+    assert_never(event)
+
+
+def _actor(event: ActorStarted | ActorExited | ActorRestarting | ActorKilled | ActorsGivenUp) -> list[Span | str]:
+    match event:
+        case ActorStarted():
+            return [_name(event.actor), f"pid {event.pid}"]
+        case ActorExited():
+            return [_name(event.actor), _pid(event.pid), one_line(event.description)]
+        case ActorRestarting():
+            return [_name(event.actor), f"in {duration(event.delay_s)}, restart {event.restarts}"]
+        case ActorKilled():
+            return [_name(event.actor), _pid(event.pid), Span(one_line(event.reason), "bad")]
+        case ActorsGivenUp():
+            return [_name(event.group), Span(one_line(event.reason), "bad")]
+    assert_never(event)
+
+
+def _breaker(event: BreakerEvent) -> list[Span | str]:
+    match event:
+        case BreakerOpened():
+            return [_name(event.breaker), f"for {duration(event.open_s)}:", Span(one_line(event.reason), "bad")]
+        case BreakerHalfOpened():
+            return [_name(event.breaker), _by(event.by)]
+        case BreakerClosed():
+            return [_name(event.breaker), _by(event.by), "by hand" if event.forced else ""]
+    assert_never(event)
+
+
+def _name(name: str) -> Span:
+    return Span(one_line(name), "name")
+
+
+def _pid(pid: int | None) -> str:
+    return f"pid {pid}" if pid is not None else ""
+
+
+def _by(who: str) -> str:
+    return f"by {one_line(who)}" if who else ""

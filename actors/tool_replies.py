@@ -1,0 +1,141 @@
+"""What became of a call, recorded in the log of its job; then, and only then, its delivery is ended.
+
+Here and nowhere else failed calls are retried: a failure is recorded, and the call is handed back to the server with
+the delay that the policy says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import assert_never
+
+import msgspec
+
+from actors.invocation import describe
+from actors.serving import Serving
+from actors.tool_context import CallCancelled
+from bus.connection import ApiError, Bus
+from bus.crash import crash_point
+from bus.errors import BusClosed, BusError, Fenced, PermissionRefused
+from bus.failure import Failure
+from bus.messages import CallTool, Event, ReplyCompleted, ReplyFailed, ReplyRetrying
+from bus.objects import Blobs
+from store.log import append_unfenced
+from supervisor.retry import Again, GiveUp, Retry, decide
+
+log = logging.getLogger("callboard.tool")
+
+_DIED = Failure(code="process_died", message="the process that served the call died")
+
+
+class ToolReplies:
+    """Writes the replies of the actor ``name``. ``retry`` is the tool's own policy, for calls that bring none."""
+
+    def __init__(self, bus: Bus, blobs: Blobs, name: str, retry: Retry) -> None:
+        self._bus = bus
+        self._blobs = blobs
+        self._name = name
+        self._retry = retry
+
+    def policy(self, event: CallTool) -> Retry:
+        """How this call is retried."""
+        if event.retry is None:
+            return self._retry
+        try:
+            return msgspec.convert(event.retry, Retry)
+        except msgspec.ValidationError:
+            return self._retry
+
+    async def completed(self, serving: Serving, output: bytes) -> None:
+        """The function returned ``output``."""
+        event = ReplyCompleted(
+            job=serving.event.job, call=serving.event.call, output=msgspec.Raw(output), attempt=serving.attempt,
+            duration_s=serving.duration_s, actor=self._name,
+        )  # fmt: skip
+        crash_point("tool.before_reply")
+        try:
+            await self._append(serving, event)
+        except ApiError as error:  # such as a message size that the operator has limited
+            message = f"the output of {len(output):,} bytes was refused by the log: {error.description}"
+            await self._failed(serving, Failure(code="unrecordable", message=message, retryable=False))
+        crash_point("tool.after_reply")
+        await serving.delivery.ack()
+
+    async def failed(self, serving: Serving, error: BaseException) -> None:
+        """The function raised: the call is handed back for another attempt, or has failed."""
+        if serving.cancelled:
+            await self.cancelled(serving)
+            return
+        failure = describe(error)
+        decision = decide(self.policy(serving.event), serving.attempt, failure, random.random())
+        match decision:
+            case GiveUp():
+                await self._failed(serving, failure)
+                await serving.delivery.ack()
+            case Again(delay_s):
+                event = self._retrying(serving, serving.attempt, failure=failure, delay_s=round(delay_s, 3))
+                await self._append(serving, event)
+                await serving.delivery.nak(delay_s)
+            case _:
+                assert_never(decision)
+
+    async def cancelled(self, serving: Serving) -> None:
+        """The job was cancelled, so the call is over."""
+        failure = Failure(
+            code="cancelled", message="the job was cancelled", retryable=False, exception=CallCancelled.__name__
+        )
+        await self._failed(serving, failure)
+        await serving.delivery.ack()
+
+    async def died(self, serving: Serving) -> None:
+        """The attempt before this one took its process down.
+
+        Recorded when the next attempt begins, and not before: see ``actors.past_attempts``.
+        """
+        await self._append(serving, self._retrying(serving, serving.attempt - 1, failure=_DIED))
+
+    async def died_for_good(self, serving: Serving) -> None:
+        """The attempt before this one took its process down, and it was the last."""
+        await self._failed(serving, _DIED, attempt=serving.attempt - 1)
+        await serving.delivery.ack()
+
+    async def handed_back(self, serving: Serving) -> None:
+        """This delivery of the call is not to count as an attempt."""
+        await self._append(serving, self._retrying(serving, serving.attempt, handed_back=True))
+
+    def _retrying(
+        self, serving: Serving, attempt: int, *, failure: Failure | None = None, delay_s: float = 0.0,
+        handed_back: bool = False,
+    ) -> ReplyRetrying:  # fmt: skip
+        return ReplyRetrying(
+            job=serving.event.job, call=serving.event.call, attempt=attempt, failure=failure, delay_s=delay_s,
+            handed_back=handed_back, actor=self._name,
+        )  # fmt: skip
+
+    async def _failed(self, serving: Serving, failure: Failure, *, attempt: int = 0) -> None:
+        event = ReplyFailed(
+            job=serving.event.job, call=serving.event.call, failure=failure, attempt=attempt or serving.attempt,
+            duration_s=serving.duration_s, actor=self._name,
+        )  # fmt: skip
+        crash_point("tool.before_reply")
+        await self._append(serving, event)
+        crash_point("tool.after_reply")
+
+    async def _append(self, serving: Serving, event: Event) -> None:
+        """Record a reply. The work is done by now: what the bus cannot take at the moment is kept and tried again.
+
+        Raises: PermissionRefused, ApiError, BusClosed.
+        """
+        wait_s = 0.5
+        while True:
+            try:
+                await append_unfenced(self._bus, self._blobs, serving.workspace, event, since=serving.delivery.sequence)
+                return
+            except (PermissionRefused, ApiError, BusClosed, Fenced):
+                raise
+            except BusError as error:  # a body over 256 KB goes to the object store first, which may be full or away
+                log.warning("reply to %s of %s: %s; trying again", serving.event.call, serving.event.job, error)
+            await asyncio.sleep(wait_s * (0.5 + random.random()))
+            wait_s = min(10.0, wait_s * 2)
