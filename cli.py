@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
+from actors.commands.options import AsJson, Context, Nats, NoColor, Workspace, make_session, run
 
+if TYPE_CHECKING:
     from actors.commands.session import Session
     from actors.roster import Choice
     from bus.connection import Bus
@@ -31,18 +31,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Nats = Annotated[
-    str | None,
-    typer.Option(
-        "--nats", metavar="URL", help="Server address [default: NATS_URL, the nats CLI's context, or localhost]."
-    ),
-]
-Context = Annotated[str | None, typer.Option("--context", metavar="NAME", help="A context of the nats CLI.")]
-Workspace = Annotated[
-    str, typer.Option("--workspace", "-w", envvar="CALLBOARD_WORKSPACE", help="The workspace of the jobs.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-NoColor = Annotated[bool, typer.Option("--no-color", help="No colours (NO_COLOR is heeded too).")]
 Only = Annotated[
     list[str] | None, typer.Option("--only", metavar="NAME", help="Run this component alone (repeatable).")
 ]
@@ -93,20 +81,6 @@ def _components(incomplete: str) -> list[str]:
 JobArgument = Annotated[str, typer.Argument(help="The job's id.")]
 
 
-def _session(
-    nats: str | None, context: str | None, workspace: str = "default", json: bool = False, no_color: bool = False
-) -> Session:
-    from actors.commands.session import Session
-
-    return Session(nats, context, workspace, json, no_color)
-
-
-def _run(main: Coroutine[Any, Any, int | None]) -> None:
-    from actors.commands.session import run
-
-    raise typer.Exit(run(main))
-
-
 # ---- run
 
 
@@ -131,7 +105,7 @@ def up(
 
     if data_dir:
         os.environ[DATA_DIR_VARIABLE] = data_dir  # for the server, and for what the actors keep on disk
-    _run(_up(target, port, name, only, without, replicas))
+    run(_up(target, port, name, only, without, replicas))
 
 
 @app.command()
@@ -149,7 +123,7 @@ def node(
 
     Example: callboard node shop:app --name n1 --nats nats://host:4222 --only quote --replicas quote=4
     """
-    _run(_node(_session(nats, context).options, target, name, _choice_of(only, without, replicas, gateway=gateway)))
+    run(_node(make_session(nats, context).options, target, name, _choice_of(only, without, replicas, gateway=gateway)))
 
 
 def _choice_of(
@@ -255,9 +229,9 @@ def submit(
 
     Example: callboard submit order sku=A1 qty:=2 --wait
     """
-    _run(
+    run(
         _submit(
-            _session(nats, context, workspace, as_json, no_color),
+            make_session(nats, context, workspace, as_json, no_color),
             workflow,
             inputs,
             whole,
@@ -297,7 +271,7 @@ def result(
     """
     from actors.commands import jobs
 
-    _run(jobs.result(_session(nats, context, workspace, as_json, no_color), job, wait=wait, timeout_s=timeout))
+    run(jobs.result(make_session(nats, context, workspace, as_json, no_color), job, wait=wait, timeout_s=timeout))
 
 
 @app.command()
@@ -316,7 +290,7 @@ def signal(
     """
     from actors.commands import jobs
 
-    _run(jobs.signal(_session(nats, context, workspace, as_json), job, name, jobs.decode_data(data)))
+    run(jobs.signal(make_session(nats, context, workspace, as_json), job, name, jobs.decode_data(data)))
 
 
 @app.command()
@@ -334,7 +308,7 @@ def cancel(
     """
     from actors.commands import jobs
 
-    _run(jobs.cancel(_session(nats, context, workspace, as_json), job, reason))
+    run(jobs.cancel(make_session(nats, context, workspace, as_json), job, reason))
 
 
 # ---- look
@@ -358,8 +332,8 @@ def tail(
     """
     from actors.commands import look
 
-    session = _session(nats, context, workspace, as_json, no_color)
-    _run(look.tail(session, job, since=since_seq, kind=kind, new_only=new))
+    session = make_session(nats, context, workspace, as_json, no_color)
+    run(look.tail(session, job, since=since_seq, kind=kind, new_only=new))
 
 
 @app.command()
@@ -378,7 +352,7 @@ def show(
     """
     from actors.commands import look
 
-    _run(look.show(_session(nats, context, workspace, as_json, no_color), job, all_calls=every))
+    run(look.show(make_session(nats, context, workspace, as_json, no_color), job, all_calls=every))
 
 
 @app.command()
@@ -387,7 +361,7 @@ def ps(nats: Nats = None, context: Context = None, as_json: AsJson = False, no_c
 
     Example: callboard ps --nats nats://host:4222
     """
-    _run(_ps(_session(nats, context, "default", as_json, no_color)))
+    run(_ps(make_session(nats, context, "default", as_json, no_color)))
 
 
 async def _ps(session: Session) -> int:
@@ -420,7 +394,7 @@ def components(
     """
     from actors.commands import look
 
-    _run(look.components(_session(nats, context, "default", as_json, no_color), name))
+    run(look.components(make_session(nats, context, "default", as_json, no_color), name))
 
 
 @app.command()
@@ -437,7 +411,7 @@ def doctor(
     """
     from actors.commands import look
 
-    _run(look.doctor(_session(nats, context, workspace, as_json, no_color)))
+    run(look.doctor(make_session(nats, context, workspace, as_json, no_color)))
 
 
 @app.command()
