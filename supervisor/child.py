@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from bus.errors import UsageError
+from supervisor.limits import Limits
 from supervisor.restart import RESTART_KINDS, RestartKind
 from supervisor.tether import TETHER_FD_VARIABLE
 
@@ -24,7 +25,8 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One child process: ``argv`` is executed as it stands, ``env`` is added to the supervisor's own environment.
 
     ``grace_s`` is the time between SIGTERM and SIGKILL. Children of one ``group`` share a strategy and an intensity.
-    ``component`` is a label for people.
+    ``component`` is a label for people. A child of which nothing is heard for ``stall_s`` seconds is taken for dead
+    (0: it is not watched); one that goes past its ``limits`` is ended.
     """
 
     name: str
@@ -34,6 +36,8 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     grace_s: float = 10.0
     group: str = ""
     component: str = ""
+    stall_s: float = 0.0
+    limits: Limits = Limits()
 
 
 class ChildStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -80,8 +84,10 @@ def _one(spec: ChildSpec, path: str) -> Iterator[Finding]:
     yield from (Finding(f"{path}.env", message) for message in _env_faults(spec.env))
     if spec.kind not in RESTART_KINDS:
         yield Finding(f"{path}.kind", f"{spec.kind!r} is none of {', '.join(RESTART_KINDS)}")
-    if not _is_duration(spec.grace_s):
-        yield Finding(f"{path}.grace_s", f"{spec.grace_s!r} is no finite number of seconds from 0")
+    for field in ("grace_s", "stall_s"):
+        if not _is_duration(getattr(spec, field)):
+            yield Finding(f"{path}.{field}", f"{getattr(spec, field)!r} is no finite number of seconds from 0")
+    yield from (Finding(f"{path}.limits", message) for message in _limit_faults(spec.limits))
 
 
 # Struct fields are not checked when a Struct is built in Python, only when it is decoded: hence Any below.
@@ -89,6 +95,11 @@ def _one(spec: ChildSpec, path: str) -> Iterator[Finding]:
 
 def _is_duration(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and value >= 0
+
+
+def _limit_faults(limits: Any) -> Iterator[str]:
+    if not isinstance(limits, Limits):
+        yield f"{limits!r} is no Limits"
 
 
 def _name_faults(name: Any) -> Iterator[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from bus.system_events import KillCause
+
 
 class ChildStarted(msgspec.Struct, frozen=True, tag=True):
     """A process runs; whether it serves is for its own heartbeat to say."""
@@ -21,6 +23,15 @@ class ChildExited(msgspec.Struct, frozen=True, tag=True):
     expected: bool
 
 
+class ChildKilled(msgspec.Struct, frozen=True, tag=True):
+    """A child was sent SIGKILL since it was found wanting; its exit, which counts as a failure, follows."""
+
+    name: str
+    pid: int
+    cause: KillCause
+    reason: str
+
+
 class ChildRestarting(msgspec.Struct, frozen=True, tag=True):
     """A child will be started again in ``delay_s`` seconds; ``restarts`` counts this one."""
 
@@ -36,4 +47,4 @@ class GroupGivenUp(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-SupervisionEvent = ChildStarted | ChildExited | ChildRestarting | GroupGivenUp
+SupervisionEvent = ChildStarted | ChildExited | ChildKilled | ChildRestarting | GroupGivenUp

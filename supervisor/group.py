@@ -7,14 +7,16 @@ that carries an old one is that of a process which we stopped ourselves and have
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import assert_never
 
 from bus.errors import UsageError
+from bus.system_events import KillCause
 from supervisor.child import ChildSpec, ChildState, ChildStatus
-from supervisor.events import ChildExited, ChildRestarting, ChildStarted, GroupGivenUp, SupervisionEvent
+from supervisor.events import ChildExited, ChildKilled, ChildRestarting, ChildStarted, GroupGivenUp, SupervisionEvent
 from supervisor.process import ChildProcess, Exit, OnLine, failed_start
 from supervisor.restart import (
     Exceeded,
@@ -100,6 +102,8 @@ class _Seat:
     last_exit: str = ""
     doing: str = ""
     due: _Due | None = None
+    killed_for: str = ""
+    failure: str = ""
 
     def status(self) -> ChildStatus:
         return ChildStatus(
@@ -155,6 +159,16 @@ class Group:
         for seat in self.seats.values():
             if seat.process is not None:
                 seat.process.kill()
+
+    def kill_one(self, name: str, cause: KillCause, reason: str) -> bool:
+        """SIGKILL to a child that runs, with all that it has started; the exit that follows counts as its failure."""
+        seat = self.seats[name]
+        if seat.state != "running" or seat.process is None or seat.process.exited.done() or seat.killed_for:
+            return False
+        seat.killed_for = reason
+        self._world.emit(ChildKilled(name, seat.process.pid, cause, reason))
+        seat.process.kill()
+        return True
 
     async def serve(self) -> None:
         """Read the mailbox until the group is stopped. What a message breaks is reported, and the next one is read."""
@@ -279,7 +293,7 @@ class Group:
         seat.due, seat.state = None, "starting"
         name, run = seat.spec.name, seat.run
         try:
-            process = await ChildProcess.start(seat.spec, self._world.on_line)
+            process = await ChildProcess.start(seat.spec, self._world.on_line, last_exit=seat.failure)
         except Exception as error:  # noqa: BLE001 - whatever the reason: this child has failed, not the supervisor
             failure = failed_start(seat.spec, error)
             self._note_exit(seat, failure, expected=False)
@@ -321,7 +335,11 @@ class Group:
 
     def _note_exit(self, seat: _Seat, ended: Exit, *, expected: bool) -> None:
         pid = None if seat.process is None else seat.process.pid
+        if seat.killed_for and ended.code == -signal.SIGKILL:
+            ended = Exit(ended.code, f"killed: {seat.killed_for}")
         seat.run += 1
+        seat.killed_for = ""
+        seat.failure = "" if expected else ended.description
         seat.process, seat.up_since, seat.state = None, None, "stopped"
         seat.last_exit, seat.doing = ended.description, ""
         self._world.emit(ChildExited(seat.spec.name, pid, ended.description, expected))

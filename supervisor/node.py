@@ -19,11 +19,20 @@ from bus.connection import Bus, Message
 from bus.errors import BusError, UsageError
 from bus.event import utc_now
 from bus.messages import Event, encode
-from bus.system_events import ActorExited, ActorRestarting, ActorsGivenUp, ActorStarted, NodeStarted, NodeStopped
+from bus.system_events import (
+    ActorExited,
+    ActorKilled,
+    ActorRestarting,
+    ActorsGivenUp,
+    ActorStarted,
+    NodeStarted,
+    NodeStopped,
+)
 from supervisor.child import ChildSpec, ChildStatus
 from supervisor.process import OnLine
 from supervisor.tree import (
     ChildExited,
+    ChildKilled,
     ChildRestarting,
     ChildStarted,
     GroupGivenUp,
@@ -120,6 +129,9 @@ class Node:
                 if not expected:
                     log.warning("%s: %s", name, description)
                 self._note(ActorExited(job=self.name, actor=name, pid=pid, description=description, expected=expected))
+            case ChildKilled(name, pid, cause, reason):
+                log.warning("%s (pid %d) is killed: %s", name, pid, reason)
+                self._note(ActorKilled(job=self.name, actor=name, pid=pid, cause=cause, reason=reason))
             case ChildRestarting(name, delay_s, restarts):
                 self._note(ActorRestarting(job=self.name, actor=name, delay_s=delay_s, restarts=restarts))
             case GroupGivenUp(group, reason):

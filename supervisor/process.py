@@ -23,6 +23,7 @@ from supervisor.tether import TETHER_FD_VARIABLE
 
 OnLine = Callable[[str, str, str], None]
 
+LAST_EXIT_VARIABLE = "CALLBOARD_LAST_EXIT"
 NOT_FOUND_CODE = 127  # what a shell says when it cannot start a program
 DRAIN_S = 0.2
 KILL_WAIT_S = 5.0
@@ -70,8 +71,11 @@ class ChildProcess:
         self._wire = wire
 
     @classmethod
-    async def start(cls, spec: ChildSpec, on_line: OnLine = write_line) -> ChildProcess:
-        """Execute ``spec.argv``. Raises: OSError or ValueError if the system refuses to (see ``failed_start``)."""
+    async def start(cls, spec: ChildSpec, on_line: OnLine = write_line, *, last_exit: str = "") -> ChildProcess:
+        """Execute ``spec.argv``; ``last_exit`` tells it how its predecessor failed (``CALLBOARD_LAST_EXIT``).
+
+        Raises: OSError or ValueError if the system refuses to (see ``failed_start``).
+        """
         # Both ends are close-on-exec. The child gets the read end by name; the write end stays with us alone, since
         # a sibling that held a copy would keep the pipe from ending when we die.
         read_fd, write_fd = os.pipe()
@@ -81,7 +85,7 @@ class ChildProcess:
                 lambda: wire,
                 *spec.argv,
                 stdin=asyncio.subprocess.DEVNULL,
-                env=_environment(spec, read_fd),
+                env=_environment(spec, read_fd, last_exit),
                 pass_fds=(read_fd,),
                 start_new_session=True,
             )
@@ -182,6 +186,7 @@ class _Wire(asyncio.SubprocessProtocol):
                 asyncio.get_running_loop().call_exception_handler(context)
 
 
-def _environment(spec: ChildSpec, tether_fd: int) -> dict[str, str]:
+def _environment(spec: ChildSpec, tether_fd: int, last_exit: str) -> dict[str, str]:
     """Ours, the spec's, and what we set ourselves; unbuffered, so that a line shows when it is printed."""
-    return {"PYTHONUNBUFFERED": "1", **os.environ, **spec.env, TETHER_FD_VARIABLE: str(tether_fd)}
+    told = {LAST_EXIT_VARIABLE: last_exit.replace("\0", ""), TETHER_FD_VARIABLE: str(tether_fd)}
+    return {"PYTHONUNBUFFERED": "1", **os.environ, **spec.env, **told}

@@ -15,14 +15,16 @@ from functools import partial
 from typing import Literal
 
 from bus.errors import UsageError
+from bus.system_events import KillCause
 from supervisor.child import ChildSpec, ChildStatus, validate_specs
-from supervisor.events import ChildExited, ChildRestarting, ChildStarted, GroupGivenUp, SupervisionEvent
+from supervisor.events import ChildExited, ChildKilled, ChildRestarting, ChildStarted, GroupGivenUp, SupervisionEvent
 from supervisor.group import Group, Replace, Restart, StartAll, StopAll, World
 from supervisor.process import OnLine, write_line
 from supervisor.restart import STRATEGIES, Intensity, Strategy
 
 __all__ = [
     "ChildExited",
+    "ChildKilled",
     "ChildRestarting",
     "ChildStarted",
     "GroupGivenUp",
@@ -125,6 +127,14 @@ class Supervisor:
     def report(self, name: str, doing: str) -> None:
         """Note what a child says that it does. Raises: UsageError for an unknown name."""
         self._group_of(name).seats[name].doing = doing
+
+    def kill(self, name: str, cause: KillCause, reason: str) -> bool:
+        """SIGKILL to a child and its process group: ``cause`` for programs, ``reason`` for people.
+
+        The exit counts as the child's own failure, and a restart follows by its rules. False if it does not run.
+        Raises: UsageError for an unknown name.
+        """
+        return self._group_of(name).kill_one(name, cause, reason)
 
     async def restart(self, name: str) -> None:
         """Stop one child and start it again, outside of the intensity; a given-up or ended one is started.

@@ -16,6 +16,7 @@ from supervisor.restart import Intensity
 from supervisor.tether import TETHER_FD_VARIABLE
 from supervisor.tree import (
     ChildExited,
+    ChildKilled,
     ChildRestarting,
     ChildStarted,
     GroupGivenUp,
@@ -465,6 +466,43 @@ async def test_broken_hooks_do_not_take_the_supervisor_down() -> None:
     assert sum(message.startswith("on_event failed") for message in reported) == 6
 
 
+# ---- found wanting
+
+
+async def test_a_kill_has_a_reason_and_counts_as_a_failure(stage: Staging) -> None:
+    """kill ends the process whatever it does, says why, counts for the intensity, and the successor is told."""
+    script = sh('trap "" TERM; echo "after: $CALLBOARD_LAST_EXIT"; while :; do sleep 600; done')
+    s = stage(child("a", script), child("b"), intensity=Intensity(1))
+    await s.supervisor.start()
+    await s.until(lambda: len(s.lines) == 1)
+    pid = s["a"].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    assert s.supervisor.kill("a", "stalled", "nothing heard for 15 s")
+    assert not s.supervisor.kill("a", "stalled", "a second watcher")
+    await s.until(lambda: len(s.lines) == 2)
+    assert s.of(ChildKilled) == [ChildKilled("a", pid, "stalled", "nothing heard for 15 s")]
+    assert s.of(ChildExited) == [ChildExited("a", pid, "killed: nothing heard for 15 s", expected=False)]
+    assert [text for _, _, text in s.lines] == ["after: ", "after: killed: nothing heard for 15 s"]
+    assert s["a"].last_exit == "killed: nothing heard for 15 s"
+    assert s.supervisor.kill("a", "memory", "600 MB")
+    await s.until(lambda: bool(s.of(GroupGivenUp)))
+    assert "a ended with killed: 600 MB: restart 2" in s.of(GroupGivenUp)[0].reason
+    assert not s.supervisor.kill("a", "cpu", "it does not run any more")
+
+
+async def test_a_requested_restart_tells_of_no_failure(stage: Staging) -> None:
+    """CALLBOARD_LAST_EXIT is for failures: who is restarted on request, or after a sibling, has none."""
+    s = stage(child("a", sh('echo "after: $CALLBOARD_LAST_EXIT"; exec sleep 600')))
+    await s.supervisor.start()
+    await s.until(lambda: len(s.lines) == 1)
+    s.kill("a")
+    await s.until(lambda: len(s.lines) == 2)
+    await s.supervisor.restart("a")
+    await s.until(lambda: len(s.lines) == 3)
+    assert [text for _, _, text in s.lines] == ["after: ", "after: SIGKILL", "after: "]
+
+
 # ---- specs
 
 
@@ -474,13 +512,14 @@ def test_all_findings_come_at_once() -> None:
         ChildSpec(name="", argv=()),
         ChildSpec(name="a b", argv=("x", "nul\0")),
         ChildSpec(name="ok", argv=("x",), env={TETHER_FD_VARIABLE: "3", "A=B": "c"}),
-        ChildSpec(name="ok", argv=("x",), grace_s=-1.0, kind="sometimes"),  # type: ignore[arg-type]
+        ChildSpec(name="ok", argv=("x",), grace_s=-1.0, kind="sometimes", stall_s=-1.0, limits=5),  # type: ignore[arg-type]
         ChildSpec(name="n" * 200, argv="sleep 3"),  # type: ignore[arg-type]
     ]
     paths = [finding.path.split()[0] + "." + finding.path.rsplit(".", 1)[1] for finding in spec_findings(specs)]
     assert paths == [
         "specs[0].name.name", "specs[0].argv.argv", "specs[1].name", "specs[1].argv", "specs[2].env", "specs[2].env",
-        "specs[3].kind", "specs[3].grace_s", "specs[4].name", "specs[4].argv", "specs[3].name.name",
+        "specs[3].kind", "specs[3].grace_s", "specs[3].stall_s", "specs[3].limits",
+        "specs[4].name", "specs[4].argv", "specs[3].name.name",
     ]  # fmt: skip
     with pytest.raises(UsageError, match="used twice"):
         validate_specs(specs)
