@@ -16,6 +16,7 @@ from bus.errors import ServerUnsuitable, StreamConflict
 JOBS = "JOBS"
 EVENTS = "EVENTS"
 REGISTRY = "KV_registry"
+DUTIES = "KV_duties"
 
 _NOT_FOUND = 10059
 _OVERLAP = 10065
@@ -58,6 +59,13 @@ def wanted(limits: Limits) -> list[dict[str, Any]]:
             "name": REGISTRY, "subjects": ["$KV.registry.>"], "retention": "limits", "discard": "new",
             "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True,
             "description": "Callboard: every component in every version",
+        },
+        common
+        | {
+            # No limit markers: an expired lease leaves nothing, so the next holder expects sequence 0 (NATS-FACTS 6).
+            "name": DUTIES, "subjects": ["$KV.duties.>"], "retention": "limits", "discard": "new",
+            "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True, "allow_msg_ttl": True,
+            "description": "Callboard: who does the duties of the cluster",
         },
     ]  # fmt: skip
 
