@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import pytest
 
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer
-from bus.messages import CallTool, JobCompleted, JobOwned, ReplyCompleted
+from bus.messages import CallJob, CallTool, JobCompleted, JobOwned, ReplyCompleted
 from store.log import Recorded
-from tests.stage import Stage, stage
+from tests.apps.crossed import POINTS
+from tests.stage import ROOT, Stage, stage
+from tests.troupe import check_decisions
+from tests.waiting import wait_until
 
 # Every append of the host in job `five`, before and after: the calls one by one, the local value, the end.
 HOST_POINTS = [
@@ -72,3 +76,75 @@ async def test_tool_killed_around_its_reply(nats_server: EmbeddedServer, tmp_pat
         assert sum(effects.values()) - 5 <= (2 if "before" in point else 1)
         if point.startswith("tool.after_reply:1"):
             assert sum(effects.values()) == 5
+
+
+# ---- the same with the server killed at that moment
+
+# Few points at a time: a process that dies again and again is started ever more slowly.
+CROSSED = {
+    "before calls": [("five", point) for point in HOST_POINTS if point.startswith("host.before.call")],
+    "after calls": [("five", point) for point in HOST_POINTS if point.startswith("host.after.call")],
+    "values and ends": [("five", point) for point in HOST_POINTS if "call.tool" not in point]
+    + [("waiter", f"host.{side}.job.waiting:1") for side in ("before", "after")],
+    "children": [
+        ("parent", "host.before.call.job.child.v1:1"),
+        ("parent", "host.after.call.job.child.v1:1"),
+        ("parent", "host.before_request:1"),
+        ("parent", "host.before_parent_reply:1"),
+        ("parent", "host.after_parent_reply:1"),
+    ],
+    "tools": [("five", point) for point in TOOL_POINTS],
+}
+RESULTS = {"five": RESULT, "parent": 1 + 2, "waiter": 3}
+STEPS = {"five": 5, "parent": 1, "waiter": 2}
+
+
+@pytest.mark.parametrize("points", CROSSED.values(), ids=CROSSED)
+async def test_process_and_server_killed_at_once(
+    nats_server: EmbeddedServer, tmp_path: Path, points: list[tuple[str, str]]
+) -> None:
+    """At each crash point the process dies, and the server with it: the job ends right, and decides everything once."""
+    specs = tmp_path / "points"
+    specs.mkdir()
+    env = {POINTS: str(specs), "CALLBOARD_PARK_AFTER_S": "0.2"}
+    async with stage(nats_server.url, tmp_path, "tests.apps.crossed:app", env=env) as on:
+        for number, (workflow, point) in enumerate(points):
+            marker, job = tmp_path / f"died-{number}", f"crossed-{number}"
+            (specs / job).write_text(f"{point}:{marker}")
+            await on.submit(workflow, job, {"start": 1})
+            await wait_until(marker.exists, 30, what=f"{point} was reached")
+            nats_server.kill()
+            await nats_server.restart()
+            await on.bus.settle()
+            await check_crossed(on, workflow, job, point)
+
+
+async def check_crossed(on: Stage, workflow: str, job: str, point: str) -> None:
+    """Right result, each command once; what ran a second time was in flight in a process that died."""
+    end = await on.end(job, deadline_s=60)
+    assert isinstance(end, JobCompleted), (point, end)
+    assert bytes(end.output) == str(RESULTS[workflow]).encode(), point
+    events = await on.events(job)
+    check_decisions(events)
+    commands = {r.event.call for r in events if isinstance(r.event, CallTool | CallJob)}
+    assert commands <= {r.event.call for r in events if isinstance(r.event, ReplyCompleted)}, point
+    children = [r.event.child for r in events if isinstance(r.event, CallJob)]
+    expected = {f"{job}/step:{n}" for n in range(1, STEPS[workflow] + 1)} | {f"{child}/step:1" for child in children}
+    effects = Counter(line for line in on.effects() if line.split("/")[0] in (job, *children))
+    assert set(effects) == expected, point
+    assert effects.total() - len(effects) <= repeats(point), (point, effects)
+
+
+def repeats(point: str) -> int:
+    """How many calls may run a second time: those in flight in the tool's process, of which two run side by side."""
+    if point.startswith("host."):
+        return 0
+    return 2 if point.startswith("tool.before_reply") else 1
+
+
+def test_every_crash_point_is_crossed() -> None:
+    """No point is named in the code that the test above leaves out."""
+    code = "".join(file.read_text() for part in ("actors", "bus", "store") for file in (ROOT / part).rglob("*.py"))
+    named = set(re.findall(r'crash_point\("([\w.]+)"', code))
+    crossed = [point for points in CROSSED.values() for _, point in points]
+    assert not {name for name in named if not any(point.startswith((f"{name}.", f"{name}:")) for point in crossed)}
