@@ -132,9 +132,12 @@ class Mailbox:
         leases: LeaseBook | None = None,
     ) -> None:
         self.bus = bus
+        self.stream = stream
         self.consumer = consumer
         self.in_flight: set[Delivery] = set()
+        self.taken = 0
         self.handled = 0
+        self.last_sequence = 0
         self._next = f"{bus.js_api}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._on_delivery = on_delivery
         self._capacity = capacity
@@ -146,6 +149,7 @@ class Mailbox:
         self._sub: Subscription | None = None
         self._wake = asyncio.Event()
         self._trouble: str = ""
+        self._recovering = False
         self._backoff_s = 0.0
         self._loop_task: asyncio.Task[None] | None = None
         self._time = asyncio.get_running_loop().time
@@ -196,12 +200,21 @@ class Mailbox:
         """Called by a delivery that has ended: there is room again."""
         self.in_flight.discard(delivery)
         self.handled += 1
+        self.last_sequence = delivery.sequence
         if self._leases:
             self._leases.release(delivery.reply)
         if not self._wake.is_set() and self._room() >= self._threshold():
             self._wake.set()
 
     # ---- credit
+
+    @property
+    def room(self) -> int:
+        """How many messages it has asked for, or is about to. None while it is in trouble, which it knows of itself."""
+        if self._trouble or self._recovering:
+            return 0
+        asked, more = sum(p.left for p in self._pulls.values()), self._room()
+        return asked + more if more >= self._threshold() else asked
 
     def _room(self) -> int:
         return self._capacity - len(self.in_flight) - sum(p.left for p in self._pulls.values())
@@ -220,7 +233,8 @@ class Mailbox:
 
     async def _wait_for_cause(self) -> None:
         """Until there is room, trouble, or a pull that should have been heard of."""
-        limit = HEARTBEAT_S * 2.5 if self._pulls else None
+        oldest = min((p.seen_s for p in self._pulls.values()), default=None)
+        limit = None if oldest is None else max(0.1, oldest + HEARTBEAT_S * 2 - self._time())
         try:
             async with asyncio.timeout(limit):
                 await self._wake.wait()
@@ -241,7 +255,7 @@ class Mailbox:
 
     def _drop_silent_pulls(self) -> None:
         oldest = self._time() - HEARTBEAT_S * 2
-        for token in [t for t, p in self._pulls.items() if p.seen_s < oldest]:
+        for token in [t for t, p in self._pulls.items() if p.seen_s <= oldest]:
             log.warning("%s: a pull was not heard of for %g s, asking again", self.consumer, HEARTBEAT_S * 2)
             del self._pulls[token]
 
@@ -258,6 +272,7 @@ class Mailbox:
         self._backoff_s = 0.0
         self._count_delivery()
         delivery = Delivery(self, msg)
+        self.taken += 1
         self.in_flight.add(delivery)
         if self._leases:
             self._leases.hold(delivery.reply)
@@ -287,7 +302,7 @@ class Mailbox:
         self._wake.set()
 
     async def _recover(self) -> None:
-        trouble, self._trouble = self._trouble, ""
+        trouble, self._trouble, self._recovering = self._trouble, "", True
         self._backoff_s = min(5.0, max(0.1, self._backoff_s * 2))
         log.warning("%s: %s; trying again in at most %.1f s", self.consumer, trouble, self._backoff_s)
         await asyncio.sleep(random.random() * self._backoff_s)
@@ -295,6 +310,7 @@ class Mailbox:
             await self._rebuild()
         except BusError as error:
             self._trouble = str(error)
+        self._recovering = False
         self._pulls.clear()
         self._wake.set()
 

@@ -8,6 +8,7 @@ subject that it is put in; so names are checked where they enter and subjects ne
     log.<workspace>.<job>.<kind...>                           events, as written   (stream EVENTS)
     events.<workspace>.<job>.<kind...>                        events, once stored  (republished by the server)
     api.<workspace>.<noun>.<verb>                             NATS micro services
+    hb.<node>.<actor>                                         heartbeats to the actor's node
 """
 
 from __future__ import annotations
@@ -144,3 +145,11 @@ def parse_event(subject: str) -> EventSubject:
 def api(workspace: str, noun: str, verb: str) -> str:
     """A command or query service: ``api.default.jobs.submit``."""
     return f"api.{workspace}.{noun}.{verb}"
+
+
+# ---- heartbeats
+
+
+def heartbeat(node: str, actor: str) -> str:
+    """Where an actor says that it is alive, and what it is at; wildcards allowed."""
+    return f"hb.{node}.{actor}"

@@ -6,11 +6,17 @@ Pure. The ceilings are for the machine's sake: one runaway process must not take
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Any
 
 import msgspec
 
 from bus.errors import UsageError
+from bus.system_events import KillCause
+
+# How many samples a window keeps: an hour's window is not sampled every quarter of a second.
+WINDOW_SAMPLES = 240
+_MIB = 1024 * 1024
 
 
 class BadLimits(UsageError, ValueError):
@@ -40,6 +46,58 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     def __bool__(self) -> bool:
         """Whether there is any ceiling."""
         return self.memory_bytes is not None or self.cpu_s is not None
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What a process and all that it has started use: resident memory now, CPU seconds since they began."""
+
+    rss_bytes: int
+    cpu_s: float
+
+
+class Excess(msgspec.Struct, frozen=True):
+    """A ceiling was crossed: which, and by how much in words."""
+
+    cause: KillCause
+    reason: str
+
+
+class LimitWatch:
+    """Holds one process's samples against its limits. ``at`` is any monotonic time in seconds; it reads no clock.
+
+    What was used within a window is told from samples inside it only, so a process is never charged for more than it
+    has used; it may use one sampling interval's worth more than its ceiling before that is seen.
+    """
+
+    def __init__(self, limits: Limits, started_at: float) -> None:
+        self._limits = limits
+        self._samples: deque[tuple[float, float]] = deque([(started_at, 0.0)])
+
+    def note(self, usage: Usage, at: float) -> Excess | None:
+        """Take a sample; the ceiling that it crosses, if any."""
+        limits = self._limits
+        if limits.memory_bytes is not None and usage.rss_bytes > limits.memory_bytes:
+            reason = f"{_mib(usage.rss_bytes)} of memory, at most {_mib(limits.memory_bytes)} are allowed"
+            return Excess("memory", reason)
+        if limits.cpu_s is None:
+            return None
+        used_s = self._used_s(usage.cpu_s, at)
+        if used_s <= limits.cpu_s:
+            return None
+        window = f"within {limits.cpu_window_s:g} s"
+        return Excess("cpu", f"{used_s:.1f} s of CPU time {window}, at most {limits.cpu_s:g} s are allowed")
+
+    def _used_s(self, cpu_s: float, at: float) -> float:
+        samples, window_s = self._samples, self._limits.cpu_window_s
+        if at - samples[-1][0] >= window_s / WINDOW_SAMPLES:
+            samples.append((at, cpu_s))
+        while samples[0][0] < at - window_s and len(samples) > 1:
+            samples.popleft()
+        return max(0.0, cpu_s - samples[0][1])
+
+
+def _mib(number_bytes: int) -> str:
+    return f"{number_bytes / _MIB:,.0f} MiB"
 
 
 def _is_number(value: Any) -> bool:

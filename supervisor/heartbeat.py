@@ -1,0 +1,67 @@
+"""What an actor says of itself every few seconds: which process it is, what it does since when, what it has taken.
+
+Pure. It goes to ``hb.<node>.<actor>`` and is heard by the actor's own node only. Heartbeats are neither kept nor answered:
+one that is lost is made up for by the next.
+"""
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+HEARTBEAT_S = 2.0
+# Four within the time after which an actor is taken for dead: one may be late, and one may be lost with a connection.
+BEATS_WITHIN_STALL = 4
+STALL_VARIABLE = "CALLBOARD_STALL_S"
+# Under this name the node speaks to itself. No actor has it: theirs end in a number or are "gateway".
+NODE_ITSELF = "_node"
+
+
+class MailboxBeat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One mailbox: ``room`` is how many messages it has asked for or is about to, ``taken`` how many have come.
+
+    A mailbox that is paused or in trouble says room 0: it does not wait for messages, and knows it.
+    """
+
+    stream: str
+    consumer: str
+    room: int = 0
+    taken: int = 0
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One actor at this moment.
+
+    ``since`` is when that which it is doing began: its oldest call, or its idleness. ``handled`` counts calls or jobs
+    since its process began, ``sequence`` is the stream sequence of the last message that it has done with.
+    """
+
+    pid: int
+    doing: str
+    since: datetime | None = None
+    handled: int = 0
+    sequence: int = 0
+    mailboxes: tuple[MailboxBeat, ...] = ()
+
+
+def heartbeat_interval_s(stall_s: float) -> float:
+    """How often an actor speaks that is taken for dead after ``stall_s`` seconds of silence (0: never)."""
+    return min(HEARTBEAT_S, stall_s / BEATS_WITHIN_STALL) if stall_s > 0 else HEARTBEAT_S
+
+
+def interval_of(environment_value: str | None) -> float:
+    """The same, from what the supervisor put into the process's environment as ``CALLBOARD_STALL_S``."""
+    try:
+        return heartbeat_interval_s(float(environment_value or 0))
+    except ValueError:
+        return HEARTBEAT_S
+
+
+def encode(beat: Heartbeat) -> bytes:
+    """The heartbeat as JSON."""
+    return msgspec.json.encode(beat)
+
+
+def decode(raw: bytes) -> Heartbeat:
+    """A heartbeat from JSON. Raises: msgspec.DecodeError."""
+    return msgspec.json.decode(raw, type=Heartbeat)
