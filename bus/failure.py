@@ -39,11 +39,12 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RetryableError(CallboardError):
-    """Raised by a tool: try again, not before ``retry_after_s`` seconds if given."""
+    """Raised by a tool: try again, not before ``retry_after_s`` seconds if given. ``code`` travels to the caller."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, code: str = "retryable") -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.code = code
 
 
 class TerminalError(CallboardError):
@@ -68,7 +69,7 @@ def failure_of(error: BaseException) -> Failure:
     message = str(error) or name
     match error:
         case RetryableError():
-            return Failure(code="retryable", message=message, retryable=True, retry_after_s=error.retry_after_s,
+            return Failure(code=error.code, message=message, retryable=True, retry_after_s=error.retry_after_s,
                            exception=name, bases=bases, traceback=trace)  # fmt: skip
         case TerminalError():
             return Failure(code=error.code, message=message, retryable=False, exception=name, bases=bases,

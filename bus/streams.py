@@ -17,6 +17,7 @@ JOBS = "JOBS"
 EVENTS = "EVENTS"
 REGISTRY = "KV_registry"
 DUTIES = "KV_duties"
+BREAKERS = "KV_breakers"
 
 _NOT_FOUND = 10059
 _OVERLAP = 10065
@@ -66,6 +67,12 @@ def wanted(limits: Limits) -> list[dict[str, Any]]:
             "name": DUTIES, "subjects": ["$KV.duties.>"], "retention": "limits", "discard": "new",
             "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True, "allow_msg_ttl": True,
             "description": "Callboard: who does the duties of the cluster",
+        },
+        common
+        | {
+            "name": BREAKERS, "subjects": ["$KV.breakers.>"], "retention": "limits", "discard": "new",
+            "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True,
+            "description": "Callboard: circuits that are or were open",
         },
     ]  # fmt: skip
 

@@ -97,7 +97,8 @@ class DutiesTaken(BaseEvent, frozen=True, tag="duties.taken"):
 class BreakerOpened(BaseEvent, frozen=True, tag="breaker.opened"):
     """A circuit is open: no calls for ``open_s`` seconds.
 
-    Within the window ``calls`` were seen, of which ``failures`` failed and ``slow`` were slow.
+    Within the window ``calls`` were seen, of which ``failures`` failed and ``slow`` were slow. ``forced``: a person has
+    opened it, and if ``open_s`` is 0 it stays open until somebody closes it.
     """
 
     breaker: str
@@ -107,6 +108,7 @@ class BreakerOpened(BaseEvent, frozen=True, tag="breaker.opened"):
     failures: int = 0
     slow: int = 0
     by: str = ""
+    forced: bool = False
 
 
 class BreakerHalfOpened(BaseEvent, frozen=True, tag="breaker.half_opened"):

@@ -56,7 +56,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "node.lost": ("silent_s", "by"),
     "node.returned": ("away_s", "by"),
     "duties.taken": ("epoch",),
-    "breaker.opened": ("breaker", "reason", "open_s", "calls", "failures", "slow", "by"),
+    "breaker.opened": ("breaker", "reason", "open_s", "calls", "failures", "slow", "by", "forced"),
     "breaker.half_opened": ("breaker", "by"),
     "breaker.closed": ("breaker", "by", "forced"),
 }  # fmt: skip

@@ -90,7 +90,8 @@ def _actor(event: ActorStarted | ActorExited | ActorRestarting | ActorKilled | A
 def _breaker(event: BreakerEvent) -> list[Span | str]:
     match event:
         case BreakerOpened():
-            return [_name(event.breaker), f"for {duration(event.open_s)}:", Span(one_line(event.reason), "bad")]
+            how_long = f"for {duration(event.open_s)}:" if event.open_s else "until it is closed by hand:"
+            return [_name(event.breaker), how_long, Span(one_line(event.reason), "bad"), _by(event.by)]
         case BreakerHalfOpened():
             return [_name(event.breaker), _by(event.by)]
         case BreakerClosed():
