@@ -13,6 +13,7 @@ import random
 import time
 
 from actors.halts import HandedBack
+from actors.heart import heartbeat_of
 from actors.hosting import Hosting
 from actors.job_actor import JobActor, NoSuchVersion
 from actors.order import Order, read_order
@@ -27,6 +28,7 @@ from bus.messages import Signal, decode
 from bus.streams import JOBS, ensure_consumer
 from bus.subjects import PRIORITIES, Priority
 from store.log import Recorded
+from supervisor.heartbeat import Heartbeat
 
 log = logging.getLogger("callboard.host")
 
@@ -55,6 +57,7 @@ class JobHost:
         self.workflows = sorted(workflows)
         self.running: dict[tuple[str, str], JobActor] = {}
         self.finished = 0
+        self._since_s = time.monotonic()
         self._capacity = capacity
         self._lease_s = lease_s or float(os.environ.get(LEASE_VARIABLE, LEASE_S))
         self._leases = leases
@@ -103,10 +106,11 @@ class JobHost:
             await mailbox.hand_back()
         await self.hosting.board.stop()
 
-    def doing(self) -> str:
-        """What the host is at, for people."""
+    def heartbeat(self) -> Heartbeat:
+        """What the host is at: how many jobs it holds, and since when there are any, or none."""
         number = len(self.running)
-        return f"{number} {'job' if number == 1 else 'jobs'}" if number else "idle"
+        doing = f"{number} {'job' if number == 1 else 'jobs'}" if number else "idle"
+        return heartbeat_of(doing, self._since_s, self.finished, self._mailboxes)
 
     # ---- requests
 
@@ -159,6 +163,8 @@ class JobHost:
             await JobActor(self.hosting, order, delivery).run()
 
     async def _run(self, key: tuple[str, str], actor: JobActor) -> None:
+        if not self.running:
+            self._since_s = time.monotonic()
         self.running[key] = actor
         lease = actor.lease
         try:
@@ -170,6 +176,8 @@ class JobHost:
         finally:
             del self.running[key]
             self.finished += 1
+            if not self.running:
+                self._since_s = time.monotonic()
             for delivery in self._wakes.pop(key, ()):
                 self._on_request(delivery)
 

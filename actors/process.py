@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 
 from actors.app import App
+from actors.heart import Beat, keep_beating, starting
 from actors.loading import load_app
 from bus.connection import Bus
 from bus.errors import BusError, UsageError
@@ -35,7 +36,6 @@ log = logging.getLogger("callboard.process")
 
 CONNECT_VARIABLE = "CALLBOARD_CONNECT"
 NODE_VARIABLE = "CALLBOARD_NODE"
-HEARTBEAT_S = 2.0
 STOP_GRACE_S = 6.0
 LEAVE_S = 0.5
 
@@ -53,7 +53,7 @@ class Actor:
     bus: Bus
     blobs: Blobs
     leases: LeaseBook
-    doing: Callable[[], str] = lambda: "starting"
+    heartbeat: Beat = starting
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     exit_code: int = 0
 
@@ -143,15 +143,15 @@ async def _live(role: Role, name: str) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, actor.stop.set)
+    heart = asyncio.create_task(keep_beating(bus, node, name, lambda: actor.heartbeat))
     try:
         await hand_back_inherited(bus, actor.leases)
         stop = await role(actor)
         _ease_collector()
-        heart = asyncio.create_task(_heartbeat(actor))
         await _until_end(actor)
-        heart.cancel()
         await _stop(stop)
     finally:
+        heart.cancel()
         actor.leases.close()
         await bus.close()
     _leave_within(LEAVE_S, actor.exit_code)
@@ -191,14 +191,6 @@ async def _until_end(actor: Actor) -> None:
         actor.exit_code = EXIT_BUS_CLOSED
     stop.cancel()
     closed.cancel()
-
-
-async def _heartbeat(actor: Actor) -> None:
-    """What this actor is at, every ``HEARTBEAT_S`` seconds, to its supervisor."""
-    subject = f"hb.{actor.node or 'none'}.{actor.name}"
-    while True:
-        await actor.bus.publish(subject, msgspec.json.encode({"pid": os.getpid(), "doing": actor.doing()}))
-        await asyncio.sleep(HEARTBEAT_S)
 
 
 def _lease_path(node: str, name: str) -> Path:

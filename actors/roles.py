@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from actors.announcement import announce
 from actors.app import App
 from actors.component import Component
+from actors.heart import heartbeat_of
 from actors.host import CAPACITY, JobHost
 from actors.hosting import Hosting
 from actors.process import EXIT_STUCK, STOP_GRACE_S, Actor
@@ -34,7 +36,7 @@ async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
         actor.bus, actor.blobs, component, name=f"{actor.node}/{actor.name}", leases=actor.leases, on_stuck=on_stuck
     )  # fmt: skip
     await tool.start()
-    actor.doing = tool.doing
+    actor.heartbeat = tool.heartbeat
 
     async def stop() -> None:
         await tool.stop(0.5 if actor.exit_code else STOP_GRACE_S)
@@ -55,7 +57,7 @@ async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int)
     hosting = Hosting(actor.bus, actor.blobs, app, registry, host=f"{actor.node}/{actor.name}", node=actor.node)
     host = JobHost(hosting, workflows, capacity=capacity or CAPACITY, leases=actor.leases)
     await host.start()
-    actor.doing = host.doing
+    actor.heartbeat = host.heartbeat
 
     async def stop() -> None:
         await host.stop()
@@ -74,7 +76,8 @@ async def serve_gateway(actor: Actor) -> Stop:
     await registry.start()
     gateway = Gateway(actor.bus, registry)
     await gateway.start()
-    actor.doing = lambda: "serving"
+    since_s = time.monotonic()
+    actor.heartbeat = lambda: heartbeat_of("serving", since_s)
 
     async def stop() -> None:
         await gateway.stop()

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, assert_never
 
 from actors.component import Component
+from actors.heart import heartbeat_of
 from actors.invocation import Invocation, Stuck, Watchdog
 from actors.order import MISSING_AFTER
 from actors.past_attempts import Due, Settled, past_attempts, standing
@@ -31,6 +32,7 @@ from bus.leases import LeaseBook
 from bus.mailbox import Delivery, Mailbox
 from bus.objects import BlobMissing, Blobs
 from bus.streams import EVENTS, ensure_consumer
+from supervisor.heartbeat import Heartbeat
 
 log = logging.getLogger("callboard.tool")
 
@@ -64,6 +66,7 @@ class ToolActor:
         self.name = name
         self.running: dict[int, Serving] = {}
         self.served = 0
+        self._idle_since_s = time.monotonic()
         self._bus = bus
         self._blobs = blobs
         self._on_stuck = on_stuck
@@ -112,13 +115,14 @@ class ToolActor:
         await self._mailbox.hand_back()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def doing(self) -> str:
-        """What it is at, for people."""
-        if not self.running:
-            return "idle"
-        first = min(self.running.values(), key=lambda s: s.started_s)
-        more = f" and {len(self.running) - 1} more" if len(self.running) > 1 else ""
-        return f"{first.event.call} of {first.event.job} for {first.duration_s:.1f} s{more}"
+    def heartbeat(self) -> Heartbeat:
+        """What it is at: its oldest call, and since when."""
+        doing, since_s = "idle", self._idle_since_s
+        if self.running:
+            first = min(self.running.values(), key=lambda s: s.started_s)
+            more = f" and {len(self.running) - 1} more" if len(self.running) > 1 else ""
+            doing, since_s = f"{first.event.call} of {first.event.job}{more}", first.started_s
+        return heartbeat_of(doing, since_s, self.served, (self._mailbox,))
 
     def _note_gap(self) -> None:
         """Cancellations may have been missed: of calls stored before now the log is asked."""
@@ -173,6 +177,7 @@ class ToolActor:
         finally:
             del self.running[delivery.sequence]
             self.served += 1
+            self._idle_since_s = time.monotonic()
 
     async def _adopt(self, serving: Serving, delivery: Delivery) -> None:
         """The very call that runs here came again: our loop was stalled for longer than the ack time-out."""

@@ -1,8 +1,9 @@
 """What an actor says of itself every few seconds: which process it is, what it does since when, what it has taken.
 
-Pure. It goes to ``hb.<node>.<actor>`` and is heard by the actor's own node only. Heartbeats are neither kept nor answered:
-one that is lost is made up for by the next.
+Pure. It goes to ``hb.<node>.<actor>`` and is heard by the actor's own node only. A heartbeat is neither kept nor
+answered: one that is lost is made up for by the next.
 """
+
 from __future__ import annotations
 
 from datetime import datetime

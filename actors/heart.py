@@ -1,0 +1,58 @@
+"""An actor's heart: it says every few seconds what the actor is at, for as long as the event loop turns.
+
+That is what a heartbeat proves: a loop that is blocked, a thread that keeps the GIL, a process that is stopped send
+none. Whether messages are taken as well, the node tells from the mailboxes' counters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from bus import subjects
+from bus.connection import Bus
+from bus.errors import BusClosed
+from bus.mailbox import Mailbox
+from supervisor.heartbeat import STALL_VARIABLE, Heartbeat, MailboxBeat, encode, interval_of
+
+log = logging.getLogger("callboard.heart")
+
+Beat = Callable[[], Heartbeat]
+
+
+def starting() -> Heartbeat:
+    """The heartbeat of an actor that does not serve yet."""
+    return Heartbeat(pid=os.getpid(), doing="")
+
+
+def heartbeat_of(doing: str, since_s: float, handled: int = 0, mailboxes: Sequence[Mailbox] = ()) -> Heartbeat:
+    """A heartbeat; ``since_s`` is by ``time.monotonic``."""
+    return Heartbeat(
+        pid=os.getpid(),
+        doing=doing,
+        since=datetime.now(UTC) - timedelta(seconds=time.monotonic() - since_s),
+        handled=handled,
+        sequence=max((mailbox.last_sequence for mailbox in mailboxes), default=0),
+        mailboxes=tuple(MailboxBeat(m.stream, m.consumer, m.room, m.taken) for m in mailboxes),
+    )
+
+
+async def keep_beating(bus: Bus, node: str, actor: str, beat: Callable[[], Beat]) -> None:
+    """Say what ``beat()()`` gives until this is cancelled, as often as the supervisor asked for.
+
+    A heartbeat that fails is left out: who is silent is killed, and that has to mean that nothing moves any more.
+    """
+    subject = subjects.heartbeat(node or "none", actor)
+    interval_s = interval_of(os.environ.get(STALL_VARIABLE))
+    while True:
+        try:
+            await bus.publish(subject, encode(beat()()))
+        except BusClosed:
+            return
+        except Exception:
+            log.exception("a heartbeat was left out")
+        await asyncio.sleep(interval_s)
