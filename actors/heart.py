@@ -29,13 +29,14 @@ def starting() -> Heartbeat:
     return Heartbeat(pid=os.getpid(), doing="")
 
 
-def heartbeat_of(doing: str, since_s: float, handled: int = 0, mailboxes: Sequence[Mailbox] = ()) -> Heartbeat:
+def heartbeat_of(doing: str, since_s: float, handled: int = 0, busy: int = 0, mailboxes: Sequence[Mailbox] = ()) -> Heartbeat:
     """A heartbeat; ``since_s`` is by ``time.monotonic``."""
     return Heartbeat(
         pid=os.getpid(),
         doing=doing,
         since=datetime.now(UTC) - timedelta(seconds=time.monotonic() - since_s),
         handled=handled,
+        busy=busy,
         sequence=max((mailbox.last_sequence for mailbox in mailboxes), default=0),
         mailboxes=tuple(MailboxBeat(m.stream, m.consumer, m.room, m.taken) for m in mailboxes),
     )

@@ -110,7 +110,7 @@ class JobHost:
         """What the host is at: how many jobs it holds, and since when there are any, or none."""
         number = len(self.running)
         doing = f"{number} {'job' if number == 1 else 'jobs'}" if number else "idle"
-        return heartbeat_of(doing, self._since_s, self.finished, self._mailboxes)
+        return heartbeat_of(doing, self._since_s, self.finished, number, self._mailboxes)
 
     # ---- requests
 

@@ -21,6 +21,7 @@ from actors.order import MISSING_AFTER
 from actors.past_attempts import Due, Settled, past_attempts, standing
 from actors.progress import ProgressReports
 from actors.quarantine import Quarantine
+from actors.retry_wait import rest_of_wait_s
 from actors.serving import Serving
 from actors.tool_call import backoff_s, read_call, refuse
 from actors.tool_context import ToolContext
@@ -122,7 +123,7 @@ class ToolActor:
             first = min(self.running.values(), key=lambda s: s.started_s)
             more = f" and {len(self.running) - 1} more" if len(self.running) > 1 else ""
             doing, since_s = f"{first.event.call} of {first.event.job}{more}", first.started_s
-        return heartbeat_of(doing, since_s, self.served, (self._mailbox,))
+        return heartbeat_of(doing, since_s, self.served, len(self.running), (self._mailbox,))
 
     def _note_gap(self) -> None:
         """Cancellations may have been missed: of calls stored before now the log is asked."""
@@ -217,6 +218,9 @@ class ToolActor:
                 return False
             case Due(attempt, after_death):
                 serving.attempt, serving.suspect = attempt, after_death
+                if rest_s := rest_of_wait_s(past.last_failed, utc_now()):
+                    await self._replies.came_early(serving, rest_s)
+                    return False
                 return not after_death or await self._has_attempts_left(serving)
             case never:
                 assert_never(never)

@@ -41,7 +41,10 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ChildStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One child as ``ps`` shows it; ``last_exit`` is how it ended last, ``doing`` what it said that it does."""
+    """One child as ``ps`` shows it; ``last_exit`` is how it ended last, ``doing`` what it said that it does.
+
+    ``since`` is when that began, ``sequence`` the stream sequence of the last message that it has done with.
+    """
 
     name: str
     component: str
@@ -51,6 +54,8 @@ class ChildStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     started_at: datetime | None = None
     last_exit: str = ""
     doing: str = ""
+    since: datetime | None = None
+    sequence: int = 0
 
 
 class Finding(msgspec.Struct, frozen=True):

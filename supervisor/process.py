@@ -18,6 +18,7 @@ from typing import cast
 import msgspec
 
 from supervisor.child import ChildSpec
+from supervisor.heartbeat import STALL_VARIABLE
 from supervisor.lines import LineSplitter
 from supervisor.tether import TETHER_FD_VARIABLE
 
@@ -188,5 +189,9 @@ class _Wire(asyncio.SubprocessProtocol):
 
 def _environment(spec: ChildSpec, tether_fd: int, last_exit: str) -> dict[str, str]:
     """Ours, the spec's, and what we set ourselves; unbuffered, so that a line shows when it is printed."""
-    told = {LAST_EXIT_VARIABLE: last_exit.replace("\0", ""), TETHER_FD_VARIABLE: str(tether_fd)}
+    told = {
+        LAST_EXIT_VARIABLE: last_exit.replace("\0", ""),
+        STALL_VARIABLE: f"{spec.stall_s:g}",
+        TETHER_FD_VARIABLE: str(tether_fd),
+    }
     return {"PYTHONUNBUFFERED": "1", **os.environ, **spec.env, **told}

@@ -11,6 +11,7 @@ import difflib
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Literal
 
@@ -124,9 +125,15 @@ class Supervisor:
         """Every child as it is now, in start order."""
         return [seat.status() for group in self._groups.values() for seat in group.seats.values()]
 
-    def report(self, name: str, doing: str) -> None:
+    def running(self) -> list[tuple[ChildSpec, int]]:
+        """The children whose processes run, each with its pid; without those that are being stopped."""
+        seats = (seat for group in self._groups.values() for seat in group.seats.values())
+        return [(seat.spec, seat.process.pid) for seat in seats if seat.state == "running" and seat.process is not None]
+
+    def report(self, name: str, doing: str, since: datetime | None = None, sequence: int = 0) -> None:
         """Note what a child says that it does. Raises: UsageError for an unknown name."""
-        self._group_of(name).seats[name].doing = doing
+        seat = self._group_of(name).seats[name]
+        seat.doing, seat.since, seat.sequence = doing, since, sequence
 
     def kill(self, name: str, cause: KillCause, reason: str) -> bool:
         """SIGKILL to a child and its process group: ``cause`` for programs, ``reason`` for people.
