@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 NAME_LIMIT_CHARS = 128
 
-ChildState = Literal["starting", "running", "backing_off", "stopping", "stopped", "given_up"]
+ChildState = Literal["starting", "running", "draining", "backing_off", "stopping", "stopped", "given_up"]
 
 
 class ChildSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One child process: ``argv`` is executed as it stands, ``env`` is added to the supervisor's own environment.
 
     ``grace_s`` is the time between SIGTERM and SIGKILL. Children of one ``group`` share a strategy and an intensity.
-    ``component`` is a label for people. A child of which nothing is heard for ``stall_s`` seconds is taken for dead
+    ``component`` is a label for people, ``serves`` are the names by which it can be asked for. A child of which
+    nothing is heard for ``stall_s`` seconds is taken for dead
     (0: it is not watched); one that goes past its ``limits`` is ended.
     """
 
@@ -38,12 +39,14 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     component: str = ""
     stall_s: float = 0.0
     limits: Limits = Limits()
+    serves: tuple[str, ...] = ()
 
 
 class ChildStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One child as ``ps`` shows it; ``last_exit`` is how it ended last, ``doing`` what it said that it does.
 
-    ``since`` is when that began, ``sequence`` the stream sequence of the last message that it has done with.
+    ``since`` is when that began, ``sequence`` the stream sequence of the last message that it has done with, ``busy``
+    how many calls or jobs it has begun and not ended.
     """
 
     name: str
@@ -56,6 +59,17 @@ class ChildStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     doing: str = ""
     since: datetime | None = None
     sequence: int = 0
+    busy: int = 0
+    group: str = ""
+    serves: tuple[str, ...] = ()
+
+
+class GivenUp(msgspec.Struct, frozen=True, kw_only=True):
+    """Children of one group that are not started again until someone asks for it, and why."""
+
+    group: str
+    actors: tuple[str, ...]
+    reason: str
 
 
 class Finding(msgspec.Struct, frozen=True):

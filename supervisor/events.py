@@ -32,6 +32,12 @@ class ChildKilled(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
+class ChildHeld(msgspec.Struct, frozen=True, tag=True):
+    """Someone has stopped a child: it stays so until someone asks to start it."""
+
+    name: str
+
+
 class ChildRestarting(msgspec.Struct, frozen=True, tag=True):
     """A child will be started again in ``delay_s`` seconds; ``restarts`` counts this one."""
 
@@ -47,4 +53,4 @@ class GroupGivenUp(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-SupervisionEvent = ChildStarted | ChildExited | ChildKilled | ChildRestarting | GroupGivenUp
+SupervisionEvent = ChildStarted | ChildExited | ChildKilled | ChildHeld | ChildRestarting | GroupGivenUp

@@ -22,9 +22,12 @@ RESTART_KINDS: tuple[RestartKind, ...] = get_args(RestartKind)
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 BACKOFF_S = 0.25
-BACKOFF_LIMIT_S = 10.0
-# A child that ran for as long as the longest delay is no crash loop: its next restart is immediate again.
-STABLE_AFTER_S = BACKOFF_LIMIT_S
+# Short enough that the longest delays of a crash loop together stay within the default period: see ``Group``.
+BACKOFF_LIMIT_S = 5.0
+# A child that ran for so long is no crash loop: its next restart is immediate again.
+STABLE_AFTER_S = 10.0
+# EX_CONFIG of sysexits.h: the process cannot run as it is configured, and would say so again.
+EXIT_CONFIG = 78
 
 
 def should_restart(kind: RestartKind, exit_code: int) -> bool:

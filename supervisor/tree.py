@@ -17,14 +17,24 @@ from typing import Literal
 
 from bus.errors import UsageError
 from bus.system_events import KillCause
-from supervisor.child import ChildSpec, ChildStatus, validate_specs
-from supervisor.events import ChildExited, ChildKilled, ChildRestarting, ChildStarted, GroupGivenUp, SupervisionEvent
-from supervisor.group import Group, Replace, Restart, StartAll, StopAll, World
+from supervisor.child import ChildSpec, ChildStatus, GivenUp, validate_specs
+from supervisor.events import (
+    ChildExited,
+    ChildHeld,
+    ChildKilled,
+    ChildRestarting,
+    ChildStarted,
+    GroupGivenUp,
+    SupervisionEvent,
+)
+from supervisor.group import ChildGroup, World
+from supervisor.orders import Hold, Release, Replace, Restart, StartAll, StopAll
 from supervisor.process import OnLine, write_line
-from supervisor.restart import STRATEGIES, Intensity, Strategy
+from supervisor.restart import Group
 
 __all__ = [
     "ChildExited",
+    "ChildHeld",
     "ChildKilled",
     "ChildRestarting",
     "ChildStarted",
@@ -35,35 +45,35 @@ __all__ = [
 ]
 
 Outcome = Literal["stopped", "given_up"]
+_DEFAULT = Group()
 
 
 class Supervisor:
-    """Supervises ``specs``. Groups start in the order of their first child; ``strategies`` overrides ``strategy``.
+    """Supervises ``specs``, group by group in the order of their first children; ``default`` is for groups not named.
 
     ``on_line(name, stream, text)`` gets what children print, ``on_event`` what happens to them; both are called in
     the event loop, must not block, and what they raise is reported and ignored. To be made inside a running loop.
-    Raises: UsageError that lists everything that is wrong with the specs; nothing was started then.
+    Raises: UsageError that lists everything that is wrong with the specs or groups; nothing was started then.
     """
 
     def __init__(
         self,
         specs: Sequence[ChildSpec],
         *,
-        strategy: Strategy = "one_for_one",
-        strategies: Mapping[str, Strategy] | None = None,
-        intensity: Intensity | None = None,
+        groups: Mapping[str, Group] | None = None,
+        default: Group = _DEFAULT,
         on_line: OnLine | None = None,
         on_event: Callable[[SupervisionEvent], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         roll: Callable[[], float] = random.random,
     ) -> None:
         validate_specs(specs)
-        chosen = dict(strategies or {})
-        _check_strategies(strategy, chosen, {spec.group for spec in specs})
+        policies = dict(groups or {})
+        _check_groups(policies, default, {spec.group for spec in specs})
         world = World(clock, roll, on_line or write_line, self._emit)
         self._on_event = on_event
         self._groups = {
-            name: Group(name, members, chosen.get(name, strategy), intensity or Intensity(), world)
+            name: ChildGroup(name, members, policies.get(name, default), world)
             for name, members in _by_group(specs).items()
         }
         self._tasks: list[asyncio.Task[None]] = []
@@ -105,6 +115,23 @@ class Supervisor:
             self._stopping = asyncio.create_task(self._stop_groups(), name="stop supervisor")
         await asyncio.shield(self._stopping)  # who gives up waiting does not call the stop off
 
+    async def drain(self, timeout_s: float) -> None:
+        """Ask all children to finish what they have begun (SIGUSR1), wait for their end, then stop what is left.
+
+        Nothing is started from the first moment on. :meth:`stop` cuts it short; of two drains the shorter one counts.
+        """
+        for group in self._groups.values():
+            if self._stopping is None:
+                group.drain()
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while running := [process.exited for group in self._groups.values() for process in group.processes]:
+            left_s = deadline - asyncio.get_running_loop().time()
+            if left_s <= 0 or self._stopping is not None:
+                break
+            await asyncio.wait(running, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0)  # the group takes note of it
+        await self.stop()
+
     async def kill_now(self) -> None:
         """SIGKILL to every child and its process group at once: what a second Ctrl-C asks for."""
         for group in self._groups.values():
@@ -128,12 +155,19 @@ class Supervisor:
     def running(self) -> list[tuple[ChildSpec, int]]:
         """The children whose processes run, each with its pid; without those that are being stopped."""
         seats = (seat for group in self._groups.values() for seat in group.seats.values())
-        return [(seat.spec, seat.process.pid) for seat in seats if seat.state == "running" and seat.process is not None]
+        return [
+            (seat.spec, seat.process.pid) for seat in seats if seat.state in ("running", "draining") and seat.process
+        ]
 
-    def report(self, name: str, doing: str, since: datetime | None = None, sequence: int = 0) -> None:
+    @property
+    def given_up(self) -> list[GivenUp]:
+        """The groups that have given children up."""
+        return [given_up for group in self._groups.values() if (given_up := group.given_up)]
+
+    def report(self, name: str, doing: str, since: datetime | None = None, sequence: int = 0, *, busy: int = 0) -> None:
         """Note what a child says that it does. Raises: UsageError for an unknown name."""
         seat = self._group_of(name).seats[name]
-        seat.doing, seat.since, seat.sequence = doing, since, sequence
+        seat.doing, seat.since, seat.sequence, seat.busy = doing, since, sequence, busy
 
     def kill(self, name: str, cause: KillCause, reason: str) -> bool:
         """SIGKILL to a child and its process group: ``cause`` for programs, ``reason`` for people.
@@ -150,6 +184,27 @@ class Supervisor:
         """
         await self._group_of(name).ask(partial(Restart, name=name))
 
+    async def hold(self, names: Sequence[str]) -> None:
+        """Stop these children, all at once, until :meth:`release` or :meth:`restart`; their siblings go on.
+
+        Raises: UsageError for an unknown name, or if the supervisor is being stopped.
+        """
+        await self._ask_for(names, Hold)
+
+    async def release(self, names: Sequence[str]) -> None:
+        """Start those of these children that do not run, the given-up ones too.
+
+        Raises: UsageError for an unknown name, or if the supervisor is being stopped.
+        """
+        await self._ask_for(names, Release)
+
+    async def _ask_for(self, names: Sequence[str], order: type[Hold | Release]) -> None:
+        by_group: dict[str, list[str]] = {}
+        for name in names:
+            by_group.setdefault(self._group_of(name).name, []).append(name)
+        orders = [self._groups[group].ask(partial(order, names=tuple(some))) for group, some in by_group.items()]
+        await asyncio.gather(*orders)
+
     async def scale(self, group: str, specs: Sequence[ChildSpec]) -> None:
         """Make ``specs`` the children of a group: stop what is gone or changed, start what is new or changed.
 
@@ -163,7 +218,7 @@ class Supervisor:
         validate_specs([*others, *specs])
         await self._groups[group].ask(partial(Replace, specs=tuple(specs)))
 
-    def _group_of(self, name: str) -> Group:
+    def _group_of(self, name: str) -> ChildGroup:
         for group in self._groups.values():
             if name in group.seats:
                 return group
@@ -176,7 +231,7 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001 - a broken hook must not take the supervisor down
             context = {"message": f"on_event failed for {event}", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
-        everything_lost = all(group.given_up for group in self._groups.values())
+        everything_lost = all(group.is_lost for group in self._groups.values())
         if isinstance(event, GroupGivenUp) and everything_lost and not self._outcome.done():
             self._outcome.set_result("given_up")
 
@@ -188,11 +243,11 @@ def _by_group(specs: Sequence[ChildSpec]) -> dict[str, list[ChildSpec]]:
     return groups
 
 
-def _check_strategies(strategy: str, chosen: Mapping[str, str], groups: set[str]) -> None:
-    for path, value in (("strategy", strategy), *((f"strategies[{name!r}]", value) for name, value in chosen.items())):
-        if value not in STRATEGIES:
-            raise UsageError(f"{path} is {value!r}", code="bad_strategy", path=path, hint=f"one of {STRATEGIES}")
-    for name in chosen:
+def _check_groups(policies: Mapping[str, object], default: object, groups: set[str]) -> None:
+    for path, policy in (("default", default), *((f"groups[{name!r}]", policy) for name, policy in policies.items())):
+        if not isinstance(policy, Group):
+            raise UsageError(f"{path} is {policy!r}", code="bad_group", path=path, hint="a Group")
+    for name in policies:
         if name not in groups:
             raise _unknown("group", name, groups)
 

@@ -22,7 +22,7 @@ from bus.paths import DATA_DIR_VARIABLE
 from bus.streams import ensure_streams
 from store.log import Recorded, read_job
 from supervisor.child import ChildSpec
-from supervisor.restart import Intensity
+from supervisor.restart import Group
 from supervisor.tree import Supervisor
 from tests.waiting import wait_until
 
@@ -97,7 +97,7 @@ async def stage(
     async with await Bus.connect(options, name="test") as bus:
         await ensure_streams(bus)
         specs = specs_for(target, surroundings, **choice)
-        supervisor = Supervisor(specs, intensity=Intensity(max_restarts=50, period_s=60))
+        supervisor = Supervisor(specs, default=Group(max_restarts=50, period_s=60))
         await supervisor.start()
         try:
             yield Stage(bus, supervisor, ledger)

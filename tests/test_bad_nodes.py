@@ -19,7 +19,7 @@ from bus.reader import read_all
 from bus.streams import EVENTS
 from store.log import append_unfenced
 from supervisor.child import ChildSpec
-from supervisor.restart import Intensity
+from supervisor.restart import Group
 from supervisor.tree import GroupGivenUp, SupervisionEvent, Supervisor
 from tests.actor_process import run_actor
 from tests.stage import Stage, stage
@@ -111,7 +111,7 @@ async def test_two_schemas_at_the_same_moment(nats_server: EmbeddedServer, tmp_p
             for i, target in enumerate(targets)
             for spec in [tool_spec(on, target)]
         ]
-        supervisor = Supervisor(specs, intensity=Intensity(max_restarts=1, period_s=60), on_event=note)
+        supervisor = Supervisor(specs, default=Group(max_restarts=1, period_s=60), on_event=note)
         await supervisor.start()
         try:
             await wait_until(lambda: ended, deadline_s=30)

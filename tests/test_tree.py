@@ -12,7 +12,7 @@ import pytest
 
 from bus.errors import UsageError
 from supervisor.child import ChildSpec, ChildStatus, spec_findings, validate_specs
-from supervisor.restart import Intensity
+from supervisor.restart import Group, Strategy
 from supervisor.tether import TETHER_FD_VARIABLE
 from supervisor.tree import (
     ChildExited,
@@ -28,7 +28,12 @@ DEADLINE_S = 20.0
 STAYS = ("/bin/sleep", "600")
 # Tells when its trap is set, since a SIGTERM before that would end it.
 STUBBORN = ("/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 600; done")
-MANY = Intensity(max_restarts=1000, period_s=600.0)
+MANY = Group(max_restarts=1000, period_s=600.0)
+
+
+def all_together(strategy: Strategy) -> Group:
+    """A group that bears any number of restarts."""
+    return Group(strategy, max_restarts=1000, period_s=600.0)
 
 
 def sh(script: str) -> tuple[str, ...]:
@@ -105,7 +110,7 @@ async def stage() -> AsyncIterator[Staging]:
 
 async def test_children_start_in_order_and_stop_in_reverse(stage: Staging) -> None:
     """Start order is that of the specs; groups, and children that depend on each other, stop backwards."""
-    s = stage(child("a"), child("b"), child("c", group="later"), strategies={"": "rest_for_one"})
+    s = stage(child("a"), child("b"), child("c", group="later"), groups={"": all_together("rest_for_one")})
     await s.supervisor.start()
     assert s.order(ChildStarted) == ["a", "b", "c"]
     assert [status.state for status in s.supervisor.statuses()] == ["running"] * 3
@@ -132,7 +137,7 @@ async def test_a_killed_child_is_restarted_at_once(stage: Staging) -> None:
 
 async def test_one_for_all_restarts_all_in_order(stage: Staging) -> None:
     """The siblings of the dead child are stopped backwards, then all are started forwards."""
-    s = stage(child("a"), child("b"), child("c"), strategy="one_for_all")
+    s = stage(child("a"), child("b"), child("c"), default=all_together("one_for_all"))
     await s.supervisor.start()
     s.kill("b")
     await s.until(lambda: len(s.of(ChildStarted)) == 6)
@@ -143,7 +148,7 @@ async def test_one_for_all_restarts_all_in_order(stage: Staging) -> None:
 
 async def test_rest_for_one_leaves_the_earlier_ones(stage: Staging) -> None:
     """Only what was started after the dead child goes with it."""
-    s = stage(child("a"), child("b"), child("c"), strategy="rest_for_one")
+    s = stage(child("a"), child("b"), child("c"), default=all_together("rest_for_one"))
     await s.supervisor.start()
     s.kill("b")
     await s.until(lambda: len(s.of(ChildStarted)) == 5)
@@ -154,7 +159,7 @@ async def test_rest_for_one_leaves_the_earlier_ones(stage: Staging) -> None:
 
 async def test_a_temporary_sibling_is_not_brought_back(stage: Staging) -> None:
     """A temporary child that is stopped with the others stays stopped, as in OTP."""
-    s = stage(child("a"), child("t", kind="temporary"), child("z"), strategy="one_for_all")
+    s = stage(child("a"), child("t", kind="temporary"), child("z"), default=all_together("one_for_all"))
     await s.supervisor.start()
     s.kill("a")
     await s.until(lambda: len(s.of(ChildStarted, "z")) == 2)
@@ -168,7 +173,7 @@ async def test_kinds_decide_who_comes_back(stage: Staging) -> None:
         child("done", sh("exit 0"), kind="transient"),
         child("once", sh("exit 3"), kind="temporary"),
         child("failing", sh("exit 3"), kind="transient"),
-        intensity=MANY,
+        default=MANY,
     )
     await s.supervisor.start()
     await s.until(lambda: len(s.of(ChildStarted, "failing")) == 3)
@@ -184,7 +189,7 @@ async def test_a_crash_loop_backs_off_and_is_given_up(stage: Staging) -> None:
     """A child that exits at once waits longer each time; one restart too many ends its group and no other."""
     s = stage(
         child("bad", sh("exit 3"), group="bad"), child("friend", group="bad"), child("good", group="good"),
-        intensity=Intensity(max_restarts=3, period_s=60.0), roll=lambda: 0.1,
+        default=Group(max_restarts=3, period_s=60.0), roll=lambda: 0.1,
     )  # fmt: skip
     await s.supervisor.start()
     await s.until(lambda: bool(s.of(GroupGivenUp)))
@@ -198,7 +203,7 @@ async def test_a_crash_loop_backs_off_and_is_given_up(stage: Staging) -> None:
 
 async def test_a_program_that_is_not_there_is_an_exit(stage: Staging) -> None:
     """A failing exec takes the usual way of restarts and giving up; the supervisor and the others live on."""
-    s = stage(child("typo", ("/no/such/program",), group="typo"), child("good"), intensity=Intensity(max_restarts=2))
+    s = stage(child("typo", ("/no/such/program",), group="typo"), child("good"), default=Group(max_restarts=2))
     await s.supervisor.start()
     await s.until(lambda: bool(s.of(GroupGivenUp)))
     assert len(s.of(ChildExited, "typo")) == 3
@@ -210,7 +215,7 @@ async def test_a_program_that_is_not_there_is_an_exit(stage: Staging) -> None:
 async def test_two_failures_in_one_go_are_one_restart(stage: Staging) -> None:
     """A sibling that failed as well is restarted along with the first one, and is not counted a second time."""
     missing = ("/no/such/program",)
-    s = stage(child("a", missing), child("b", missing), strategy="one_for_all", intensity=Intensity(max_restarts=1))
+    s = stage(child("a", missing), child("b", missing), default=Group("one_for_all", 1, 30.0))
     await s.supervisor.start()
     await s.until(lambda: bool(s.of(GroupGivenUp)))
     assert s.order(ChildExited) == ["a", "b", "a", "b"]
@@ -219,7 +224,7 @@ async def test_two_failures_in_one_go_are_one_restart(stage: Staging) -> None:
 
 async def test_run_ends_when_everything_is_given_up(stage: Staging) -> None:
     """With every group lost there is nothing left to supervise: the node has to escalate."""
-    s = stage(child("a", sh("exit 1"), group="a"), child("b", sh("exit 1"), group="b"), intensity=Intensity(0))
+    s = stage(child("a", sh("exit 1"), group="a"), child("b", sh("exit 1"), group="b"), default=Group(max_restarts=0))
     async with asyncio.timeout(DEADLINE_S):
         assert await s.supervisor.run() == "given_up"
     assert {status.state for status in s.supervisor.statuses()} == {"given_up"}
@@ -228,7 +233,7 @@ async def test_run_ends_when_everything_is_given_up(stage: Staging) -> None:
 async def test_a_long_life_makes_the_next_restart_immediate(stage: Staging) -> None:
     """The count of a crash loop is forgotten once the child stayed up for a while, by the injected clock."""
     now_s = [0.0]
-    s = stage(child("a"), intensity=MANY, roll=lambda: 0.01, clock=lambda: now_s[0])
+    s = stage(child("a"), default=MANY, roll=lambda: 0.01, clock=lambda: now_s[0])
     await s.supervisor.start()
     for starts, uptime_s in ((2, 1.0), (3, 1.0), (4, 1000.0)):
         now_s[0] += uptime_s
@@ -239,7 +244,7 @@ async def test_a_long_life_makes_the_next_restart_immediate(stage: Staging) -> N
 
 async def test_stop_in_the_middle_of_a_backoff_starts_nothing(stage: Staging) -> None:
     """A restart that is due later does not outlive the stop."""
-    s = stage(child("a", sh("exit 1")), intensity=MANY, roll=lambda: 0.99)
+    s = stage(child("a", sh("exit 1")), default=MANY, roll=lambda: 0.99)
     await s.supervisor.start()
     await s.until(lambda: len(s.of(ChildRestarting)) == 3)
     assert s["a"].state == "backing_off"
@@ -251,7 +256,7 @@ async def test_stop_in_the_middle_of_a_backoff_starts_nothing(stage: Staging) ->
 
 async def test_a_restart_on_request_during_a_backoff_starts_one_process(stage: Staging) -> None:
     """A child that was started before its delay was over is not started a second time when it is."""
-    s = stage(child("a"), child("b"), strategy="one_for_all", intensity=MANY, roll=lambda: 0.6)
+    s = stage(child("a"), child("b"), default=all_together("one_for_all"), roll=lambda: 0.6)
     await s.supervisor.start()
     for restarts in (1, 2):
         s.kill("a")
@@ -267,7 +272,7 @@ async def test_a_restart_on_request_during_a_backoff_starts_one_process(stage: S
 
 async def test_a_storm_of_kills_ends_with_one_process_per_child(stage: Staging) -> None:
     """Children killed over and over under one_for_all: whatever was interrupted, all run in the end, each once."""
-    s = stage(child("a"), child("b"), child("c"), strategy="one_for_all", intensity=MANY)
+    s = stage(child("a"), child("b"), child("c"), default=all_together("one_for_all"))
     await s.supervisor.start()
     for _ in range(10):
         for name in ("c", "a", "b"):
@@ -386,7 +391,7 @@ async def test_stop_in_the_middle_of_a_group_starts_no_more(stage: Staging) -> N
 
 async def test_a_restart_on_request_is_no_failure(stage: Staging) -> None:
     """restart stops and starts one child, and does not count for the intensity."""
-    s = stage(child("a"), child("b"), strategy="one_for_all", intensity=Intensity(0))
+    s = stage(child("a"), child("b"), default=Group("one_for_all", 0, 30.0))
     await s.supervisor.start()
     for _ in range(2):
         await s.supervisor.restart("a")
@@ -396,7 +401,7 @@ async def test_a_restart_on_request_is_no_failure(stage: Staging) -> None:
 
 async def test_a_restart_lifts_a_given_up_group(stage: Staging) -> None:
     """What was given up can be started by a person once the cause is gone, and its restarts count anew."""
-    s = stage(child("a", group="a"), child("b"), intensity=Intensity(1))
+    s = stage(child("a", group="a"), child("b"), default=Group(max_restarts=1))
     await s.supervisor.start()
     s.kill("a")
     await s.until(lambda: len(s.of(ChildStarted, "a")) == 2)
@@ -459,7 +464,7 @@ async def test_broken_hooks_do_not_take_the_supervisor_down() -> None:
         raise RuntimeError("broken hook")
 
     specs = [child("a", sh("echo hello; exit 1"))]
-    supervisor = Supervisor(specs, on_event=broken, on_line=broken, intensity=Intensity(1), roll=lambda: 0.0)
+    supervisor = Supervisor(specs, on_event=broken, on_line=broken, default=Group(max_restarts=1), roll=lambda: 0.0)
     async with asyncio.timeout(DEADLINE_S):
         assert await supervisor.run() == "given_up"
     assert reported.count("on_line failed for a") == 2
@@ -472,7 +477,7 @@ async def test_broken_hooks_do_not_take_the_supervisor_down() -> None:
 async def test_a_kill_has_a_reason_and_counts_as_a_failure(stage: Staging) -> None:
     """kill ends the process whatever it does, says why, counts for the intensity, and the successor is told."""
     script = sh('trap "" TERM; echo "after: $CALLBOARD_LAST_EXIT"; while :; do sleep 600; done')
-    s = stage(child("a", script), child("b"), intensity=Intensity(1))
+    s = stage(child("a", script), child("b"), default=Group(max_restarts=1))
     await s.supervisor.start()
     await s.until(lambda: len(s.lines) == 1)
     pid = s["a"].pid
@@ -525,9 +530,11 @@ def test_all_findings_come_at_once() -> None:
         validate_specs(specs)
 
 
-async def test_wrong_strategies_are_refused() -> None:
-    """An unknown strategy or a strategy for an unknown group is wrong use."""
+async def test_wrong_groups_are_refused() -> None:
+    """An unknown strategy, a policy that is none, or a policy for an unknown group is wrong use."""
     with pytest.raises(UsageError, match="one_for_none"):
-        Supervisor([child("a")], strategy="one_for_none")  # type: ignore[arg-type]
+        Group("one_for_none")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="a Group"):
+        Supervisor([child("a")], default="one_for_all")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="no group 'tols'"):
-        Supervisor([child("a", group="tools")], strategies={"tols": "one_for_all"})
+        Supervisor([child("a", group="tools")], groups={"tols": Group("one_for_all")})
