@@ -7,7 +7,7 @@ given out and never begun, since its process died over another one, is so charge
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bus import subjects
 from bus.connection import Bus
@@ -27,6 +27,7 @@ class Past:
     failed: int = 0
     handed_back: int = 0
     job_over: bool = False
+    last_failed: ReplyRetrying | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,13 @@ def fold_past(events: list[Event], call: str, *, job_over: bool) -> Past:
     """Pure: what these events say about ``call``."""
     replies = [e for e in events if isinstance(e, ReplyCompleted | ReplyFailed) and e.call == call]
     retries = [e for e in events if isinstance(e, ReplyRetrying) and e.call == call]
+    failures = [e for e in retries if not e.handed_back]
     return Past(
         answered=bool(replies),
-        failed=max((e.attempt for e in retries if not e.handed_back), default=0),
+        failed=max((e.attempt for e in failures), default=0),
         handed_back=sum(e.handed_back for e in retries),
         job_over=job_over,
+        last_failed=max(failures, key=lambda e: e.attempt, default=None),
     )
 
 

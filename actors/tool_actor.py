@@ -29,6 +29,7 @@ from actors.tool_replies import ToolReplies
 from bus import subjects
 from bus.connection import Bus, Message
 from bus.errors import BusError, Unreadable
+from bus.event import utc_now
 from bus.leases import LeaseBook
 from bus.mailbox import Delivery, Mailbox
 from bus.objects import BlobMissing, Blobs

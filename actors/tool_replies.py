@@ -6,23 +6,23 @@ the delay that the policy says.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from typing import assert_never
 
 import msgspec
 
+from actors.held_results import HeldResults
 from actors.invocation import describe
 from actors.serving import Serving
 from actors.tool_context import CallCancelled
 from bus.connection import ApiError, Bus
 from bus.crash import crash_point
-from bus.errors import BusClosed, BusError, Fenced, PermissionRefused
 from bus.failure import Failure
 from bus.messages import CallTool, Event, ReplyCompleted, ReplyFailed, ReplyRetrying
 from bus.objects import Blobs
-from store.log import append_unfenced
+from bus.outbox import Outbox
+from store.log import prepare_kept
 from supervisor.retry import Again, GiveUp, Retry, decide
 
 log = logging.getLogger("callboard.tool")
@@ -33,7 +33,8 @@ _DIED = Failure(code="process_died", message="the process that served the call d
 class ToolReplies:
     """Writes the replies of the actor ``name``. ``retry`` is the tool's own policy, for calls that bring none."""
 
-    def __init__(self, bus: Bus, blobs: Blobs, name: str, retry: Retry) -> None:
+    def __init__(self, bus: Bus, blobs: Blobs, name: str, retry: Retry, outbox: Outbox) -> None:
+        self.held = HeldResults(bus, outbox, name)
         self._bus = bus
         self._blobs = blobs
         self._name = name
@@ -105,6 +106,13 @@ class ToolReplies:
         """This delivery of the call is not to count as an attempt."""
         await self._append(serving, self._retrying(serving, serving.attempt, handed_back=True))
 
+    async def came_early(self, serving: Serving, rest_s: float) -> None:
+        """The wait before this attempt is not over: the call goes back for the rest of it, with no attempt spent."""
+        await self._append(
+            serving, self._retrying(serving, serving.attempt, delay_s=round(rest_s, 3), handed_back=True)
+        )
+        await serving.delivery.nak(rest_s)
+
     def _retrying(
         self, serving: Serving, attempt: int, *, failure: Failure | None = None, delay_s: float = 0.0,
         handed_back: bool = False,
@@ -124,18 +132,11 @@ class ToolReplies:
         crash_point("tool.after_reply")
 
     async def _append(self, serving: Serving, event: Event) -> None:
-        """Record a reply. The work is done by now: what the bus cannot take at the moment is kept and tried again.
+        """Record a reply. The work is done by now: what the bus cannot take at the moment is held, and tried again.
 
         Raises: PermissionRefused, ApiError, BusClosed.
         """
-        wait_s = 0.5
-        while True:
-            try:
-                await append_unfenced(self._bus, self._blobs, serving.workspace, event, since=serving.delivery.sequence)
-                return
-            except (PermissionRefused, ApiError, BusClosed, Fenced):
-                raise
-            except BusError as error:  # a body over 256 KB goes to the object store first, which may be full or away
-                log.warning("reply to %s of %s: %s; trying again", serving.event.call, serving.event.job, error)
-            await asyncio.sleep(wait_s * (0.5 + random.random()))
-            wait_s = min(10.0, wait_s * 2)
+        append = prepare_kept(
+            self._bus, self._blobs, serving.workspace, event, self.held, since=serving.delivery.sequence
+        )
+        await append.store()
