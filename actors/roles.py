@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -33,7 +34,8 @@ async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
 
     service = await announce(actor, registry, component, on_stuck=on_stuck)
     tool = ToolActor(
-        actor.bus, actor.blobs, component, name=f"{actor.node}/{actor.name}", leases=actor.leases, on_stuck=on_stuck
+        actor.bus, actor.blobs, component, name=f"{actor.node}/{actor.name}", leases=actor.leases, on_stuck=on_stuck,
+        outbox=actor.outbox,
     )  # fmt: skip
     await tool.start()
     actor.heartbeat = tool.heartbeat
@@ -68,18 +70,23 @@ async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int)
 
 
 async def serve_gateway(actor: Actor) -> Stop:
-    """Serve the ``api.*`` services and sweep up requests that nobody takes."""
+    """Serve the ``api.*`` services, and do the duties of the cluster while no other gateway does."""
+    from actors.duties.leader import Leader
+    from actors.duties.timing import timing_of
     from actors.gateway import Gateway  # brings jsonschema along, which no other role needs
 
+    leader = Leader(actor.bus, actor.blobs, actor.node, actor.name, timing_of(os.environ))
     await ensure_streams(actor.bus)
     registry = Registry(actor.bus)
     await registry.start()
     gateway = Gateway(actor.bus, registry)
     await gateway.start()
+    leader.start()
     since_s = time.monotonic()
-    actor.heartbeat = lambda: heartbeat_of("serving", since_s)
+    actor.heartbeat = lambda: heartbeat_of("serving, leads" if leader.leads else "serving", since_s)
 
     async def stop() -> None:
+        await leader.stop()
         await gateway.stop()
         await registry.stop()
 

@@ -38,6 +38,12 @@ def parse_instant(text: str) -> datetime:
     return datetime.fromisoformat(f"{head}.{rest[:6]:0<6}").replace(tzinfo=UTC)
 
 
+def stored_ns(text: str) -> int:
+    """The server's instant in ns since the epoch, exactly as it stands in the ack subject of a delivery."""
+    head, _, fraction = text.rstrip("Z").partition(".")
+    return int(datetime.fromisoformat(head).replace(tzinfo=UTC).timestamp()) * 1_000_000_000 + int(f"{fraction:0<9}")
+
+
 def stored_of(msg: Msg) -> Stored:
     """The stored message in an answer to a direct get, or in a republished message."""
     headers = msg.headers or {}
@@ -70,9 +76,23 @@ async def read_all(bus: Bus, stream: str, subject: str, *, since: int = 0) -> li
     return [stored async for page in scan(bus, stream, subject, since=since) for stored in page]
 
 
+async def find_event(bus: Bus, stream: str, subject: str, event_id: str, *, since: int = 0) -> int | None:
+    """The sequence at which the message with this ``Event-Id`` stands after ``since``, if it does."""
+    for stored in await read_all(bus, stream, subject, since=since):
+        if stored.headers.get(h.EVENT_ID) == event_id:
+            return stored.sequence
+    return None
+
+
 async def last(bus: Bus, stream: str, subject: str) -> Stored | None:
     """The newest message of one literal subject, or None."""
     msg = await bus.request(f"{bus.js_api}.DIRECT.GET.{stream}.{subject}")
+    return None if _is_status(msg) else stored_of(msg)
+
+
+async def at_sequence(bus: Bus, stream: str, sequence: int) -> Stored | None:
+    """The message at that sequence, None if it is not there (or not yet: a replica may lag)."""
+    msg = await bus.request(f"{bus.js_api}.DIRECT.GET.{stream}", msgspec.json.encode({"seq": sequence}))
     return None if _is_status(msg) else stored_of(msg)
 
 

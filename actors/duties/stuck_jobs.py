@@ -1,0 +1,244 @@
+"""The sweep for stuck jobs: what no host will ever take up again by itself is given to one.
+
+Each suspect of the fold is looked into once more, in JOBS and then in the log, before anything is done; and all that is
+done may be done twice. A wake-up that turns out to be needless is dropped by the host that gets it, an ownership that
+was taken over meanwhile refuses a re-drive (``actors.takeover``), and of two replies the first counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import assert_never
+
+from actors.duties.open_jobs import Key, OpenJob, OpenJobs, Overslept, Ownerless, Suspect, Unanswered, Unheard
+from actors.duties.term import Term, TermOver
+from actors.duties.timing import Timing
+from actors.job_actor import answer_to
+from actors.journal import Journal, Pending
+from actors.sweep import job_id_of
+from actors.takeover import redrive_wake
+from bus import headers as h
+from bus import subjects
+from bus.connection import ApiError
+from bus.errors import BusError, Fenced, Unreadable, UsageError
+from bus.lease import own_clock_s
+from bus.messages import Event, JobCancelled, JobCompleted, JobFailed, JobRetried, decode
+from bus.reader import Stored, at_sequence, read_all, scan
+from bus.streams import EVENTS, JOBS, stream_info
+from store.log import read_job
+
+log = logging.getLogger("callboard.duties")
+
+_JOB_EVENTS = subjects.event("*", "*", "job.*")
+_SIGNALS = subjects.event("*", "*", "signal.*")
+# The kinds whose bodies are not needed: an output may be big.
+_ENDS = frozenset({"job.completed", "job.failed", "job.cancelled"})
+_AT_ONCE = 32
+_NOT_FOUND = 10037
+# Between two pages of a long log the gateway gets to answer its callers.
+_BREATH_S = 0.005
+
+
+class StuckJobs:
+    """Sweeps during one term. ``redriven`` counts the jobs that it has given out again."""
+
+    def __init__(self, term: Term, timing: Timing) -> None:
+        self.jobs = OpenJobs()
+        self.redriven = 0
+        self._term = term
+        self._timing = timing
+        self._read_to = {_JOB_EVENTS: 0, _SIGNALS: 0}
+        self._created = ""
+        # What was published for a job as it stood at a sequence; it may lie in the queue for long if no host runs.
+        self._wakes: dict[Key, tuple[int, int]] = {}
+
+    async def run(self) -> None:
+        """Until cancelled. Raises: Fenced, TermOver."""
+        while True:
+            try:
+                await self.sweep()
+            except (Fenced, TermOver):
+                raise
+            except BusError as error:
+                log.warning("sweep for stuck jobs: %s; trying again", error)
+            except Exception:
+                log.exception("the sweep for stuck jobs failed; trying again")
+            await asyncio.sleep(self._timing.sweep_s)
+
+    async def sweep(self) -> None:
+        """Read what is new, and look into every job that may be stuck. Raises: Fenced, TermOver, BusError."""
+        await self._check_log()
+        for subject in (_JOB_EVENTS, _SIGNALS):
+            await self._read_on(subject)
+        for key in list(self.jobs.reopened):
+            await self._reopen(key)
+        now_s = own_clock_s()
+        suspects = list(self.jobs.suspects(now_s, datetime.now(UTC), self._timing.settle_s))
+        self._wakes = {key: wake for key, wake in self._wakes.items() if key in self.jobs.jobs}
+        for start in range(0, len(suspects), _AT_ONCE):
+            self._term.check()
+            await asyncio.gather(*(self._look_into(suspect) for suspect in suspects[start : start + _AT_ONCE]))
+
+    # ---- reading
+
+    async def _check_log(self) -> None:
+        """A log that was made anew begins anew, and with it the fence. Raises: TermOver."""
+        info = await stream_info(self._term.bus, EVENTS)
+        created = "" if info is None else str(info["created"])
+        if self._created not in ("", created):
+            raise TermOver(f"stream {EVENTS} was made anew")
+        self._created = created
+
+    async def _read_on(self, subject: str) -> None:
+        async for page in scan(self._term.bus, EVENTS, subject, since=self._read_to[subject]):
+            now_s = own_clock_s()
+            for stored in page:
+                self._fold(stored, now_s)
+            self._read_to[subject] = page[-1].sequence
+            await asyncio.sleep(_BREATH_S)
+
+    def _fold(self, stored: Stored, now_s: float) -> None:
+        try:
+            place = subjects.parse_event(stored.subject)
+            if place.kind in _ENDS:
+                self.jobs.end(place.workspace, place.job, now_s)
+            elif place.kind != "job.rejected":
+                self.jobs.read(place.workspace, stored.sequence, _decode(stored), now_s)
+        except (Unreadable, UsageError) as error:
+            log.warning("left out: %s", error)
+
+    async def _reopen(self, key: Key) -> None:
+        """A job that had ended was retried: fold its log, which was forgotten."""
+        if (job := await self._present(key)) is not None:
+            self.jobs.jobs[key] = job
+        self.jobs.reopened.discard(key)
+
+    async def _present(self, key: Key) -> OpenJob | None:
+        """The job as its log says at this moment; None if it has ended, or is not there."""
+        workspace, name = key
+        stored = await read_all(self._term.bus, EVENTS, subjects.event(workspace, name, "job.*"))
+        fresh, now_s = OpenJobs(), own_clock_s()
+        for sequence, event in _since_retried([(s.sequence, e) for s in stored if (e := _readable(s))]):
+            fresh.read(workspace, sequence, event, now_s)
+        return fresh.jobs.get(key)
+
+    # ---- looking into one
+
+    async def _look_into(self, suspect: Suspect) -> None:
+        """Act if the suspicion holds. Raises: Fenced, TermOver; other trouble is left to the next sweep."""
+        try:
+            match suspect:
+                case Ownerless():
+                    await self._redrive(suspect)
+                case Overslept():
+                    await self._rouse(suspect, "timer")
+                case Unheard(signal=signal):
+                    await self._rouse(suspect, f"signal.{signal}")
+                case Unanswered():
+                    await self._answer(suspect)
+                case _:
+                    assert_never(suspect)
+        except Fenced:
+            raise
+        except (BusError, UsageError) as error:
+            log.warning("%s: %s; looking again later", suspect.key[1], error)
+
+    async def _redrive(self, suspect: Ownerless) -> None:
+        # First the queue, then the log: who acks has written before why it does.
+        if suspect.request and await self._is_leased(suspect.key, suspect.request):
+            return
+        job = await self._still_open(suspect.key)
+        if job is None or job.is_parked or job.owned_at != suspect.owned_at:
+            return
+        await self._wake(suspect.key, suspect.workflow, suspect.owned_at, redrive_wake(suspect.owned_at))
+
+    async def _rouse(self, suspect: Overslept | Unheard | Unanswered, reason: str) -> None:
+        job = await self._still_open(suspect.key)
+        if job is not None and job.is_parked and job.waiting_at == suspect.waiting_at:
+            await self._wake(suspect.key, suspect.workflow, suspect.waiting_at, reason)
+
+    async def _answer(self, suspect: Unanswered) -> None:
+        """Give the parent its child's end, if it lacks it, and wake it."""
+        parent = await self._journal(suspect.key)
+        entry = parent.entries.get(suspect.call)
+        child = await self._journal((suspect.key[0], suspect.child))
+        if entry is None or child.submitted is None or child.submitted.parent is None:
+            return
+        if isinstance(entry.outcome, Pending) and child.ended is not None:
+            address = child.submitted.parent
+            await self._term.append(address.workspace, answer_to(address, child.ended))
+            log.warning("%s: its child %s had ended, and it was not told", suspect.key[1], suspect.child)
+        await self._rouse(suspect, "reply")
+
+    async def _journal(self, key: Key) -> Journal:
+        journal = Journal()
+        journal.read(await read_job(self._term.bus, self._term.blobs, *key))
+        return journal
+
+    async def _still_open(self, key: Key) -> OpenJob | None:
+        job = await self._present(key)
+        if job is None:  # its end is not folded yet, or somebody has purged its log
+            self.jobs.jobs.pop(key, None)
+        return job
+
+    # ---- the queue
+
+    async def _is_leased(self, key: Key, sequence: int) -> bool:
+        """Whether the request that some host owns the job by is in the queue still."""
+        stored = await self._queued(sequence)
+        if stored is None:
+            return False
+        try:
+            place = subjects.parse_request(stored.subject)
+        except UsageError:
+            return False
+        # A queue that was made anew counts from the start again: the sequence may be another job's.
+        return place.workspace == key[0] and job_id_of(stored, place.workspace)[0] == key[1]
+
+    async def _queued(self, sequence: int) -> Stored | None:
+        """The message at that sequence of JOBS; what a replica has not got is asked of the stream's leader."""
+        stored = await at_sequence(self._term.bus, JOBS, sequence)
+        if stored is not None:
+            return stored
+        try:
+            await self._term.bus.api(f"STREAM.MSG.GET.{JOBS}", {"seq": sequence})
+        except ApiError as error:
+            if error.err_code == _NOT_FOUND:
+                return None
+            raise
+        raise BusError(f"seq {sequence} of {JOBS} is not on all replicas yet")
+
+    async def _wake(self, key: Key, workflow: str, standing_at: int, reason: str) -> None:
+        """Publish a wake-up, unless our earlier one for the same standing of the job still waits for a host."""
+        known_at, wake = self._wakes.get(key, (0, 0))
+        if known_at == standing_at and await self._is_leased(key, wake):
+            return
+        self._term.check()
+        workspace, job = key
+        headers = {h.JOB_ID: job, h.JOB_WAKE: reason}
+        sequence = await self._term.bus.append(subjects.job_request(workspace, workflow), b"", headers=headers)
+        self._wakes[key] = (standing_at, sequence)
+        self.redriven += 1
+        log.warning("%s: it had nobody and nothing to wait for; given out again (%s)", job, reason)
+
+
+def _decode(stored: Stored) -> Event:
+    return decode(stored.body, subject=stored.subject, sequence=stored.sequence)
+
+
+def _readable(stored: Stored) -> Event | None:
+    try:
+        return _decode(stored)
+    except Unreadable as error:
+        log.warning("left out: %s", error)
+        return None
+
+
+def _since_retried(events: Sequence[tuple[int, Event]]) -> list[tuple[int, Event]]:
+    """The events without the ends that a later retry has made void."""
+    retried_at = max((sequence for sequence, event in events if isinstance(event, JobRetried)), default=0)
+    ends = (JobCompleted, JobFailed, JobCancelled)
+    return [(s, event) for s, event in events if s > retried_at or not isinstance(event, (*ends, JobRetried))]
