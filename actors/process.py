@@ -24,11 +24,13 @@ from actors.app import App
 from actors.heart import Beat, keep_beating, starting
 from actors.loading import load_app
 from bus.connection import Bus
+from bus.courier import deliver_inherited
 from bus.errors import BusError, UsageError
 from bus.leases import LeaseBook
 from bus.mailbox import hand_back_inherited
 from bus.objects import Blobs
 from bus.options import ConnectOptions, resolve_options
+from bus.outbox import CLIENT, Outbox, outbox_path
 from bus.paths import data_dir
 from supervisor.tether import hold_tether
 
@@ -53,6 +55,7 @@ class Actor:
     bus: Bus
     blobs: Blobs
     leases: LeaseBook
+    outbox: Outbox
     heartbeat: Beat = starting
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     exit_code: int = 0
@@ -139,12 +142,13 @@ def _run(role: Role, name: str) -> int:
 async def _live(role: Role, name: str) -> int:
     node = os.environ.get(NODE_VARIABLE, "")
     bus = await Bus.connect(connect_options(), name=f"callboard {node}/{name}", timeout_s=float("inf"))
-    actor = Actor(name, node, bus, Blobs(bus), LeaseBook(_lease_path(node, name)))
+    actor = Actor(name, node, bus, Blobs(bus), LeaseBook(_lease_path(node, name)), _outbox(node))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, actor.stop.set)
     heart = asyncio.create_task(keep_beating(bus, node, name, lambda: actor.heartbeat))
     try:
+        await deliver_inherited(bus, actor.outbox.path, f"{node}/{name}")
         await hand_back_inherited(bus, actor.leases)
         stop = await role(actor)
         _ease_collector()
@@ -153,6 +157,7 @@ async def _live(role: Role, name: str) -> int:
     finally:
         heart.cancel()
         actor.leases.close()
+        await actor.outbox.close()
         await bus.close()
     _leave_within(LEAVE_S, actor.exit_code)
     return actor.exit_code
@@ -191,6 +196,10 @@ async def _until_end(actor: Actor) -> None:
         actor.exit_code = EXIT_BUS_CLOSED
     stop.cancel()
     closed.cancel()
+
+
+def _outbox(node: str) -> Outbox:
+    return Outbox(outbox_path(os.environ, node or CLIENT))
 
 
 def _lease_path(node: str, name: str) -> Path:

@@ -24,10 +24,12 @@ from nats.aio.subscription import Subscription
 
 from bus import headers as h
 from bus.acks import sequence_of
+from bus.destination import Destination, destination_of
 from bus.errors import (
     Ambiguous,
     ApiError,
     BusClosed,
+    BusRefused,
     BusUnreachable,
     NoResponder,
     PermissionRefused,
@@ -62,6 +64,7 @@ class Bus:
         self.on_reconnect: list[Callable[[], None]] = []
         self.last_error: str = ""
         self.js_api = "$JS.API"
+        self.destination = Destination()
         self._refused = ""
         self._nc = client
         self._inbox = Inbox()
@@ -81,6 +84,7 @@ class Bus:
         """
         client = LeanClient()
         bus = cls(client, name)
+        bus.destination = destination_of(options)
         if options.jetstream_domain:
             bus.js_api = f"$JS.{options.jetstream_domain}.API"
         await bus._dial(options, timeout_s)
@@ -240,7 +244,7 @@ class Bus:
     async def publish(
         self, subject: str, body: bytes = b"", *, headers: Headers | None = None, reply: str = ""
     ) -> None:
-        """Send and forget. Raises: TooLarge, BusClosed."""
+        """Send and forget. Raises: TooLarge, BusClosed, Ambiguous (the server is away, and 32 MiB wait for it)."""
         size = len(body)
         if size > self._near_limit_bytes:
             self._check_size(subject, size, headers)
@@ -248,6 +252,8 @@ class Bus:
             await self._nc.publish(subject, body, reply, headers)  # type: ignore[arg-type]
         except nats.errors.ConnectionClosedError as error:
             raise BusClosed("the connection is closed") from error
+        except nats.errors.OutboundBufferLimitError as error:
+            raise Ambiguous(f"not sent to {subject}: too much waits for the server already") from error
 
     def _check_size(self, subject: str, size: int, headers: Headers | None) -> None:
         total = size + _headers_size(headers or {})
@@ -369,9 +375,9 @@ def _unreachable(options: ConnectOptions, reason: str) -> BusUnreachable:
     where = ", ".join(options.servers)
     if "uthoriz" in reason or "uthentic" in reason:
         hint = "check the user, creds, nkey or context that you connect with"
-        return BusUnreachable(f"{where} refuses these credentials: {reason}", hint=hint)
+        return BusRefused(f"{where} refuses these credentials: {reason}", hint=hint)
     if "INFO" in reason or "info message" in reason:
-        return BusUnreachable(f"what listens at {where} is no NATS server: {reason}", hint="check host and port")
+        return BusRefused(f"what listens at {where} is no NATS server: {reason}", hint="check host and port")
     return BusUnreachable(
         f"no NATS server at {where}: {reason}",
         hint="start one with 'callboard up', or name one with --nats, --context or NATS_URL",

@@ -47,6 +47,18 @@ class BusUnreachable(HintedError, BusError):
     """No connection: wrong address, server away, or refused credentials."""
 
 
+class BusRefused(BusUnreachable):
+    """Something answers at the address and does not let us in: refused credentials, or it is no NATS server."""
+
+
+class OutboxError(HintedError):
+    """The outbox on this machine's disk cannot do what was asked; ``hint`` says what would be right."""
+
+
+class OutboxFull(OutboxError):
+    """No room for one more message: at the outbox's own limit, or on the disk."""
+
+
 class BusClosed(BusUnreachable):
     """The client gave up for good; the process has to end and be started anew."""
 

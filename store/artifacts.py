@@ -5,6 +5,8 @@ Writers call ``claim``, readers ``unclaim``; nobody else has to know how big an 
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
 from bus.event import BlobRef
@@ -12,17 +14,26 @@ from bus.messages import Event, decode, encode
 from bus.objects import Blobs
 
 CLAIM_BYTES = 256 * 1024
-_BULK = ("input", "output")
+# What a reference leaves out: a letter's body is text, the others are JSON.
+_BULK = {"input": msgspec.Raw(b"null"), "output": msgspec.Raw(b"null"), "body": ""}
 
 
 async def claim(blobs: Blobs, event: Event) -> bytes:
     """The body to write for ``event``: its JSON, or the reference to it if that is over the limit."""
+    body, blob = split(event)
+    if blob is not None:
+        await blobs.put(blob)
+    return body
+
+
+def split(event: Event) -> tuple[bytes, bytes | None]:
+    """Pure: (the body to write for ``event``, what has to be in the object store before), the latter if it is big."""
     body = encode(event)
     if len(body) <= CLAIM_BYTES:
-        return body
-    ref = BlobRef(await blobs.put(body), len(body))
-    small = {name: msgspec.Raw(b"null") for name in _BULK if hasattr(event, name)}
-    return encode(msgspec.structs.replace(event, blob=ref, **small))
+        return body, None
+    ref = BlobRef(hashlib.sha256(body).hexdigest(), len(body))
+    small = {name: nothing for name, nothing in _BULK.items() if hasattr(event, name)}
+    return encode(msgspec.structs.replace(event, blob=ref, **small)), body
 
 
 async def unclaim(blobs: Blobs, event: Event) -> Event:

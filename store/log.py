@@ -15,17 +15,18 @@ import logging
 import random
 import secrets
 from dataclasses import dataclass
+from typing import Protocol
 
 from bus import headers as h
 from bus import subjects
 from bus.connection import Bus, Message, NoResponder, sequence_of
 from bus.crash import crash_point
-from bus.errors import Ambiguous, Fenced, StreamFull, Unreadable
+from bus.errors import Ambiguous, ApiError, BusClosed, BusError, Fenced, PermissionRefused, StreamFull, Unreadable
 from bus.messages import Event, JobOwned, JobSubmitted, decode, encode
 from bus.objects import Blobs
-from bus.reader import Stored, read_all
+from bus.reader import Stored, find_event, read_all
 from bus.streams import EVENTS
-from store.artifacts import CLAIM_BYTES, claim, unclaim
+from store.artifacts import CLAIM_BYTES, claim, split, unclaim
 
 log = logging.getLogger("callboard.log")
 
@@ -173,6 +174,15 @@ async def _claim(bus: Bus, blobs: Blobs, event: Event) -> bytes:
         await asyncio.sleep(FULL_RETRY_S * (0.5 + random.random()))
 
 
+def prepare_kept(bus: Bus, blobs: Blobs, workspace: str, event: Event, keeper: Keeper, *, since: int = 0) -> KeptAppend:
+    """Make ready the append of an unfenced event that must outlive this process while the server is away."""
+    body, blob = split(event)
+    headers = {h.EVENT_ID: f"{_writer}-{next(_event_ids)}"}
+    about = f"{workspace}/{event.job}" + (f"/{call}" if (call := getattr(event, "call", "")) else "")
+    subject = subjects.event(workspace, event.job, event.kind)
+    return KeptAppend(bus, subject, body, headers, since, about, blobs, blob, keeper)
+
+
 async def _accepted(append: Append, answer: asyncio.Future[Message]) -> int:
     """The sequence, 0 if the condition did not hold."""
     try:
@@ -193,7 +203,12 @@ class Append:
 
     async def begin(self) -> asyncio.Future[Message]:
         """Send it; several may be under way at once."""
-        return await self.bus.begin(self.subject, self.body, headers=self.headers)
+        try:
+            return await self.bus.begin(self.subject, self.body, headers=self.headers)
+        except Ambiguous as error:  # nothing more can wait for the server
+            failed: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
 
     async def finish(self, answer: asyncio.Future[Message]) -> int:
         """Its sequence, once it is stored. Raises: Fenced, ApiError, PermissionRefused, BusClosed."""
@@ -207,6 +222,7 @@ class Append:
         wait_s = 0.1
         while True:
             log.warning("append to %s: %s; going on", self.subject, trouble)
+            await self._on_trouble()
             await self._pause(trouble, wait_s)
             wait_s = min(2.0, wait_s * 2)
             try:
@@ -225,9 +241,77 @@ class Append:
             await self.bus.settle()
             await asyncio.sleep(random.random() * wait_s)
 
+    async def _on_trouble(self) -> None:
+        """Called in each round."""
+
     async def _find(self) -> int | None:
         """The sequence under which an earlier try was stored, by the event's id."""
-        for stored in await read_all(self.bus, EVENTS, self.subject, since=self.since):
-            if stored.headers.get(h.EVENT_ID) == self.headers[h.EVENT_ID]:
-                return stored.sequence
-        return None
+        return await find_event(self.bus, EVENTS, self.subject, self.headers[h.EVENT_ID], since=self.since)
+
+
+class Keeper(Protocol):
+    """Keeps events outside this process while they cannot be stored. None of its methods raises."""
+
+    def watch(self, append: KeptAppend) -> None:
+        """An append begins. What takes long may be kept before it has failed."""
+
+    async def keep(self, append: KeptAppend) -> None:
+        """An append is in trouble; called again in each round of it."""
+
+    def leave(self, append: KeptAppend) -> None:
+        """This process gives up an append that is neither stored nor refused; what is kept of it stays."""
+
+    async def drop(self, append: KeptAppend) -> None:
+        """An append has ended: its event is stored, or refused for good."""
+
+
+@dataclass(slots=True)
+class KeptAppend(Append):
+    """An append of an event that ``keeper`` keeps through trouble. ``blob`` goes to the object store first.
+
+    ``about`` is ``workspace/job/call``, or ``workspace/job`` if the event names no call.
+    """
+
+    about: str
+    blobs: Blobs
+    blob: bytes | None
+    keeper: Keeper
+
+    @property
+    def event_id(self) -> str:
+        """By which it is found in the log."""
+        return self.headers[h.EVENT_ID]
+
+    async def store(self) -> int:
+        """Its sequence, once it is stored, however long that takes. Raises: ApiError, PermissionRefused, BusClosed."""
+        self.keeper.watch(self)
+        try:
+            if self.blob is not None:
+                await self._put(self.blob)
+            sequence = await self.finish(await self.begin())
+        except (ApiError, PermissionRefused):
+            await self.keeper.drop(self)
+            raise
+        except BaseException:
+            self.keeper.leave(self)
+            raise
+        await self.keeper.drop(self)
+        return sequence
+
+    async def _put(self, blob: bytes) -> None:
+        while True:
+            try:
+                await self.blobs.put(blob)
+                return
+            except (ApiError, PermissionRefused, BusClosed):
+                raise
+            except BusError as error:
+                log.warning("%s for %s: %s; going on", self.event_id, self.subject, error)
+            await self._on_trouble()
+            await self.bus.settle()
+            await asyncio.sleep(FULL_RETRY_S * (0.5 + random.random()))
+
+    async def _on_trouble(self) -> None:
+        # Others may deliver it from now on, if this process dies while a try of its own is still under way.
+        self.headers[h.MSG_ID] = self.headers[h.EVENT_ID]
+        await self.keeper.keep(self)

@@ -16,6 +16,7 @@ import msgspec
 
 from bus import subjects
 from bus.connection import Bus, Message
+from bus.courier import Courier
 from bus.errors import BusError, UsageError
 from bus.event import utc_now
 from bus.messages import Event, encode
@@ -81,6 +82,8 @@ class Node:
         await self._bus.subscribe(PS_SUBJECT, self._on_ps)
         await self._bus.subscribe(f"hb.{self.name}.*", self._on_heartbeat)
         writer = asyncio.create_task(self._write_events())
+        courier = Courier(self._bus)  # for what killed actors and clients have left on this machine's disk
+        courier.start()
         self._note(NodeStarted(job=self.name, pid=os.getpid(), actors=tuple(s.name for s in self._specs)))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -88,6 +91,7 @@ class Node:
         try:
             outcome = await self.supervisor.run()
         finally:
+            await courier.stop()
             self._note(NodeStopped(job=self.name))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(3):

@@ -1,0 +1,246 @@
+"""The courier: delivers what lies in outboxes of this machine and whose holder is gone, once the server is there.
+
+Two things make a delivery happen once. The courier has the lock of the holder whose messages it takes, so no other
+process delivers them at the same time. And it looks whether an event is in the log already, by its id: whoever died
+between "stored" and "removed" has left a message that only has to be removed. What the read-back cannot see, such as
+an answer that is still under way, the server drops by ``Nats-Msg-Id``. A request that comes twice is one job by its id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+import msgspec
+
+from bus import headers as h
+from bus.connection import Bus
+from bus.crash import crash_point
+from bus.errors import Ambiguous, BusClosed, BusError, NoResponder, OutboxError, StreamFull, UsageError
+from bus.objects import Blobs
+from bus.outbox import FREE, Held, Outbox, outbox_dir
+from bus.reader import find_event
+from bus.streams import EVENTS
+
+log = logging.getLogger("callboard.courier")
+
+PERIOD_S = 5.0
+TRY_AGAIN_S = 60.0
+INHERITED_S = 30.0
+_AT_ONCE = 32
+_AT_ONCE_BYTES = 4 * 1024 * 1024
+_PASSING = (Ambiguous, NoResponder, StreamFull, BusClosed)
+
+
+class Round(msgspec.Struct):
+    """What one round over the outboxes did. What was not delivered is held by a living process, for elsewhere, refused
+    (the reason stands in the message's ``trouble``), or had to wait since the server went away or is full.
+    """
+
+    delivered: int = 0
+    in_use: int = 0
+    elsewhere: int = 0
+    refused: int = 0
+    waiting: int = 0
+
+
+class Courier:
+    """Delivers over one connection. ``paths`` are the outboxes to look after (None: all of this user's)."""
+
+    def __init__(self, bus: Bus, paths: Iterable[Path] | None = None, *, period_s: float = PERIOD_S) -> None:
+        self._bus = bus
+        self._paths = None if paths is None else list(paths)
+        self._period_s = period_s
+        self._blobs = Blobs(bus)
+        self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._known_empty: dict[Path, tuple[int, ...]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    # ---- life
+
+    def start(self) -> None:
+        """Look every ``period_s`` seconds, and whenever the server is back."""
+        self._bus.on_reconnect.append(self.nudge)
+        self._task = asyncio.create_task(self._run(), name="courier")
+
+    def nudge(self) -> None:
+        """Look now."""
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """Look no more; a round under way is given up."""
+        if self._task:
+            self._bus.on_reconnect.remove(self.nudge)
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            if self._bus.is_online:
+                await self._look()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._period_s):
+                    await self._wake.wait()
+
+    async def _look(self) -> None:
+        try:
+            done = await self.round()
+        except (OutboxError, BusError) as error:
+            log.warning("%s; trying again", error)
+        except Exception:
+            log.exception("delivering what lies in outboxes failed; trying again")
+        else:
+            if done.delivered:
+                log.info("delivered %d held messages", done.delivered)
+
+    # ---- one round
+
+    async def round(self, *, force: bool = False) -> Round:
+        """Once over all outboxes; ``force``: also what was refused a moment ago. Raises: OutboxError."""
+        done = Round()
+        async with self._turn:
+            for path in self._files():
+                if self._known_empty.get(path) != _signature(path):
+                    await self._round_of(path, done, force=force)
+        return done
+
+    def _files(self) -> list[Path]:
+        paths = sorted(outbox_dir(os.environ).glob("*.db")) if self._paths is None else self._paths
+        return [path for path in paths if path.exists()]
+
+    async def _round_of(self, path: Path, done: Round, *, force: bool) -> None:
+        outbox = Outbox(path)
+        try:
+            pending = await outbox.pending()
+            for holder in sorted({held.holder for held in pending}):
+                await self._deliver_of(outbox, holder, done, force=force)
+        finally:
+            await outbox.close()
+        if not pending:
+            self._known_empty[path] = _signature(path)
+
+    async def _deliver_of(self, outbox: Outbox, holder: str, done: Round, *, force: bool) -> None:
+        lock = outbox.claim(holder)
+        # Read again under the lock: its holder, or another courier, may have delivered some before letting go.
+        mine = [held for held in await outbox.pending() if held.holder == holder]
+        if lock is None:
+            done.in_use += len(mine)
+            return
+        try:
+            mine = self._deliverable(mine, done, force=force)
+            async for chunk in _chunks(outbox, mine):
+                if not await self._deliver(outbox, chunk, done):
+                    break
+            left = [held for held in await outbox.pending() if held.holder == holder]
+        except BaseException:
+            lock.release(remove=False)
+            raise
+        lock.release(remove=not left and holder != FREE)
+
+    def _deliverable(self, pending: list[Held], done: Round, *, force: bool) -> list[Held]:
+        ours = [held for held in pending if self._bus.destination.reaches(held.destination)]
+        due = [held for held in ours if force or not held.trouble or time.time() - held.tried_at > TRY_AGAIN_S]
+        done.elsewhere += len(pending) - len(ours)
+        done.refused += len(ours) - len(due)
+        return due
+
+    async def _deliver(self, outbox: Outbox, chunk: list[Held], done: Round) -> bool:
+        """Whether it makes sense to go on."""
+        outcomes = await asyncio.gather(*(self._send(held) for held in chunk), return_exceptions=True)
+        delivered = [held.event_id for held, outcome in zip(chunk, outcomes, strict=True) if outcome is None]
+        crash_point("outbox.after_send")
+        if delivered:
+            done.delivered += await outbox.remove(delivered)
+        failed = [(held, error) for held, error in zip(chunk, outcomes, strict=True) if error is not None]
+        for held, error in failed:
+            await self._note(outbox, held, error, done)
+        return not any(_passes(error) for _, error in failed)
+
+    async def _send(self, held: Held) -> None:
+        crash_point("outbox.before_send")
+        if held.kind == "event" and await find_event(self._bus, EVENTS, held.subject, held.event_id, since=held.since):
+            return
+        if held.blob is not None:
+            await self._blobs.put(held.blob)
+        await self._bus.append(held.subject, held.body, headers={h.MSG_ID: held.event_id, **held.headers})
+
+    async def _note(self, outbox: Outbox, held: Held, error: BaseException, done: Round) -> None:
+        """What passes by itself is tried in the next round; what is refused, less often."""
+        if _passes(error):
+            done.waiting += 1
+            log.warning("%s of %s: %s; it stays in %s", held.kind, held.about, error, outbox.path)
+        elif isinstance(error, BusError | UsageError):
+            done.refused += 1
+            log.error("%s of %s is refused: %s; it stays in %s", held.kind, held.about, error, outbox.path)
+            await outbox.note(held.event_id, str(error))
+        else:
+            raise error
+
+
+async def deliver_inherited(bus: Bus, path: Path, owner: str, *, limit_s: float = INHERITED_S) -> None:
+    """Deliver what the killed predecessors of ``owner`` have left in the outbox at ``path``, before it begins.
+
+    After ``limit_s`` seconds (a log that is full, another courier that hangs) it begins all the same.
+    """
+    deadline_s = time.monotonic() + limit_s
+    courier = Courier(bus, [path])
+    try:
+        while await _left_of(bus, path, owner):
+            await courier.round()
+            if time.monotonic() > deadline_s:
+                log.warning("what %s has left in %s is not delivered yet; going on", owner, path)
+                return
+            await asyncio.sleep(0.05)
+    except OutboxError as error:
+        log.error("%s", error)
+
+
+async def _left_of(bus: Bus, path: Path, owner: str) -> bool:
+    outbox = Outbox(path)
+    if not outbox.exists():
+        return False
+    try:
+        pending = await outbox.pending(owner)
+    finally:
+        await outbox.close()
+    return any(not held.trouble and bus.destination.reaches(held.destination) for held in pending)
+
+
+async def _chunks(outbox: Outbox, pending: list[Held]) -> AsyncIterator[list[Held]]:
+    """Whole messages, some at a time: of small ones the round trips add up, of big ones the memory."""
+    chunk: list[Held] = []
+    for one in pending:
+        if whole := await outbox.get(one.event_id):
+            chunk.append(whole)
+        if len(chunk) == _AT_ONCE or sum(held.size_bytes for held in chunk) > _AT_ONCE_BYTES:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether the server is away or has no room. A bare BusError is the object store's, of which no more is known."""
+    return isinstance(error, _PASSING) or type(error) is BusError
+
+
+def _signature(path: Path) -> tuple[int, ...]:
+    """Changes when somebody writes to the file."""
+    return tuple(number for name in (path, Path(f"{path}-wal")) for number in _facts(name))
+
+
+def _facts(path: Path) -> tuple[int, ...]:
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        return ()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
