@@ -33,8 +33,9 @@ class MailboxBeat(msgspec.Struct, frozen=True, omit_defaults=True):
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One actor at this moment.
 
-    ``since`` is when that which it is doing began: its oldest call, or its idleness. ``handled`` counts calls or jobs
-    since its process began, ``busy`` those that it has in hand, ``sequence`` is the stream sequence of the last message that it has done with.
+    ``since`` is when that which it is doing began: its oldest call, or its idleness. ``busy`` counts the calls or jobs
+    that it has in hand, ``handled`` those that it has done with since its process began. ``sequence`` is the stream
+    sequence of the last message that it has done with.
     """
 
     pid: int

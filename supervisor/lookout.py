@@ -189,7 +189,8 @@ class Lookout:
         self._seen = kept
 
     def _judge(self, seen: _Seen, now: float) -> Verdict | None:
-        child, silent_s = seen.watched, now - seen.clock
+        # Up to when the node heard itself: of the time since then nothing is known.
+        child, silent_s = seen.watched, self._pulse_at - seen.clock
         limit_s = child.stall_s if seen.beat else max(self._start_s, child.stall_s)
         if silent_s >= limit_s:
             return Verdict(child.name, child.pid, "stalled", _silence(seen.beat, silent_s))
