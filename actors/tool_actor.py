@@ -33,6 +33,7 @@ from bus.event import utc_now
 from bus.leases import LeaseBook
 from bus.mailbox import Delivery, Mailbox
 from bus.objects import BlobMissing, Blobs
+from bus.outbox import Outbox
 from bus.streams import EVENTS, ensure_consumer
 from supervisor.heartbeat import Heartbeat
 
@@ -63,6 +64,7 @@ class ToolActor:
         name: str,
         leases: LeaseBook | None = None,
         on_stuck: Callable[[], None] = lambda: None,
+        outbox: Outbox | None = None,
     ) -> None:
         self.component = component
         self.name = name
@@ -76,7 +78,7 @@ class ToolActor:
         self._executor = ThreadPoolExecutor(component.concurrency, thread_name_prefix=component.name)
         self._watchdog = Watchdog()
         self._quarantine = Quarantine()
-        self._replies = ToolReplies(bus, blobs, name, component.retry)
+        self._replies = ToolReplies(bus, blobs, name, component.retry, outbox)
         self._stopping = False
         self._over: dict[tuple[str, str], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,6 +117,7 @@ class ToolActor:
         if self._keeper:
             self._keeper.cancel()
         await self._mailbox.hand_back()
+        await self._replies.held.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def heartbeat(self) -> Heartbeat:
@@ -124,6 +127,8 @@ class ToolActor:
             first = min(self.running.values(), key=lambda s: s.started_s)
             more = f" and {len(self.running) - 1} more" if len(self.running) > 1 else ""
             doing, since_s = f"{first.event.call} of {first.event.job}{more}", first.started_s
+        if holds := self._replies.held.doing():
+            doing = f"{holds}; {doing}"
         return heartbeat_of(doing, since_s, self.served, len(self.running), (self._mailbox,))
 
     def _note_gap(self) -> None:
@@ -212,6 +217,8 @@ class ToolActor:
         delivery = serving.delivery
         if delivery.attempt == 1 and delivery.stored_ns >= self._look_before_ns:
             return True
+        if delivery.attempt > 1:
+            await self._replies.held.settle(serving.workspace, serving.event.job, serving.event.call)
         past = await past_attempts(self._bus, serving.workspace, serving.event, delivery.sequence)
         match standing(past, delivery.attempt):
             case Settled():

@@ -33,7 +33,7 @@ _DIED = Failure(code="process_died", message="the process that served the call d
 class ToolReplies:
     """Writes the replies of the actor ``name``. ``retry`` is the tool's own policy, for calls that bring none."""
 
-    def __init__(self, bus: Bus, blobs: Blobs, name: str, retry: Retry, outbox: Outbox) -> None:
+    def __init__(self, bus: Bus, blobs: Blobs, name: str, retry: Retry, outbox: Outbox | None = None) -> None:
         self.held = HeldResults(bus, outbox, name)
         self._bus = bus
         self._blobs = blobs
