@@ -17,7 +17,7 @@ import msgspec
 from bus import subjects
 from bus.connection import Bus, Message
 from bus.courier import Courier
-from bus.errors import BusError, UsageError
+from bus.errors import BusError
 from bus.event import utc_now
 from bus.messages import Event, encode
 from bus.system_events import (
@@ -41,6 +41,7 @@ from supervisor.tree import (
     SupervisionEvent,
     Supervisor,
 )
+from supervisor.watch import Watch
 
 log = logging.getLogger("callboard.node")
 
@@ -57,10 +58,6 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     actors: list[ChildStatus] = []
 
 
-class _Heartbeat(msgspec.Struct):
-    doing: str = ""
-
-
 class Node:
     """Runs ``specs`` under the name ``name`` until it is stopped or every group is given up."""
 
@@ -69,6 +66,7 @@ class Node:
     ) -> None:
         self.name = subjects.check_name(name, "node")
         self.supervisor = Supervisor(specs, on_line=on_line, on_event=self._on_event)
+        self.watch = Watch(bus, name, self.supervisor)
         self._bus = bus
         self._app = app
         self._specs = specs
@@ -80,7 +78,7 @@ class Node:
     async def run(self) -> Outcome:
         """Until SIGTERM or SIGINT (a second one kills), or until no group is left."""
         await self._bus.subscribe(PS_SUBJECT, self._on_ps)
-        await self._bus.subscribe(f"hb.{self.name}.*", self._on_heartbeat)
+        await self.watch.start()
         writer = asyncio.create_task(self._write_events())
         courier = Courier(self._bus)  # for what killed actors and clients have left on this machine's disk
         courier.start()
@@ -91,6 +89,7 @@ class Node:
         try:
             outcome = await self.supervisor.run()
         finally:
+            await self.watch.stop()
             await courier.stop()
             self._note(NodeStopped(job=self.name))
             with contextlib.suppress(TimeoutError):
@@ -117,11 +116,6 @@ class Node:
     def _on_ps(self, msg: Message) -> None:
         if msg.reply:
             self._answer = asyncio.create_task(self._bus.publish(msg.reply, msgspec.json.encode(self.status())))
-
-    def _on_heartbeat(self, msg: Message) -> None:
-        actor = msg.subject.rpartition(".")[2]
-        with contextlib.suppress(UsageError, msgspec.DecodeError):
-            self.supervisor.report(actor, msgspec.json.decode(msg.data, type=_Heartbeat).doing)
 
     # ---- what goes to the log
 

@@ -101,7 +101,7 @@ class Watch:
                 self.lookout.pulse(self._now())
         elif self.lookout.heard(name, beat, self._now()):
             with contextlib.suppress(UsageError):
-                self._supervisor.report(name, beat.doing, beat.since, beat.sequence)
+                self._supervisor.report(name, beat.doing, beat.since, beat.sequence, busy=beat.busy)
 
     async def _look(self) -> None:
         while True:
