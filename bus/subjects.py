@@ -8,6 +8,7 @@ subject that it is put in; so names are checked where they enter and subjects ne
     log.<workspace>.<job>.<kind...>                           events, as written   (stream EVENTS)
     events.<workspace>.<job>.<kind...>                        events, once stored  (republished by the server)
     api.<workspace>.<noun>.<verb>                             NATS micro services
+    sup.<node>.<order>                                        orders to a node: ps, restart, stop, start, scale, drain
     hb.<node>.<actor>                                         heartbeats to the actor's node
 """
 
@@ -145,6 +146,14 @@ def parse_event(subject: str) -> EventSubject:
 def api(workspace: str, noun: str, verb: str) -> str:
     """A command or query service: ``api.default.jobs.submit``."""
     return f"api.{workspace}.{noun}.{verb}"
+
+
+# ---- supervisors
+
+
+def control(node: str, order: str) -> str:
+    """Where a node takes an order such as ``restart``."""
+    return f"sup.{check_name(node, 'node')}.{order}"
 
 
 # ---- heartbeats

@@ -52,6 +52,12 @@ class ActorRestarting(BaseEvent, frozen=True, tag="actor.restarting"):
     restarts: int
 
 
+class ActorStopped(BaseEvent, frozen=True, tag="actor.stopped"):
+    """Someone has stopped a child; it stays so until someone asks to start it."""
+
+    actor: str
+
+
 class ActorsGivenUp(BaseEvent, frozen=True, tag="actor.given_up"):
     """A group of children ended too often; none of them is started again until somebody asks."""
 
@@ -128,6 +134,6 @@ class BreakerClosed(BaseEvent, frozen=True, tag="breaker.closed"):
 
 NodeEvent = (
     NodeStarted | NodeStopped | NodeDraining | NodeLost | NodeReturned | DutiesTaken
-    | ActorStarted | ActorExited | ActorRestarting | ActorKilled | ActorsGivenUp
+    | ActorStarted | ActorExited | ActorRestarting | ActorKilled | ActorStopped | ActorsGivenUp
 )  # fmt: skip
 BreakerEvent = BreakerOpened | BreakerHalfOpened | BreakerClosed

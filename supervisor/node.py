@@ -9,8 +9,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -26,13 +25,20 @@ from bus.system_events import (
     ActorRestarting,
     ActorsGivenUp,
     ActorStarted,
+    ActorStopped,
+    NodeDraining,
     NodeStarted,
     NodeStopped,
 )
-from supervisor.child import ChildSpec, ChildStatus
+from supervisor.child import ChildSpec
+from supervisor.control import Control, Scaled
+from supervisor.demand import DRAIN_S
 from supervisor.process import OnLine
+from supervisor.restart import Group
+from supervisor.status import PS_SUBJECT, NodeStatus, node_statuses
 from supervisor.tree import (
     ChildExited,
+    ChildHeld,
     ChildKilled,
     ChildRestarting,
     ChildStarted,
@@ -43,29 +49,25 @@ from supervisor.tree import (
 )
 from supervisor.watch import Watch
 
+__all__ = ["PS_SUBJECT", "Node", "NodeStatus", "node_statuses"]
+
 log = logging.getLogger("callboard.node")
-
-PS_SUBJECT = "sup.ps"
-
-
-class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A node's answer to ``ps``."""
-
-    node: str
-    pid: int
-    started_at: datetime
-    app: str = ""
-    actors: list[ChildStatus] = []
 
 
 class Node:
-    """Runs ``specs`` under the name ``name`` until it is stopped or every group is given up."""
+    """Runs ``specs`` under the name ``name`` until it is stopped or drained, or until every group is given up.
+
+    ``groups`` are the policies of groups by name, ``scaled`` gives the specs for another number of processes.
+    Raises: UsageError that lists everything that is wrong with the specs or groups.
+    """
 
     def __init__(
-        self, bus: Bus, name: str, specs: Sequence[ChildSpec], *, app: str = "", on_line: OnLine | None = None
-    ) -> None:
+        self, bus: Bus, name: str, specs: Sequence[ChildSpec], *, app: str = "",
+        groups: Mapping[str, Group] | None = None, scaled: Scaled | None = None, on_line: OnLine | None = None,
+    ) -> None:  # fmt: skip
         self.name = subjects.check_name(name, "node")
-        self.supervisor = Supervisor(specs, on_line=on_line, on_event=self._on_event)
+        self.supervisor = Supervisor(specs, groups=groups, on_line=on_line, on_event=self._on_event)
+        self._control = Control(self, scaled)
         self.watch = Watch(bus, name, self.supervisor)
         self._bus = bus
         self._app = app
@@ -74,10 +76,12 @@ class Node:
         self._events: asyncio.Queue[Event] = asyncio.Queue(1000)
         self._interrupts = 0
         self._stopping: asyncio.Task[None] | None = None
+        self._draining: list[asyncio.Task[None]] = []
 
     async def run(self) -> Outcome:
-        """Until SIGTERM or SIGINT (a second one kills), or until no group is left."""
+        """Until SIGTERM or SIGINT (a second one kills), drained (SIGUSR1), or until no group is left."""
         await self._bus.subscribe(PS_SUBJECT, self._on_ps)
+        await self._control.start(self._bus)
         await self.watch.start()
         writer = asyncio.create_task(self._write_events())
         courier = Courier(self._bus)  # for what killed actors and clients have left on this machine's disk
@@ -86,12 +90,14 @@ class Node:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+        loop.add_signal_handler(signal.SIGUSR1, self.drain, DRAIN_S, "SIGUSR1")
         try:
             outcome = await self.supervisor.run()
         finally:
             await self.watch.stop()
             await courier.stop()
-            self._note(NodeStopped(job=self.name))
+            await self._control.stop()
+            self._note(NodeStopped(job=self.name, reason="drained" if self._draining else ""))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(3):
                     await self._events.join()
@@ -106,10 +112,23 @@ class Node:
         else:
             self._stopping = asyncio.create_task(self.supervisor.kill_now())
 
+    def drain(self, timeout_s: float, by: str = "") -> None:
+        """Take nothing more, hand back what is not begun, and end once what is begun has ended.
+
+        After ``timeout_s`` seconds the rest is handed back too. Of several drains the one that ends first counts.
+        """
+        if not self._draining:
+            log.info("draining, for %g s at most", timeout_s)
+            self._note(NodeDraining(job=self.name, by=by))
+        self._draining.append(asyncio.create_task(self.supervisor.drain(timeout_s)))
+
     def status(self) -> NodeStatus:
         """This node and its actors as they are now."""
-        actors = self.supervisor.statuses()
-        return NodeStatus(node=self.name, pid=os.getpid(), started_at=self._started_at, app=self._app, actors=actors)
+        given_up = self.supervisor.given_up
+        return NodeStatus(
+            node=self.name, pid=os.getpid(), started_at=self._started_at, app=self._app, healthy=not given_up,
+            draining=bool(self._draining), given_up=given_up, actors=self.supervisor.statuses(),
+        )  # fmt: skip
 
     # ---- what comes from the bus
 
@@ -130,6 +149,8 @@ class Node:
             case ChildKilled(name, pid, cause, reason):
                 log.warning("%s (pid %d) is killed: %s", name, pid, reason)
                 self._note(ActorKilled(job=self.name, actor=name, pid=pid, cause=cause, reason=reason))
+            case ChildHeld(name):
+                self._note(ActorStopped(job=self.name, actor=name))
             case ChildRestarting(name, delay_s, restarts):
                 self._note(ActorRestarting(job=self.name, actor=name, delay_s=delay_s, restarts=restarts))
             case GroupGivenUp(group, reason):
@@ -150,9 +171,3 @@ class Node:
                 log.warning("event %s of this node was not recorded: %s", event.kind, error)
             finally:
                 self._events.task_done()
-
-
-async def node_statuses(bus: Bus, *, wait_s: float = 0.4) -> list[NodeStatus]:
-    """Every node that answers within ``wait_s`` seconds, by name."""
-    answers = await bus.gather(PS_SUBJECT, done=lambda m: bool(m.headers), timeout_s=wait_s, strict=False)
-    return sorted((msgspec.json.decode(m.data, type=NodeStatus) for m in answers), key=lambda n: n.node)

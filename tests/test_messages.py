@@ -46,6 +46,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "actor.exited": ("actor", "description", "expected", "pid"),
     "actor.restarting": ("actor", "delay_s", "restarts"),
     "actor.given_up": ("group", "reason"),
+    "actor.stopped": ("actor",),
     "actor.killed": ("actor", "cause", "reason", "pid"),
     "dead.kept": (
         "failure", "subject", "stream", "sequence", "deliveries", "body", "headers", "call", "actor",

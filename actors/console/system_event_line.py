@@ -12,6 +12,7 @@ from bus.system_events import (
     ActorRestarting,
     ActorsGivenUp,
     ActorStarted,
+    ActorStopped,
     BreakerClosed,
     BreakerEvent,
     BreakerHalfOpened,
@@ -34,6 +35,7 @@ SYSTEM_STYLES: dict[type, Style] = {
     ActorExited: "warn",
     ActorRestarting: "warn",
     ActorKilled: "bad",
+    ActorStopped: "warn",
     ActorsGivenUp: "bad",
     BreakerOpened: "bad",
     BreakerHalfOpened: "warn",
@@ -48,7 +50,7 @@ def system_essentials(event: NodeEvent | BreakerEvent) -> list[Span | str]:
             return _breaker(event)
         case NodeStarted() | NodeStopped() | NodeDraining() | NodeLost() | NodeReturned() | DutiesTaken():
             return _node(event)
-        case ActorStarted() | ActorExited() | ActorRestarting() | ActorKilled() | ActorsGivenUp():
+        case ActorStarted() | ActorExited() | ActorRestarting() | ActorKilled() | ActorStopped() | ActorsGivenUp():
             return _actor(event)
     assert_never(event)
 
@@ -72,7 +74,9 @@ def _node(
     assert_never(event)
 
 
-def _actor(event: ActorStarted | ActorExited | ActorRestarting | ActorKilled | ActorsGivenUp) -> list[Span | str]:
+def _actor(
+    event: ActorStarted | ActorExited | ActorRestarting | ActorKilled | ActorStopped | ActorsGivenUp,
+) -> list[Span | str]:
     match event:
         case ActorStarted():
             return [_name(event.actor), f"pid {event.pid}"]
@@ -82,6 +86,8 @@ def _actor(event: ActorStarted | ActorExited | ActorRestarting | ActorKilled | A
             return [_name(event.actor), f"in {duration(event.delay_s)}, restart {event.restarts}"]
         case ActorKilled():
             return [_name(event.actor), _pid(event.pid), Span(one_line(event.reason), "bad")]
+        case ActorStopped():
+            return [_name(event.actor), "by request"]
         case ActorsGivenUp():
             return [_name(event.group), Span(one_line(event.reason), "bad")]
     assert_never(event)

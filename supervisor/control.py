@@ -1,0 +1,150 @@
+"""A node under control: the micro service ``supervisor``, whose endpoints ``sup.<node>.<order>`` take orders to it.
+
+Also reachable without any SDK: ``nats req sup.n1.restart '{"actor": "quote-1"}'``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from bus import subjects
+from bus.connection import Bus
+from bus.errors import UsageError
+from bus.service import Service, ServiceRequest
+from supervisor.child import ChildSpec
+from supervisor.demand import (
+    WAIT_LIMIT_S,
+    ActorDemand,
+    DemandAnswer,
+    DrainDemand,
+    ScaleDemand,
+    read_demand,
+)
+from supervisor.status import NodeStatus, actors_named, known_names, no_actor
+from supervisor.tree import Supervisor
+
+log = logging.getLogger("callboard.control")
+
+SERVICE = "supervisor"
+VERSION = "1.0.0"
+
+_ACTOR_EXAMPLE = '{"actor": "quote-1"}: the name of an actor, a component or a group'
+_SCALE_EXAMPLE = '{"component": "quote", "replicas": 3}'
+_DRAIN_EXAMPLE = '{"timeout_s": 60}'
+
+# All child specs of the node, with so many processes for one component. Raises: UsageError for an unknown one.
+Scaled = Callable[[str, int], Sequence[ChildSpec]]
+
+
+class Controlled(Protocol):
+    """What is controlled (``supervisor.node.Node``)."""
+
+    name: str
+    supervisor: Supervisor
+
+    def status(self) -> NodeStatus: ...
+    def drain(self, timeout_s: float, by: str = "") -> None: ...
+
+
+class Control:
+    """Serves the orders to one node. ``scaled`` is missing where nothing can be scaled."""
+
+    def __init__(self, node: Controlled, scaled: Scaled | None = None) -> None:
+        self._node = node
+        self._scaled = scaled
+        self._service = Service()
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def start(self, bus: Bus) -> None:
+        """Announce the service and serve."""
+        node = self._node.name
+        about = "Control of a node: what runs there, and orders to it"
+        await self._service.start(bus, SERVICE, VERSION, about, {"node": node})
+        endpoints = {
+            "ps": self._ps, "restart": self._restart, "stop": self._stop, "start": self._start, "scale": self._scale,
+            "drain": self._drain,
+        }  # fmt: skip
+        for name, handler in endpoints.items():
+            await self._service.add_endpoint(name, subjects.control(node, name), handler, queue=f"sup-{node}")
+
+    async def stop(self) -> None:
+        """Take no more orders."""
+        await self._service.stop()
+
+    # ---- endpoints
+
+    async def _ps(self, _: ServiceRequest) -> bytes:
+        return msgspec.json.encode(self._node.status())
+
+    async def _restart(self, request: ServiceRequest) -> bytes:
+        return await self._to_actors(request, self._restart_each)
+
+    async def _restart_each(self, names: Sequence[str]) -> None:
+        for name in names:  # one after the other, so that the others serve meanwhile
+            await self._node.supervisor.restart(name)
+
+    async def _stop(self, request: ServiceRequest) -> bytes:
+        return await self._to_actors(request, self._node.supervisor.hold)
+
+    async def _start(self, request: ServiceRequest) -> bytes:
+        return await self._to_actors(request, self._node.supervisor.release)
+
+    async def _scale(self, request: ServiceRequest) -> bytes:
+        demand = read_demand(request.body, ScaleDemand, _SCALE_EXAMPLE)
+        if self._scaled is None:
+            raise UsageError("the actors of this node are fixed: nothing can be scaled", code="fixed")
+        specs = self._scaled(demand.component, demand.replicas)
+        done = await self._carry_out(self._reshape(specs), demand.wait_s)
+        return self._answer(done, lambda: actors_named(self._node.status().actors, demand.component))
+
+    async def _drain(self, request: ServiceRequest) -> bytes:
+        demand = read_demand(request.body, DrainDemand, _DRAIN_EXAMPLE)
+        self._node.drain(demand.timeout_s, demand.by)
+        return msgspec.json.encode(self._node.status())
+
+    # ---- carrying out
+
+    async def _to_actors(self, request: ServiceRequest, order: Callable[[Sequence[str]], Awaitable[None]]) -> bytes:
+        demand = read_demand(request.body, ActorDemand, _ACTOR_EXAMPLE)
+        actors = self._node.status().actors
+        names = actors_named(actors, demand.actor)
+        if not names:
+            raise no_actor(demand.actor, known_names(actors), f"node {self._node.name}")
+        done = await self._carry_out(_awaited(order(names)), demand.wait_s)
+        return self._answer(done, lambda: names)
+
+    async def _reshape(self, specs: Sequence[ChildSpec]) -> None:
+        groups = {actor.group for actor in self._node.status().actors} | {spec.group for spec in specs}
+        for group in sorted(groups):
+            await self._node.supervisor.scale(group, [spec for spec in specs if spec.group == group])
+
+    async def _carry_out(self, work: Coroutine[Any, Any, None], wait_s: float) -> bool:
+        """Whether it was done in time; if not it goes on. Raises: what it raised in time."""
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        await asyncio.wait({task}, timeout=min(wait_s, WAIT_LIMIT_S))
+        if task.done():
+            await task
+            return True
+        task.add_done_callback(_tell_failure)
+        return False
+
+    def _answer(self, done: bool, names: Callable[[], Sequence[str]]) -> bytes:
+        concerned = names()
+        actors = [actor for actor in self._node.status().actors if actor.name in concerned]
+        return msgspec.json.encode(DemandAnswer(node=self._node.name, done=done, actors=actors))
+
+
+async def _awaited(order: Awaitable[None]) -> None:
+    await order
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.warning("an order failed after its answer: %s", error)
