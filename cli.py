@@ -133,9 +133,11 @@ def _choice_of(
 
     def make() -> Choice:
         from actors.commands.arguments import parse_counts
-        from actors.roster import Choice
+        from actors.roster import Choice, default_stall_s
 
-        return Choice(tuple(only or ()), tuple(without or ()), parse_counts(replicas or ()), gateway)
+        return Choice(
+            tuple(only or ()), tuple(without or ()), parse_counts(replicas or ()), gateway, default_stall_s(os.environ)
+        )
 
     return make
 

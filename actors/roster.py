@@ -5,16 +5,19 @@ The supervisor never imports the user's module; it gets the descriptions from a 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from actors.component import ComponentInfo
+from actors.component import DEFAULT_STALL_S, ComponentInfo
 from bus.errors import UsageError
 from supervisor.child import ChildSpec
+from supervisor.heartbeat import STALL_VARIABLE
+from supervisor.limits import NO_LIMITS, Limits, widest
 
 GATEWAY = "gateway"
 TOOL_GRACE_S = 10.0
@@ -22,12 +25,26 @@ HOST_GRACE_S = 8.0
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What of an app runs on this node: ``only`` these (empty: all), ``without`` those, ``replicas`` by name."""
+    """What of an app runs on this node: ``only`` these (empty: all), ``without`` those, ``replicas`` by name.
+
+    ``stall_s`` is for hosts and the gateway: how long they may say nothing, where no job says otherwise.
+    """
 
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     replicas: Mapping[str, int] = {}
     gateway: bool = True
+    stall_s: float = DEFAULT_STALL_S
+
+
+def default_stall_s(environ: Mapping[str, str]) -> float:
+    """How long hosts and the gateway may say nothing: ``CALLBOARD_STALL_S``, else 15 s. Raises: UsageError."""
+    text = environ.get(STALL_VARIABLE, "")
+    with contextlib.suppress(ValueError):
+        stall_s = float(text or DEFAULT_STALL_S)
+        if 0 < stall_s < float("inf"):
+            return stall_s
+    raise UsageError(f"{STALL_VARIABLE} is {text!r}", code="bad_stall", path=STALL_VARIABLE, hint="seconds above 0")
 
 
 def roster(target: str, components: Iterable[ComponentInfo], choice: Choice) -> list[ChildSpec]:
@@ -43,7 +60,7 @@ def roster(target: str, components: Iterable[ComponentInfo], choice: Choice) -> 
     specs = [spec for tool in tools for spec in _tool(target, tool, choice, majors[tool.name] > 1)]
     specs += _hosts(target, [c for c in chosen if c.kind == "job"], choice)
     if choice.gateway:
-        specs.append(_spec(GATEWAY, ("gateway", target), "gateway", grace_s=5.0))
+        specs.append(_spec(GATEWAY, ("gateway", target), "gateway", grace_s=5.0, stall_s=choice.stall_s))
     return specs
 
 
@@ -70,7 +87,15 @@ def _tool(target: str, info: ComponentInfo, choice: Choice, show_major: bool) ->
     base = f"{info.name}-v{info.major}" if show_major else info.name
     argv = ("tool", target, info.name, str(info.major))
     return [
-        _spec(f"{base}-{i}", argv, f"{info.name} {info.version}", grace_s=TOOL_GRACE_S, group=base)
+        _spec(
+            f"{base}-{i}",
+            argv,
+            f"{info.name} {info.version}",
+            grace_s=TOOL_GRACE_S,
+            group=base,
+            stall_s=info.stall_s,
+            limits=info.limits,
+        )
         for i in range(1, choice.replicas.get(info.name, info.replicas) + 1)
     ]
 
@@ -78,23 +103,39 @@ def _tool(target: str, info: ComponentInfo, choice: Choice, show_major: bool) ->
 def _hosts(target: str, jobs: list[ComponentInfo], choice: Choice) -> list[ChildSpec]:
     """Shared hosts run all workflows of the app; an isolated one has processes of its own, one job each."""
     specs: list[ChildSpec] = []
-    shared = sorted({c.name for c in jobs if not c.isolated})
+    together = [c for c in jobs if not c.isolated]
+    shared = sorted({c.name for c in together})
     if shared:
-        count = max(choice.replicas.get(c.name, c.replicas) for c in jobs if not c.isolated)
+        count = max(choice.replicas.get(c.name, c.replicas) for c in together)
+        stall_s, limits = _stall_s(together, choice), widest(c.limits for c in together)
         argv = ("host", target, *shared)
         specs += [
-            _spec(f"host-{i}", argv, ", ".join(shared), grace_s=HOST_GRACE_S, group="host") for i in range(1, count + 1)
+            _spec(
+                f"host-{i}", argv, ", ".join(shared), grace_s=HOST_GRACE_S, group="host", stall_s=stall_s, limits=limits
+            )
+            for i in range(1, count + 1)
         ]
-    isolated: dict[str, int] = defaultdict(int)
-    for info in jobs:
-        if info.isolated:
-            isolated[info.name] = choice.replicas.get(info.name, info.replicas)
-    for name, count in isolated.items():
-        argv = ("host", "--capacity", "1", target, name)
-        specs += [_spec(f"{name}-{i}", argv, name, grace_s=HOST_GRACE_S, group=name) for i in range(1, count + 1)]
+    for name in dict.fromkeys(c.name for c in jobs if c.isolated):
+        alone = [c for c in jobs if c.isolated and c.name == name]
+        argv, count = ("host", "--capacity", "1", target, name), choice.replicas.get(name, alone[-1].replicas)
+        stall_s, limits = _stall_s(alone, choice), widest(c.limits for c in alone)
+        specs += [
+            _spec(f"{name}-{i}", argv, name, grace_s=HOST_GRACE_S, group=name, stall_s=stall_s, limits=limits)
+            for i in range(1, count + 1)
+        ]
     return specs
 
 
-def _spec(name: str, arguments: tuple[str, ...], component: str, *, grace_s: float, group: str = "") -> ChildSpec:
+def _stall_s(jobs: Iterable[ComponentInfo], choice: Choice) -> float:
+    """A host may be silent for as long as the most patient of its jobs says; those that say nothing go by the node."""
+    return max(choice.stall_s if c.stall_s == DEFAULT_STALL_S else c.stall_s for c in jobs)
+
+
+def _spec(
+    name: str, arguments: tuple[str, ...], component: str, *, grace_s: float, stall_s: float, group: str = "",
+    limits: Limits = NO_LIMITS,
+) -> ChildSpec:  # fmt: skip
     argv = (sys.executable, "-m", "actors.process", "--name", name, *arguments)
-    return ChildSpec(name=name, argv=argv, component=component, grace_s=grace_s, group=group or name)
+    return ChildSpec(
+        name=name, argv=argv, component=component, grace_s=grace_s, group=group or name, stall_s=stall_s, limits=limits
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -100,9 +101,27 @@ def _mib(number_bytes: int) -> str:
     return f"{number_bytes / _MIB:,.0f} MiB"
 
 
+def widest(several: Iterable[Limits]) -> Limits:
+    """What a process may use that is shared by components with these limits: the highest ceiling of each kind.
+
+    Those that set none are left out: they are guests in a process that is limited.
+    """
+    chosen = list(several)
+    memory = max((one.memory_bytes for one in chosen if one.memory_bytes is not None), default=None)
+    cpu = max((one for one in chosen if one.cpu_s is not None), key=_cores, default=NO_LIMITS)
+    return Limits(memory, cpu.cpu_s, cpu.cpu_window_s)
+
+
+def _cores(limits: Limits) -> float:
+    return (limits.cpu_s or 0.0) / limits.cpu_window_s
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _bad(field: str, value: Any, right: str) -> BadLimits:
     return BadLimits(f"Limits.{field} is {value!r}", code="bad_limits", path=field, hint=f"it has to be {right}")
+
+
+NO_LIMITS = Limits()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from actors import App, Job, UsageError
-from actors.roster import Choice, roster
+from actors import App, Job, Limits, UsageError
+from actors.roster import Choice, default_stall_s, roster
 from supervisor.child import ChildSpec, validate_specs
 
 app = App("roster", version="1.0.0")
 
 
-@app.tool(replicas=2)
+@app.tool(replicas=2, stall_s=30, limits=Limits(memory_bytes=2**30))
 async def quote(sku: str) -> int:
     """A tool with two replicas."""
     return len(sku)
@@ -29,13 +29,19 @@ async def mail2(to: str) -> str:
     return to
 
 
-@app.job
+@app.job(limits=Limits(memory_bytes=2**28, cpu_s=30))
 async def order(job: Job) -> str:
     """A job that shares its host."""
     return job.id
 
 
-@app.job(isolated=True, replicas=3)
+@app.job(limits=Limits(memory_bytes=2**29, cpu_s=50, cpu_window_s=600))
+async def report(job: Job) -> str:
+    """Another job in the shared host."""
+    return job.id
+
+
+@app.job(isolated=True, replicas=3, stall_s=90)
 async def risky(job: Job) -> str:
     """A job that has a process to itself."""
     return job.id
@@ -55,8 +61,28 @@ def test_every_component_gets_its_processes() -> None:
         "quote-1", "quote-2", "mail-v1-1", "mail-v2-1", "host-1", "risky-1", "risky-2", "risky-3", "gateway",
     ]  # fmt: skip
     assert made["mail-v2-1"].argv[-3:] == ("m:app", "mail", "2")
-    assert made["host-1"].argv[-2:] == ("m:app", "order")
+    assert made["host-1"].argv[-2:] == ("m:app", "order", "report")
     assert made["risky-1"].argv[-4:] == ("--capacity", "1", "m:app", "risky")
+
+
+def test_each_child_has_its_time_and_its_limits() -> None:
+    """A tool has its own, hosts and gateway the node's; a shared host has the highest ceilings among its jobs."""
+    made = specs(stall_s=20.0)
+    assert {name: made[name].stall_s for name in ("quote-1", "mail-v1-1", "host-1", "risky-1", "gateway")} == {
+        "quote-1": 30, "mail-v1-1": 15, "host-1": 20, "risky-1": 90, "gateway": 20,
+    }  # fmt: skip
+    assert made["quote-1"].limits == Limits(memory_bytes=2**30)
+    assert made["host-1"].limits == Limits(memory_bytes=2**29, cpu_s=30)
+    assert not made["gateway"].limits
+
+
+def test_the_nodes_own_time_comes_from_the_environment() -> None:
+    """What is no time is refused before anything starts."""
+    assert default_stall_s({}) == 15
+    assert default_stall_s({"CALLBOARD_STALL_S": "40"}) == 40
+    for text in ("0", "-1", "soon", "inf", "nan"):
+        with pytest.raises(UsageError, match="CALLBOARD_STALL_S is"):
+            default_stall_s({"CALLBOARD_STALL_S": text})
 
 
 def test_replicas_of_one_component_share_a_group() -> None:
