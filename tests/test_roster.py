@@ -61,7 +61,7 @@ def test_every_component_gets_its_processes() -> None:
         "quote-1", "quote-2", "mail-v1-1", "mail-v2-1", "host-1", "risky-1", "risky-2", "risky-3", "gateway",
     ]  # fmt: skip
     assert made["mail-v2-1"].argv[-3:] == ("m:app", "mail", "2")
-    assert made["host-1"].argv[-2:] == ("m:app", "order", "report")
+    assert made["host-1"].argv[-3:] == ("m:app", "order", "report")
     assert made["risky-1"].argv[-4:] == ("--capacity", "1", "m:app", "risky")
 
 
