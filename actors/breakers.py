@@ -129,6 +129,10 @@ class Breakers:
             self.spawn(found.listen())
         return found
 
+    def peek(self, key: str) -> Circuit | None:
+        """This process's part in a circuit, if it has one; may be asked from any thread."""
+        return self._circuits.get(key)
+
     def known(self, key: str) -> Known:
         """The state of a circuit, as far as this process knows; closed if it knows nothing."""
         return self._known.get(key, Known())

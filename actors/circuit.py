@@ -79,6 +79,7 @@ class Circuit:
         self._window = EMPTY
         self._peers: dict[str, Heard] = {}
         self._probe: Permit | None = None
+        self._is_concluding = False
         self._is_moving = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self._telling: asyncio.TimerHandle | None = None
@@ -166,11 +167,12 @@ class Circuit:
         if permit is self.closed_permit:
             if outcome is not None:
                 self.count(outcome)
-        elif permit is self._probe:
+        elif permit is self._probe and not self._is_concluding:
             if outcome is None:
                 self._probe = None
                 self._tell_change()
             else:
+                self._is_concluding = True
                 self._breakers.spawn(self._conclude(permit, outcome))
 
     def count(self, outcome: Outcome) -> None:
@@ -275,12 +277,15 @@ class Circuit:
 
     async def _conclude(self, permit: Permit, outcome: Outcome) -> None:
         """Say what the probe has found, for as long as that is this process's to say."""
-        while self._probe is permit and self.is_mine:
-            if await self._move(Probed(self._breakers.me, outcome)):
-                return
-            await asyncio.sleep(TRY_AGAIN_S * random.random())
-        if self._probe is permit:
-            self._probe = None
+        try:
+            while self._probe is permit and self.is_mine:
+                if await self._move(Probed(self._breakers.me, outcome)):
+                    return
+                await asyncio.sleep(TRY_AGAIN_S * random.random())
+        finally:
+            self._is_concluding = False
+            if self._probe is permit:  # too late: it was another one's to say
+                self._probe = None
 
     async def _move(self, evidence: Evidence, *, only_if: Callable[[], bool] = lambda: True) -> bool:
         """Whether nothing is left to do about it."""

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, assert_never
 
+from actors.breakers import Breakers
+from actors.circuit import Permit
 from actors.component import Component
 from actors.heart import heartbeat_of
 from actors.invocation import Invocation, Stuck, Watchdog
@@ -25,6 +27,7 @@ from actors.retry_wait import rest_of_wait_s
 from actors.serving import Serving
 from actors.tool_call import backoff_s, read_call, refuse
 from actors.tool_context import ToolContext
+from actors.tool_gate import ToolGate
 from actors.tool_replies import ToolReplies
 from bus import subjects
 from bus.connection import Bus, Message
@@ -78,7 +81,9 @@ class ToolActor:
         self._executor = ThreadPoolExecutor(component.concurrency, thread_name_prefix=component.name)
         self._watchdog = Watchdog()
         self._quarantine = Quarantine()
-        self._replies = ToolReplies(bus, blobs, name, component.retry, outbox)
+        inherited = leases.inherited_sequences() if leases else frozenset[int]()
+        self._replies = ToolReplies(bus, blobs, name, component.retry, outbox, inherited=inherited)
+        self._breakers = Breakers(bus, blobs, name)
         self._stopping = False
         self._over: dict[tuple[str, str], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -89,6 +94,7 @@ class ToolActor:
             bus, EVENTS, consumer, self._on_call, capacity=component.concurrency, leases=leases,
             rebuild=lambda: ensure_consumer(bus, EVENTS, consumer, filters, ack_wait_s=ACK_WAIT_S),
         )  # fmt: skip
+        self._gate = ToolGate(self._breakers, component, self._mailbox)
 
     # ---- life
 
@@ -96,6 +102,7 @@ class ToolActor:
         """Begin to take calls. Raises: BusError."""
         await self._bus.subscribe(subjects.live("*", "*", "job.cancelled"), self._on_cancelled)
         self._bus.on_reconnect.append(self._note_gap)
+        await self._gate.open()
         await self._mailbox.start()
         self._keeper = asyncio.create_task(self._keep())
 
@@ -118,11 +125,12 @@ class ToolActor:
             self._keeper.cancel()
         await self._mailbox.hand_back()
         await self._replies.held.close()
+        await self._breakers.stop()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def heartbeat(self) -> Heartbeat:
         """What it is at: its oldest call, and since when."""
-        doing, since_s = "idle", self._idle_since_s
+        doing, since_s = self._gate.doing() or "idle", self._idle_since_s
         if self.running:
             first = min(self.running.values(), key=lambda s: s.started_s)
             more = f" and {len(self.running) - 1} more" if len(self.running) > 1 else ""
@@ -185,6 +193,7 @@ class ToolActor:
             del self.running[delivery.sequence]
             self.served += 1
             self._idle_since_s = time.monotonic()
+            self._gate.settled()
 
     async def _adopt(self, serving: Serving, delivery: Delivery) -> None:
         """The very call that runs here came again: our loop was stalled for longer than the ack time-out."""
@@ -195,10 +204,14 @@ class ToolActor:
     async def _settle(self, serving: Serving) -> None:
         """Run the call, if that is still to be done."""
         if self._stopping:
-            await self._replies.handed_back(serving)
-            await serving.delivery.nak()
+            await self._hand_back(serving)
         elif await self._is_due(serving):
             await self._run_in_place(serving)
+
+    async def _hand_back(self, serving: Serving) -> None:
+        """To whoever may take it, with no attempt spent."""
+        await self._replies.handed_back(serving)
+        await serving.delivery.nak()
 
     async def _run_in_place(self, serving: Serving) -> None:
         """Run it when it may run; without suspects about, which is nearly always, that is at once."""
@@ -237,13 +250,25 @@ class ToolActor:
         """After a death; if none is left, the call has failed."""
         if serving.attempt <= self._replies.policy(serving.event).attempts:
             return True
+        self._gate.died()
         await self._replies.died_for_good(serving)
         return False
 
     # ---- one attempt
 
     async def _run(self, serving: Serving) -> None:
+        permit = self._gate.admit()
+        if permit is None:  # the circuit has opened since the call was pulled
+            await self._hand_back(serving)
+            return
+        try:
+            await self._run_once(serving, permit)
+        finally:
+            self._gate.drop(permit)
+
+    async def _run_once(self, serving: Serving, permit: Permit) -> None:
         if serving.suspect:
+            self._gate.died()
             await self._replies.died(serving)
         if serving.cancelled or (serving.workspace, serving.event.job) in self._over:
             await self._replies.cancelled(serving)
@@ -251,22 +276,25 @@ class ToolActor:
         serving.started_s = time.monotonic()
         try:
             output = await self._attempt(serving)
-        except Stuck as error:
-            await self._replies.failed(serving, error)
-            self._on_stuck()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a tool may raise anything
+            if not serving.cancelled:
+                self._gate.end(permit, error, serving.duration_s)
             await self._replies.failed(serving, error)
+            if isinstance(error, Stuck):
+                self._on_stuck()
         else:
+            self._gate.end(permit, None, serving.duration_s)
             await self._replies.completed(serving, output)
 
     async def _attempt(self, serving: Serving) -> bytes:
         event, sequence = serving.event, serving.delivery.sequence
         arguments = self.component.decode_input(bytes(event.input))
+        timeout_s = event.timeout_s or self.component.timeout_s
         reports = ProgressReports(self._bus, self._blobs, serving.workspace, event, serving.attempt)
         context = ToolContext(
-            serving.workspace, event.job, event.call, serving.attempt, event.traceparent, _report=reports.report
-        )
-        timeout_s = event.timeout_s or self.component.timeout_s
+            serving.workspace, event.job, event.call, serving.attempt, event.traceparent, _report=reports.report,
+            _breakers=self._breakers, _timeout_s=timeout_s,
+        )  # fmt: skip
         self._watchdog.watch(sequence, f"{event.call} of {event.job}", timeout_s)
         serving.invocation = Invocation(self.component, context, arguments, self._executor)
         try:

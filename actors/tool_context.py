@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bus.subjects import check_name
+from supervisor.breaker import Breaker
+
+if TYPE_CHECKING:
+    from actors.breakers import Breakers
+    from actors.dependency import Dependency
+
+_DEFAULT_BREAKER = Breaker()
 
 
 class CallCancelled(Exception):
@@ -25,6 +36,9 @@ class ToolContext:
     traceparent: str = ""
     _report: Callable[[float, float | None, str], None] | None = field(default=None, repr=False)
     _cancelled: bool = field(default=False, repr=False)
+    _breakers: Breakers | None = field(default=None, repr=False)
+    _timeout_s: float | None = field(default=None, repr=False)
+    _began_s: float = field(default_factory=time.monotonic, repr=False)
 
     @property
     def idempotency_key(self) -> str:
@@ -48,6 +62,23 @@ class ToolContext:
         """
         if self._report:
             self._report(done, total, note)
+
+    def dependency(self, name: str, breaker: Breaker = _DEFAULT_BREAKER) -> Dependency:
+        """A circuit breaker around what this tool depends on, shared by every tool on every node that names it.
+
+        ``with ctx.dependency("billing-api"):`` in a sync tool, ``async with`` in an async one. What the block raises
+        counts as a failure of the dependency, but for TerminalError and wrong use. While the circuit is open the block
+        is not entered. ``breaker`` says when it opens; each process goes by the policy that it names first.
+        Outside of a tool actor (a plain call in a test, a direct call) every block is entered.
+
+        Raises: CircuitOpen (a RetryableError); UsageError if the name cannot be part of a subject.
+        """
+        from actors.dependency import Dependency
+
+        return Dependency(self._breakers, check_name(name, "dependency"), breaker, self._is_late)
+
+    def _is_late(self) -> bool:
+        return self._timeout_s is not None and time.monotonic() - self._began_s >= self._timeout_s
 
     def cancel(self) -> None:
         """Called by the tool actor."""

@@ -141,6 +141,7 @@ class Mailbox:
         self._next = f"{bus.js_api}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._on_delivery = on_delivery
         self._capacity = capacity
+        self._allowance: int | None = None
         self._rebuild = rebuild
         self._leases = leases
         self._pulls: dict[str, _Pull] = {}
@@ -162,11 +163,37 @@ class Mailbox:
             await self._rebuild()
         except (Ambiguous, NoResponder) as error:
             self._trouble = str(error)  # it is tried again until it works, as at any later time
-        self._inbox = self.bus.client.new_inbox() + "."
-        self._sub = await self.bus.subscribe(self._inbox + "*", self._on_message)
+        await self._listen()
         self.bus.on_reconnect.append(self._forget_pulls)
         self._wake.set()
         self._loop_task = asyncio.create_task(self._run(), name=f"mailbox {self.consumer}")
+
+    async def _listen(self) -> None:
+        self._inbox = self.bus.client.new_inbox() + "."
+        self._sub = await self.bus.subscribe(self._inbox + "*", self._on_message)
+
+    async def hold(self, allowance: int = 0) -> None:
+        """Take ``allowance`` messages more, and then none until :meth:`resume`; what is in flight goes on.
+
+        What the server had sent by now still comes, whatever the allowance; its worker hands it back.
+        """
+        self._allowance = allowance
+        if self._loop_task and sum(pull.left for pull in self._pulls.values()) > allowance:
+            await self._recall_pulls()
+        self._wake.set()
+
+    async def resume(self) -> None:
+        """Take as many messages as there is room for again."""
+        self._allowance = None
+        self._wake.set()
+
+    async def _recall_pulls(self) -> None:
+        """The server gives nothing to a pull whose inbox nobody listens to, so the inbox changes."""
+        old = self._sub
+        self._pulls.clear()
+        await self._listen()
+        if old:
+            await _drain(old)
 
     async def stop_taking(self) -> None:
         """Ask for no more; what is in flight stays with its workers. Idempotent."""
@@ -178,10 +205,7 @@ class Mailbox:
             self.bus.on_reconnect.remove(self._forget_pulls)
         self._capacity = 0
         if self._sub:
-            # Drained: what the server has sent already is taken, and handed back, instead of waiting for its time-out.
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(STOP_S):
-                    await self._sub.drain()  # type: ignore[no-untyped-call]
+            await _drain(self._sub)
             self._sub = None
 
     async def hand_back(self) -> None:
@@ -217,11 +241,14 @@ class Mailbox:
         return asked + more if more >= self._threshold() else asked
 
     def _room(self) -> int:
-        return self._capacity - len(self.in_flight) - sum(p.left for p in self._pulls.values())
+        asked = sum(p.left for p in self._pulls.values())
+        if self._allowance is not None:  # beside what was in flight when it was given
+            return self._allowance - asked if self._capacity else 0
+        return self._capacity - len(self.in_flight) - asked
 
     def _threshold(self) -> int:
         """Ask again when a quarter is free: few large pulls are cheaper than many of one."""
-        return max(1, self._capacity // 4)
+        return 1 if self._allowance is not None else max(1, self._capacity // 4)
 
     async def _run(self) -> None:
         while True:
@@ -271,6 +298,8 @@ class Mailbox:
     def _take(self, msg: Msg) -> None:
         self._backoff_s = 0.0
         self._count_delivery()
+        if self._allowance:
+            self._allowance -= 1
         delivery = Delivery(self, msg)
         self.taken += 1
         self.in_flight.add(delivery)
@@ -313,6 +342,13 @@ class Mailbox:
         self._recovering = False
         self._pulls.clear()
         self._wake.set()
+
+
+async def _drain(sub: Subscription) -> None:
+    """What the server has sent already is taken, and handed back, instead of waiting for its time-out."""
+    with contextlib.suppress(Exception):  # the connection may be gone, and with it all that was sent
+        async with asyncio.timeout(STOP_S):
+            await sub.drain()  # type: ignore[no-untyped-call]
 
 
 async def hand_back_inherited(bus: Bus, leases: LeaseBook) -> int:

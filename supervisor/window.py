@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
+from bus.errors import PeerError, UsageError
+from bus.failure import RetryableError, TerminalError
+
 if TYPE_CHECKING:
-    from bus.failure import Failure
     from supervisor.breaker import Breaker
 
 SLICES = 10
 CIRCUIT_OPEN = "circuit_open"
-# They say nothing about the component: another circuit is open, or the result was wanted no longer.
-_NO_WORD_ON_IT = frozenset({CIRCUIT_OPEN, "cancelled"})
 
 Outcome = Literal["ok", "failed", "slow"]
 
@@ -87,11 +87,23 @@ def sum_of(own: Counts, peers: Mapping[str, Heard]) -> Counts:
     return sum((heard.counts for heard in peers.values()), own)
 
 
-def outcome_of(failure: Failure | None, duration_s: float, policy: Breaker) -> Outcome | None:
-    """What a call's end says of its component; None if it says nothing."""
-    if failure is not None:
-        return None if failure.retryable is False or failure.code in _NO_WORD_ON_IT else "failed"
+def outcome_of(error: BaseException | None, duration_s: float, policy: Breaker) -> Outcome | None:
+    """What the end of a call says of what was called; None if it says nothing."""
+    if error is not None:
+        return None if _is_no_fault(error) else "failed"
     return "slow" if policy.slow_s is not None and duration_s > policy.slow_s else "ok"
+
+
+def _is_no_fault(error: BaseException) -> bool:
+    """Wrong input, a decision that no attempt can change, or another circuit that is open."""
+    match error:
+        case TerminalError() | UsageError():
+            return True
+        case PeerError(failure=failure):
+            return failure.retryable is False or failure.code == CIRCUIT_OPEN
+        case RetryableError():
+            return error.code == CIRCUIT_OPEN
+    return False
 
 
 def trip_reason(policy: Breaker, counts: Counts) -> str:
