@@ -18,7 +18,7 @@ from actors.duties.term import Term, TermOver
 from actors.duties.timing import Timing
 from actors.job_actor import answer_to
 from actors.journal import Journal, Pending
-from actors.sweep import job_id_of
+from actors.order import job_id_of
 from actors.takeover import redrive_wake
 from bus import headers as h
 from bus import subjects
@@ -189,14 +189,8 @@ class StuckJobs:
     async def _is_leased(self, key: Key, sequence: int) -> bool:
         """Whether the request that some host owns the job by is in the queue still."""
         stored = await self._queued(sequence)
-        if stored is None:
-            return False
-        try:
-            place = subjects.parse_request(stored.subject)
-        except UsageError:
-            return False
         # A queue that was made anew counts from the start again: the sequence may be another job's.
-        return place.workspace == key[0] and job_id_of(stored, place.workspace)[0] == key[1]
+        return stored is not None and _asks_for(stored, key)
 
     async def _queued(self, sequence: int) -> Stored | None:
         """The message at that sequence of JOBS; what a replica has not got is asked of the stream's leader."""
@@ -223,6 +217,15 @@ class StuckJobs:
         self._wakes[key] = (standing_at, sequence)
         self.redriven += 1
         log.warning("%s: it had nobody and nothing to wait for; given out again (%s)", job, reason)
+
+
+def _asks_for(stored: Stored, key: Key) -> bool:
+    """Whether a request is for that job; its id follows from what the request says, as for a host."""
+    workspace, job = key
+    try:
+        return stored.subject.startswith(f"jobs.{workspace}.") and job_id_of(stored, workspace) == job
+    except UsageError:
+        return False
 
 
 def _decode(stored: Stored) -> Event:
