@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from actors.component import Component as Component
     from actors.component import InvalidInput as InvalidInput
     from actors.component import InvalidOutput as InvalidOutput
+    from actors.dependency import CircuitOpen as CircuitOpen
     from actors.job import ChildJob as ChildJob
     from actors.job import Job as Job
     from actors.tool_context import ToolContext as ToolContext
@@ -35,6 +36,7 @@ _HOMES = {
     "App": "actors.app",
     "CallFailed": "bus.failure",
     "CallboardError": "bus.errors",
+    "CircuitOpen": "actors.dependency",
     "ChildJob": "actors.job",
     "Client": "actors.client",
     "Component": "actors.component",

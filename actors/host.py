@@ -105,6 +105,7 @@ class JobHost:
         for mailbox in self._mailboxes:
             await mailbox.hand_back()
         await self.hosting.board.stop()
+        await self.hosting.close()
 
     def heartbeat(self) -> Heartbeat:
         """What the host is at: how many jobs it holds, and since when there are any, or none."""

@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.app import App
+from actors.breakers import Breakers, tool_key
 from actors.component import Component, ComponentInfo
 from actors.registry import Registry, parse_ref
 from actors.switchboard import Switchboard
 from actors.version import parse_version
 from bus.connection import Bus
 from bus.errors import UsageError
+from bus.failure import Failure
 from bus.objects import Blobs
 from bus.subjects import CallKind
+from supervisor.breaker import Breaker, OnOpen
 
 PARK_AFTER_S = 3.0
 UNKNOWN_GRACE_S = 5.0
@@ -36,6 +39,7 @@ class Hosting:
     park_after_s: float = field(default_factory=lambda: float(os.environ.get("CALLBOARD_PARK_AFTER_S", PARK_AFTER_S)))
 
     _workflows: dict[tuple[str, str], Component[..., Any]] = field(default_factory=dict)
+    _breakers: Breakers | None = None
 
     def __post_init__(self) -> None:
         self.board = Switchboard(self.bus)
@@ -52,14 +56,14 @@ class Hosting:
     def resolve(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
         """The component that ``target`` (a component or a reference) means. Raises: UsageError with near misses."""
         if isinstance(target, Component):
-            return Target(target.kind, target.name, target.major, target)
+            return Target(target.kind, target.name, target.major, target, target.breaker)
         app, name, major = parse_ref(target)
         if app in ("", self.app.name):
             for kind in kinds:
                 if (component := self.app.find(kind, name, major)) is not None:
-                    return Target(kind, name, component.major, component)
+                    return Target(kind, name, component.major, component, component.breaker)
         info: ComponentInfo = self.registry.resolve(target, kinds)
-        return Target(info.kind, info.name, info.major)
+        return Target(info.kind, info.name, info.major, breaker=info.breaker)
 
     async def find(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
         """As :meth:`resolve`, but gives a node that is just starting ``UNKNOWN_GRACE_S`` to register what it has."""
@@ -73,12 +77,34 @@ class Hosting:
             await asyncio.sleep(UNKNOWN_PAUSE_S)
             await self.registry.refresh()
 
+    async def refusal(self, target: Target, on_open: OnOpen | None) -> Failure | None:
+        """Why a call is not even asked for: it would not wait, and its circuit is open. Never raises BusError.
+
+        The states of circuits are loaded when they are first asked about: who always waits pays nothing for them.
+        """
+        wish = on_open or (target.breaker.on_open if target.breaker else "wait")
+        if wish == "wait" or target.kind != "tool":
+            return None
+        if self._breakers is None:
+            self._breakers = Breakers(self.bus, self.blobs, self.host)
+        await self._breakers.start()
+        return self._breakers.refusal(tool_key(target.name, target.major))
+
+    async def close(self) -> None:
+        """Let go of what was begun here."""
+        if self._breakers is not None:
+            await self._breakers.stop()
+
 
 @dataclass(frozen=True)
 class Target:
-    """What a call goes to; ``component`` is there if this app has it, and then input and output are typed."""
+    """What a call goes to; ``component`` is there if this app has it, and then input and output are typed.
+
+    ``breaker`` is a tool's own policy, as far as it is known.
+    """
 
     kind: CallKind
     name: str
     major: int
     component: Component[..., Any] | None = None
+    breaker: Breaker | None = None
