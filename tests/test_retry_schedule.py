@@ -6,12 +6,15 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from actors.retry_wait import rest_of_wait_s
 from bus.embedded import EmbeddedServer
+from bus.event import utc_now
 from bus.messages import JobCompleted, JobFailed, ReplyCompleted, ReplyFailed, ReplyRetrying
 from store.log import Recorded
 from tests.apps.retries import ASKED_S
@@ -145,3 +148,14 @@ async def test_the_callers_policy_goes_over_that_of_the_tool(on: Stage) -> None:
     await on.submit("ask", "theirs", {"tool": "flaky", "fails": 1})
     assert isinstance(await on.end("theirs"), JobCompleted)
     await check_schedule(on, "theirs", [1.5])
+
+
+def test_rest_of_a_wait() -> None:
+    """What is left of the recorded delay, never more than all of it, and nothing once it is over."""
+    now = utc_now()
+    failed = ReplyRetrying(job="j", call="c", attempt=1, delay_s=2.0, at=now)
+    assert rest_of_wait_s(None, now) == 0
+    assert rest_of_wait_s(failed, now + timedelta(seconds=0.5)) == 1.5
+    assert rest_of_wait_s(failed, now + timedelta(seconds=1.99)) == 0
+    assert rest_of_wait_s(failed, now + timedelta(seconds=3)) == 0
+    assert rest_of_wait_s(failed, now - timedelta(seconds=100)) == 2.0
