@@ -36,9 +36,10 @@ _FRESH_LOOK_SHARED_S = 0.25
 _GROUP_S = 0.05
 _EXPECTED_LIMIT = 1024
 _KEPT_BYTES = 16 * 1024  # a larger end is read from the log
-# Five subjects each, and a read answers for 1,024 at most.
-_JOBS_PER_LOOK = 200
+# Six subjects each, and a read answers for 1,024 at most.
+_JOBS_PER_LOOK = 170
 _REJECTED, _SUBMITTED = "job.rejected", "job.submitted"
+_FAILED, _RETRIED = "job.failed", "job.retried"
 _END_KINDS = tuple(f"job.{end}" for end in JOB_ENDS)
 
 Unsubscribe = Callable[[], Awaitable[None]]
@@ -229,7 +230,7 @@ async def read_ends(bus: Bus, workspace: str, jobs: list[tuple[str, int]]) -> di
 
     At most ``_JOBS_PER_LOOK`` jobs. Raises: BusError.
     """
-    wanted = [subjects.event(workspace, job, kind) for job, _ in jobs for kind in (*_END_KINDS, _SUBMITTED)]
+    wanted = [subjects.event(workspace, job, kind) for job, _ in jobs for kind in (*_END_KINDS, _SUBMITTED, _RETRIED)]
     found: dict[str, list[Stored]] = {}
     for stored in await last_of_each(bus, EVENTS, wanted):
         found.setdefault(stored.subject.split(".", 3)[2], []).append(stored)
@@ -238,13 +239,12 @@ async def read_ends(bus: Bus, workspace: str, jobs: list[tuple[str, int]]) -> di
 
 
 def _end(stored: list[Stored], since: int) -> Stored | None:
-    """The first end; a rejection before the job was taken up after all is none."""
-    began = max((s.sequence for s in stored if s.subject.endswith(_SUBMITTED)), default=0)
+    """The first end. A rejection before the job was taken up after all is none, nor is a failure before a retry."""
+    newest = {subjects.parse_event(s.subject).kind: s for s in stored}
+    void_before = {_REJECTED: newest.pop(_SUBMITTED, None), _FAILED: newest.pop(_RETRIED, None)}
     ends = [
         s
-        for s in stored
-        if s.sequence > since
-        and not s.subject.endswith(_SUBMITTED)
-        and not (s.subject.endswith(_REJECTED) and s.sequence < began)
+        for kind, s in newest.items()
+        if s.sequence > since and not ((later := void_before.get(kind)) and s.sequence < later.sequence)
     ]
     return min(ends, key=lambda s: s.sequence, default=None)

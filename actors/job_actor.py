@@ -16,6 +16,7 @@ from typing import Any, assert_never
 import msgspec
 
 from actors.component import Component
+from actors.dead_letters import keep_letter, letter_body
 from actors.doorbell import Doorbell
 from actors.halts import Cancelled, Fenced, Halt, HandedBack, Parked, Raised, Returned
 from actors.hosting import Hosting
@@ -26,7 +27,7 @@ from actors.operations import Operations
 from actors.order import Order
 from actors.parking import Parking
 from actors.requests import publish_wake
-from actors.takeover import Decision, Drop, Finish, Poisoned, Refuse, Resume, Start, decide
+from actors.takeover import Decision, Drop, Finish, Poisoned, Refuse, Resume, Start, decide, redriven_owner
 from bus.crash import crash_point
 from bus.errors import CallboardError, UsageError
 from bus.errors import Fenced as FencedError
@@ -34,6 +35,7 @@ from bus.event import Parent
 from bus.failure import Failure
 from bus.mailbox import Delivery
 from bus.messages import (
+    DeadKept,
     Event,
     JobCancelled,
     JobCompleted,
@@ -44,6 +46,7 @@ from bus.messages import (
     ReplyFailed,
     Signal,
 )
+from bus.streams import JOBS
 from store.log import JobLog, Recorded, append_unfenced
 
 log = logging.getLogger("callboard.job")
@@ -130,7 +133,7 @@ class JobActor:
         await self._follow(
             decide(
                 self.journal, sequence=self.lease.sequence, wake=bool(self.order.wake), workflow=self.order.workflow,
-                body=self.order.body,
+                body=self.order.body, redriven=redriven_owner(self.order.wake),
             )
         )  # fmt: skip
 
@@ -148,7 +151,7 @@ class JobActor:
                 await (self._finish() if self.journal.ended else self._go())
             case Poisoned(last_owned, times):
                 await self._claim(last_owned)
-                await (self._finish() if self.journal.ended else self._end(Raised(_poison(times))))
+                await (self._finish() if self.journal.ended else self._end_poisoned(_poison(times)))
             case Finish():
                 await self._finish()
             case Drop():
@@ -242,7 +245,8 @@ class JobActor:
         """End the job as failed when its time is up; that instant, None if it may take for ever."""
         if component.timeout_s is None:
             return None
-        deadline_at = submitted.at + timedelta(seconds=component.timeout_s)
+        began_at = self.journal.retried.at if self.journal.retried else submitted.at
+        deadline_at = began_at + timedelta(seconds=component.timeout_s)
         left_s = (deadline_at - datetime.now(UTC)).total_seconds()
         message = f"the job did not end within {component.timeout_s:g} s"
         failure = Failure(code="timeout", message=message, retryable=False)
@@ -308,6 +312,17 @@ class JobActor:
                 self.lease.forget()
             case _:
                 assert_never(halt)
+
+    async def _end_poisoned(self, failure: Failure) -> None:
+        """Its request is kept as a dead letter; a wake-up says nothing, so what is kept is the input it began with."""
+        lease, order = self.lease, self.order
+        letter = DeadKept(
+            job=order.job, failure=failure, subject=lease.subject, stream=JOBS, sequence=lease.sequence,
+            deliveries=lease.attempt, body=letter_body(bytes(self._submitted().input)), headers=dict(lease.headers),
+            actor=self._hosting.host,
+        )  # fmt: skip
+        await keep_letter(self._hosting.bus, self._hosting.blobs, order.workspace, letter)
+        await self._end(Raised(failure))
 
     async def _close(self, event: JobCompleted | JobFailed | JobCancelled) -> None:
         await self._log.append(event)

@@ -2,6 +2,10 @@
 
 Pure. The live host and every replay fold the same events in the same order, so they see the same job: the first reply
 in the log wins, a later one changes nothing.
+
+A failed job may be retried (``job.retried``): its end is void then, and so are all replies up to there to the calls
+that the event names. What was recorded of other calls stands. The event changes nothing in a job that has not failed,
+so two retries at once are one.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from bus.messages import (
     JobFailed,
     JobOwned,
     JobRejected,
+    JobRetried,
     JobSubmitted,
     JobWaiting,
     ReplyCompleted,
@@ -61,7 +66,7 @@ class Entry(msgspec.Struct):
     """One durable operation: ``op`` is tool, agent, job, local, sleep, timer or signal.
 
     ``asked_at`` is its command's sequence. ``parked_on``: the job has parked on it, so all that was to be done for its
-    answer was done by then.
+    answer was done by then. ``void_to``: nothing up to that sequence counts as its answer, or as having been asked.
     """
 
     call: str
@@ -71,6 +76,12 @@ class Entry(msgspec.Struct):
     command: CallTool | CallAgent | CallJob | None = None
     asked_at: int = 0
     parked_on: bool = False
+    void_to: int = 0
+
+    @property
+    def is_void(self) -> bool:
+        """Whether its command has to be written anew, under the same key."""
+        return isinstance(self.outcome, Pending) and self.asked_at <= self.void_to and self.void_to > 0
 
     @property
     def sequence(self) -> int:
@@ -92,7 +103,10 @@ class ChangedCode(TerminalError):
 
 @dataclass
 class Journal:
-    """The fold. All up to sequence ``read_to`` is in it; ``heard`` is the last sequence heard of each subject."""
+    """The fold. All up to sequence ``read_to`` is in it; ``heard`` is the last sequence heard of each subject.
+
+    ``parked``: nobody holds the job, and a wake-up may bring it back: it waits, or it was retried.
+    """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     signals: dict[int, Signal] = field(default_factory=dict)
@@ -102,6 +116,9 @@ class Journal:
     owned_in_vain: int = 0
     parked: bool = False
     ended: JobCompleted | JobFailed | JobCancelled | None = None
+    ended_at: int = 0
+    retried: JobRetried | None = None
+    retried_at: int = 0
     read_to: int = 0
     heard: dict[str, int] = field(default_factory=dict)
     consumed: set[int] = field(default_factory=set)
@@ -132,12 +149,12 @@ class Journal:
                 self._lifecycle(event, sequence)
         return None
 
-    def _answer(self, event: ReplyCompleted | ReplyFailed, outcome: Outcome) -> str | None:
+    def _answer(self, event: ReplyCompleted | ReplyFailed, outcome: Succeeded | Spent) -> str | None:
         entry = self.entries.get(event.call)
         if entry is None:
             name = event.call.rpartition("/")[2].partition(":")[0]
             entry = self.entries[event.call] = Entry(event.call, event.op or "tool", name)
-        if not isinstance(entry.outcome, Pending):
+        if not isinstance(entry.outcome, Pending) or outcome.sequence <= entry.void_to:
             return None
         entry.outcome = outcome
         self.owned_in_vain = 0
@@ -154,7 +171,7 @@ class Journal:
         op = str(event.__struct_config__.tag).partition(".")[2]
         entry = self.entries.setdefault(event.call, Entry(event.call, op, event.name))
         entry.op, entry.name = op, event.name
-        if entry.command is None:
+        if entry.command is None or entry.asked_at <= entry.void_to < sequence:
             entry.command, entry.asked_at = event, sequence
             self.owned_in_vain = 0
 
@@ -170,12 +187,25 @@ class Journal:
             case JobWaiting():
                 self.parked = self.parked or sequence > self.owned_at
                 for call in event.on:
-                    if (entry := self.entries.get(call)) and 0 < entry.asked_at < sequence:
+                    if (entry := self.entries.get(call)) and entry.void_to < entry.asked_at < sequence:
                         entry.parked_on = True
-            case JobCompleted() | JobFailed() | JobCancelled():
-                self.ended = self.ended or event
+            case JobCompleted() | JobFailed() | JobCancelled() if sequence > self.retried_at and not self.ended:
+                self.ended, self.ended_at = event, sequence
+            case JobRetried() if isinstance(self.ended, JobFailed) and sequence > self.ended_at:
+                self._retry(event, sequence)
             case JobRejected() | _:
                 pass
+
+    def _retry(self, event: JobRetried, sequence: int) -> None:
+        """Nobody's job, with nothing in its way: its end is void, and what has no outcome now is asked for anew."""
+        self.ended, self.ended_at, self.parked = None, 0, True
+        self.retried, self.retried_at = event, sequence
+        for entry in self.entries.values():
+            failed = isinstance(entry.outcome, Spent) and entry.call in event.calls
+            # Redelivered while the job was over, an unanswered call was dropped unanswered.
+            dropped = isinstance(entry.outcome, Pending) and entry.command is not None and entry.op != "job"
+            if failed or dropped:
+                entry.outcome, entry.void_to, entry.parked_on = PENDING, sequence, False
 
     # ---- what the job core asks
 

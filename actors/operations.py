@@ -9,6 +9,7 @@ branches do not count each other. On a replay what is recorded comes back in the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from actors.branches import current_branch, run_branches
 from actors.halts import Fenced, Halt
 from actors.hosting import Hosting, Target
 from actors.job import ChildJob
+from actors.job_retry import retry_job
 from actors.journal import Entry, Journal, Pending
 from actors.requests import JobRequest, publish_request
 from actors.turns import NEW, Turns
@@ -151,11 +153,11 @@ class Operations:
         entry = self.journal.recall(key, target.kind, target.name)
         self.busy += 1
         try:
-            if entry is None:
-                if self.turns.replaying:
-                    await self._turn(NEW)
+            if (entry is None or entry.is_void) and self.turns.replaying:
+                await self._turn(NEW)
+            if entry is None or entry.is_void:
                 body = bind(target, args, kwargs)
-                entry = self.journal.begin(key, target.kind, target.name)
+                entry = entry or self.journal.begin(key, target.kind, target.name)
                 await self._command(key, target, body, retry, timeout_s)
             await self._answered(key, entry)
             await self._take_up(entry.sequence)
@@ -169,13 +171,14 @@ class Operations:
         if self.listen is not None:
             await self.listen()
         make = CallTool if target.kind == "tool" else CallAgent
-        await self.append(
-            make(
-                job=self.job, call=key, name=target.name, version=target.major, input=msgspec.Raw(body),
-                timeout_s=timeout_s, retry=msgspec.to_builtins(retry) if retry else None,
-                traceparent=self.submitted.traceparent,
-            )
+        command = make(
+            job=self.job, call=key, name=target.name, version=target.major, input=msgspec.Raw(body),
+            timeout_s=timeout_s, retry=msgspec.to_builtins(retry) if retry else None,
+            traceparent=self.submitted.traceparent,
         )  # fmt: skip
+        sequence = await self.append(command)
+        if self.journal.entries[key].is_void:
+            self.journal.apply(Recorded(sequence, command))
 
     async def _answered(self, key: str, entry: Entry) -> None:
         """Until the entry has its outcome. The doorbell wakes us; the journal decides."""
@@ -217,6 +220,7 @@ class Operations:
         self.check_running()
         entry = self.journal.recall(key, "job", target.name)
         child = jobid.child(self.job, key)
+        place = entry.asked_at if entry else 0  # asked anew after a retry, it keeps its place in the job
         if entry is None or (isinstance(entry.outcome, Pending) and not entry.parked_on):
             if entry is None and self.turns.replaying:
                 await self._turn(NEW)
@@ -225,7 +229,7 @@ class Operations:
                 entry = await self._ask_child(key, target, child, entry, args, kwargs)
             finally:
                 self._rest()
-        await self._take_up(entry.asked_at)
+        await self._take_up(place or entry.asked_at)
         return ChildJob(child, lambda: self._child_result(key, target))
 
     async def _ask_child(
@@ -243,6 +247,8 @@ class Operations:
             self.journal.apply(Recorded(await self.append(command), command))
         else:
             body = bytes(entry.command.input) if entry.command else b"{}"
+            if entry.is_void:
+                await self._ask_child_anew(key, target, child, body)
         request = JobRequest(
             workspace=self.workspace, workflow=target.name, input=body, job=child,
             traceparent=self.submitted.traceparent,
@@ -251,6 +257,19 @@ class Operations:
         crash_point("host.before_request")
         await publish_request(self.hosting.bus, self.hosting.blobs, request)
         return entry
+
+    async def _ask_child_anew(self, key: str, target: Target, child: str, body: bytes) -> None:
+        """The parent was retried, and its child had failed: then the child goes on too, or starts if it never did.
+
+        Before the command, so that after a crash at any point the child is retried until that is on record, and not
+        once more when it has failed again.
+        """
+        with contextlib.suppress(UsageError):  # it runs, it completed, or it was cancelled: its answer will say so
+            await retry_job(self.hosting.bus, self.hosting.blobs, self.workspace, child, by=f"job {self.job}")
+        command = CallJob(
+            job=self.job, call=key, name=target.name, version=target.major, input=msgspec.Raw(body), child=child
+        )
+        self.journal.apply(Recorded(await self.append(command), command))
 
     async def _run_child(self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         await self._start(key, target, args, kwargs)

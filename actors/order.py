@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
@@ -35,7 +37,18 @@ class Order:
     traceparent: str = ""
 
 
-def job_id_of(delivery: Delivery, workspace: str) -> str:
+class Placed(Protocol):
+    """A request and its place in the queue: a delivery, or a stored message."""
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def stored_ns(self) -> int: ...
+
+
+def job_id_of(delivery: Placed, workspace: str) -> str:
     """The id that the request names, else the one that follows from its message id or its place. Raises: UsageError."""
     if given := delivery.headers.get(h.JOB_ID):
         return check_job_id(given)
@@ -75,7 +88,7 @@ async def _blob(sha256: str, delivery: Delivery, blobs: Blobs) -> bytes:
         raise UsageError(str(error), code="blob_missing", path=h.JOB_BLOB, hint=hint) from error
 
 
-def parent_of(delivery: Delivery) -> Parent | None:
+def parent_of(delivery: Placed) -> Parent | None:
     """The call that this request answers, if any. Raises: UsageError if the header cannot be read."""
     header = delivery.headers.get(h.JOB_PARENT)
     if not header:

@@ -113,6 +113,11 @@ async def publish_wake(bus: Bus, workspace: str, workflow: str, job: str, reason
     await _append_when_room(bus, subjects.job_request(workspace, workflow), headers)
 
 
+async def publish_again(bus: Bus, subject: str, body: bytes, headers: dict[str, str]) -> None:
+    """Put a request into the queue as it came once. Raises: StreamFull, PermissionRefused, BusClosed, ApiError."""
+    await _append(bus, subject, body, headers)
+
+
 async def publish_schedule(bus: Bus, workspace: str, workflow: str, job: str, due_at: datetime) -> None:
     """Have the server wake ``job`` at ``due_at`` (aware), up to 250 ms late; replaces the job's earlier schedule.
 

@@ -48,7 +48,7 @@ async def send_signal(bus: Bus, blobs: Blobs, workspace: str, signal: Signal, *,
 
 
 async def _workflow_of(bus: Bus, workspace: str, job: str, wait_s: float) -> str:
-    kinds = ["job.submitted", *(f"job.{end}" for end in JOB_ENDS)]
+    kinds = ["job.submitted", "job.retried", *(f"job.{end}" for end in JOB_ENDS)]
     wanted = [subjects.event(workspace, job, kind) for kind in kinds]
     deadline = asyncio.get_running_loop().time() + wait_s
     while not (found := await last_of_each(bus, EVENTS, wanted)):
@@ -61,11 +61,12 @@ async def _workflow_of(bus: Bus, workspace: str, job: str, wait_s: float) -> str
 def _workflow_in(job: str, found: list[Stored]) -> str:
     """The workflow of a job that goes on. Raises: UsageError."""
     newest = subjects.parse_event(found[-1].subject).kind
-    if newest != "job.submitted":
+    if newest not in ("job.submitted", "job.retried"):
         raise UsageError(
             f"job {job} has ended: {newest}", code="job_ended", path="job", hint="it takes no more signals"
         )
-    event = decode(found[-1].body, subject=found[-1].subject, sequence=found[-1].sequence)
+    submitted = next(stored for stored in found if stored.subject.endswith(".job.submitted"))
+    event = decode(submitted.body, subject=submitted.subject, sequence=submitted.sequence)
     assert isinstance(event, JobSubmitted)
     return event.workflow
 

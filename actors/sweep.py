@@ -2,8 +2,7 @@
 
 A host takes only what its consumers' filters match, so a request for a workflow that nobody has, or on a subject that
 is none, would lie in JOBS silently. Every gateway looks every two seconds; two of them may find the same request, and a
-gateway may die half-way: so the rejection is appended on the condition that it is not there yet, the request goes last,
-and all of it may be done again.
+gateway may die half-way: all of it may be done again (``actors.rejection``), and the request goes last.
 """
 
 from __future__ import annotations
@@ -11,25 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from datetime import UTC, datetime
 from typing import NamedTuple
 
-import msgspec
-
 from actors.registry import Registry
-from actors.requests import publish_wake
+from actors.rejection import asked_id, record_refusal, refused_stored, usable
 from bus import headers as h
-from bus import jobid, subjects
+from bus import subjects
 from bus.connection import ApiError, Bus
-from bus.errors import BusError, CallboardError, Fenced, UsageError
-from bus.event import NULL, Parent
+from bus.errors import BusError, CallboardError, UsageError
 from bus.failure import Failure
-from bus.messages import JobRejected, ReplyFailed
 from bus.objects import Blobs
-from bus.reader import Stored, last_of_each, scan
-from bus.streams import EVENTS, JOBS, stream_info
-from bus.subjects import DEFAULT_WORKSPACE, CallKind, check_job_id, check_name
-from store.log import append_event, append_unfenced
+from bus.reader import Stored, scan
+from bus.streams import JOBS, stream_info
+from bus.subjects import DEFAULT_WORKSPACE, CallKind, check_name
 
 log = logging.getLogger("callboard.sweep")
 
@@ -130,7 +123,7 @@ class Sweep:
             code="unknown_workflow", message=f"no workflow is named {workflow!r}", retryable=False,
             hint=self._registry.hint(workflow, WORKFLOW_KINDS),
         )  # fmt: skip
-        return Verdict(_usable(workspace), workflow, failure)
+        return Verdict(usable(workspace), workflow, failure)
 
     async def _has_consumer(self, verdict: Verdict) -> bool:
         """Whether hosts have served this workflow, whatever the registry says: it is a table that can be lost."""
@@ -155,51 +148,10 @@ class Sweep:
             self._swept_to[subject] = page[-1].sequence
 
     async def _refuse(self, stored: Stored, verdict: Verdict) -> None:
-        job, asked = job_id_of(stored, verdict.workspace)
-        event = JobRejected(
-            job=job, workflow=verdict.workflow, failure=verdict.failure, requested_job=asked, input=_shown(stored.body)
-        )
-        await self._leave_trace(stored, verdict.workspace, event)
-        await self._tell_parent(stored, verdict.failure)
+        refused = refused_stored(stored, verdict.failure, verdict.workspace, verdict.workflow, actor="gateway")
+        await record_refusal(self._bus, self._blobs, refused)
         await self._delete(stored.sequence)
         self.rejected += 1
-        log.warning("%s: refused: %s", stored.subject, verdict.failure.message)
-
-    async def _leave_trace(self, request: Stored, workspace: str, event: JobRejected) -> None:
-        """Write the rejection, once for this request, under an id that no job has."""
-        while True:
-            prefix = subjects.log_prefix(workspace, event.job)
-            newest = await self._newest(f"{prefix}.job.*")
-            if newest and not newest.subject.endswith(".job.rejected"):
-                event = msgspec.structs.replace(event, job=_own_id(request), requested_job=event.job)
-                continue
-            if newest and newest.at >= request.at:
-                return
-            expected = newest.sequence if newest else 0
-            condition = {h.EXPECTED_SEQUENCE: str(expected), h.EXPECTED_SUBJECT: f"{prefix}.job.*"}
-            try:
-                await append_event(self._bus, self._blobs, prefix, event, condition, since=expected)
-                return
-            except Fenced:
-                continue  # another gateway was faster, or a host took the id: look again
-
-    async def _newest(self, subject: str) -> Stored | None:
-        found = await last_of_each(self._bus, EVENTS, [subject])
-        return max(found, key=lambda stored: stored.sequence, default=None)
-
-    async def _tell_parent(self, request: Stored, failure: Failure) -> None:
-        """A job that waits for this one as its child must not wait for ever."""
-        if not (header := request.headers.get(h.JOB_PARENT)) or request.headers.get(h.JOB_WAKE):
-            return
-        try:
-            parent = msgspec.json.decode(header, type=Parent)
-            reply = ReplyFailed(job=check_job_id(parent.job), call=parent.call, failure=failure, actor="gateway")
-            await append_unfenced(self._bus, self._blobs, check_name(parent.workspace, "workspace"), reply)
-            await publish_wake(
-                self._bus, parent.workspace, check_name(parent.workflow, "workflow"), parent.job, "reply"
-            )
-        except (msgspec.DecodeError, UsageError) as error:
-            log.warning("seq %d of %s: header %s cannot be read: %s", request.sequence, JOBS, h.JOB_PARENT, error)
 
     async def _delete(self, sequence: int) -> None:
         try:
@@ -208,51 +160,18 @@ class Sweep:
             log.debug("seq %d of %s is gone already: %s", sequence, JOBS, error)
 
 
-# ---- what a request says of itself
+# ---- pure
 
 
 def job_id_of(stored: Stored, workspace: str) -> tuple[str, str]:
     """(the id of the job that a request asks for, what it named instead if that can be no id)."""
-    if given := stored.headers.get(h.JOB_ID):
-        try:
-            return check_job_id(given), ""
-        except UsageError:
-            return _own_id(stored), given
-    if message_id := stored.headers.get(h.MSG_ID):
-        return jobid.from_message_id(workspace, message_id), ""
-    return _own_id(stored), ""
-
-
-def _own_id(stored: Stored) -> str:
-    return jobid.from_delivery(stored_ns(stored.headers[h.TIME_STAMP]), stored.sequence)
-
-
-def stored_ns(text: str) -> int:
-    """The server's instant in ns since the epoch, exactly as it stands in the ack subject of a delivery."""
-    head, _, fraction = text.rstrip("Z").partition(".")
-    return int(datetime.fromisoformat(head).replace(tzinfo=UTC).timestamp()) * 1_000_000_000 + int(f"{fraction:0<9}")
-
-
-def _shown(body: bytes) -> msgspec.Raw:
-    """The input as far as it is JSON, else its beginning as text: what came must be there to look at."""
-    if not body:
-        return NULL
-    try:
-        msgspec.json.decode(body)
-        return msgspec.Raw(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return msgspec.Raw(msgspec.json.encode(body[:1000].decode(errors="replace")))
+    return asked_id(stored, workspace)
 
 
 def _bad_subject(subject: str, error: UsageError) -> Verdict:
     tokens = [*subject.split("."), "", ""]
     failure = Failure(code="bad_subject", message=str(error.args[0]), retryable=False, hint=error.hint)
-    return Verdict(_usable(tokens[1]) if tokens[2] else DEFAULT_WORKSPACE, tokens[2] or tokens[1], failure)
-
-
-def _usable(workspace: str) -> str:
-    """The workspace of a trace; one that cannot be gets its trace in the default workspace."""
-    return workspace if _is_name(workspace) else DEFAULT_WORKSPACE
+    return Verdict(usable(tokens[1]) if tokens[2] else DEFAULT_WORKSPACE, tokens[2] or tokens[1], failure)
 
 
 def _is_name(value: str) -> bool:

@@ -2,7 +2,11 @@
 
 The un-acked request message is the lease on a running job (DESIGN.md, section 2). So when the very message that the
 last owner held comes again, that owner is gone and the job is taken over; any other request for a job that runs is a
-duplicate and is dropped; a wake-up counts only while the job is parked.
+duplicate and is dropped; a wake-up counts only while the job is parked, or retried and nobody's.
+
+A job can be left without any request: it was acked by mistake, or purged. Who finds such a job publishes the wake-up
+``redrive.<sequence of its last job.owned>``, and it is resumed although it is not parked. Should its owner live after
+all, or another have taken it meanwhile, the log says so: a claim on any other last owner is none.
 """
 
 from __future__ import annotations
@@ -16,6 +20,18 @@ from bus.messages import JobSubmitted
 
 # One crash may be anything; five in a row with nothing done in between are the job's own doing.
 IN_VAIN_LIMIT = 5
+REDRIVE = "redrive."
+
+
+def redrive_wake(owned_at: int) -> str:
+    """What to wake a job for that has no request left; ``owned_at`` is its last ``job.owned``, 0 if there is none."""
+    return f"{REDRIVE}{owned_at}"
+
+
+def redriven_owner(wake: str) -> int | None:
+    """The ``job.owned`` that a wake-up found without a request; None for any other wake-up."""
+    number = wake.removeprefix(REDRIVE) if wake.startswith(REDRIVE) else ""
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 20 else None
 
 
 @dataclass(frozen=True)
@@ -58,8 +74,13 @@ class Poisoned:
 Decision = Start | Resume | Finish | Drop | Refuse | Poisoned
 
 
-def decide(journal: Journal, *, sequence: int, wake: bool, workflow: str, body: bytes) -> Decision:
-    """What a host does with the request message ``sequence`` in view of the folded log."""
+def decide(
+    journal: Journal, *, sequence: int, wake: bool, workflow: str, body: bytes, redriven: int | None = None
+) -> Decision:
+    """What a host does with the request message ``sequence`` in view of the folded log.
+
+    ``redriven``: the ownership that was found without a request, see :func:`redriven_owner`.
+    """
     submitted = journal.submitted
     if submitted is None:
         return Drop() if wake else Start()
@@ -68,7 +89,8 @@ def decide(journal: Journal, *, sequence: int, wake: bool, workflow: str, body: 
         return Refuse(f"job id is taken by another job of workflow {submitted.workflow!r} with other input")
     if journal.ended:
         return Finish()
-    if not mine and not (wake and journal.parked):
+    orphaned = redriven is not None and redriven == journal.owned_at
+    if not mine and not orphaned and not (wake and journal.parked):
         return Drop()
     if journal.owned_in_vain >= IN_VAIN_LIMIT:
         return Poisoned(journal.owned_at, journal.owned_in_vain)

@@ -7,13 +7,15 @@ import random
 
 import msgspec
 
+from actors.dead_letters import keep_letter, letter_body
 from bus import subjects
 from bus.connection import Bus
 from bus.errors import Unreadable
 from bus.failure import Failure
 from bus.mailbox import Delivery
-from bus.messages import CallTool, ReplyFailed, decode
+from bus.messages import CallTool, DeadKept, ReplyFailed, decode
 from bus.objects import Blobs
+from bus.streams import EVENTS
 from store.artifacts import unclaim
 from store.log import append_unfenced
 
@@ -51,6 +53,15 @@ def refusal(delivery: Delivery, reason: str, *, actor: str) -> ReplyFailed:
                        actor=actor)  # fmt: skip
 
 
+def call_letter(delivery: Delivery, event: ReplyFailed) -> DeadKept:
+    """The command as a dead letter; ``event`` is the answer that its job is going to get."""
+    return DeadKept(
+        job=event.job, call=event.call, failure=event.failure, subject=delivery.subject, stream=EVENTS,
+        sequence=delivery.sequence, deliveries=delivery.attempt, body=letter_body(delivery.body),
+        headers=dict(delivery.headers), actor=event.actor,
+    )  # fmt: skip
+
+
 def _call_of(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_Envelope).call
@@ -59,11 +70,12 @@ def _call_of(body: bytes) -> str:
 
 
 async def refuse(bus: Bus, blobs: Blobs, delivery: Delivery, reason: str, *, actor: str) -> None:
-    """It leaves a trace in the job's log, as the answer to its call as far as that can be told, and goes."""
+    """It is kept as a dead letter, leaves a trace, as the answer to its call as far as that can be told, and goes."""
     log.error("refused: %s (seq %d): %s", delivery.subject, delivery.sequence, reason)
     place = subjects.parse_event(delivery.subject)
     try:
         event = refusal(delivery, reason, actor=actor)
+        await keep_letter(bus, blobs, place.workspace, call_letter(delivery, event))
         await append_unfenced(bus, blobs, place.workspace, event, since=delivery.sequence)
     except Exception as error:  # noqa: BLE001 - a delivery that nobody ends is kept in progress for ever
         log.warning("%s: %s; handing it back", delivery.subject, error)

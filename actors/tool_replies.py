@@ -7,14 +7,17 @@ the delay that the policy says.
 from __future__ import annotations
 
 import logging
+import os
 import random
 from typing import assert_never
 
 import msgspec
 
+from actors.dead_letters import keep_letter
 from actors.held_results import HeldResults
 from actors.invocation import describe
 from actors.serving import Serving
+from actors.tool_call import call_letter
 from actors.tool_context import CallCancelled
 from bus.connection import ApiError, Bus
 from bus.crash import crash_point
@@ -27,18 +30,26 @@ from supervisor.retry import Again, GiveUp, Retry, decide
 
 log = logging.getLogger("callboard.tool")
 
-_DIED = Failure(code="process_died", message="the process that served the call died")
+# How the last process of this name ended, if it failed: its supervisor tells its successor.
+_LAST_EXIT = os.environ.get("CALLBOARD_LAST_EXIT", "")
 
 
 class ToolReplies:
-    """Writes the replies of the actor ``name``. ``retry`` is the tool's own policy, for calls that bring none."""
+    """Writes the replies of the actor ``name``. ``retry`` is the tool's own policy, for calls that bring none.
 
-    def __init__(self, bus: Bus, blobs: Blobs, name: str, retry: Retry, outbox: Outbox | None = None) -> None:
+    ``inherited``: the sequences of the calls that the process of this name held when it ended.
+    """
+
+    def __init__(
+        self, bus: Bus, blobs: Blobs, name: str, retry: Retry, outbox: Outbox | None = None, *,
+        inherited: frozenset[int] = frozenset(),
+    ) -> None:  # fmt: skip
         self.held = HeldResults(bus, outbox, name)
         self._bus = bus
         self._blobs = blobs
         self._name = name
         self._retry = retry
+        self._inherited = inherited
 
     def policy(self, event: CallTool) -> Retry:
         """How this call is retried."""
@@ -95,12 +106,24 @@ class ToolReplies:
 
         Recorded when the next attempt begins, and not before: see ``actors.past_attempts``.
         """
-        await self._append(serving, self._retrying(serving, serving.attempt - 1, failure=_DIED))
+        await self._append(serving, self._retrying(serving, serving.attempt - 1, failure=self._death(serving)))
 
     async def died_for_good(self, serving: Serving) -> None:
-        """The attempt before this one took its process down, and it was the last."""
-        await self._failed(serving, _DIED, attempt=serving.attempt - 1)
+        """The attempt before this one took its process down, and it was the last: the call is kept as a dead letter."""
+        event = serving.event
+        answer = ReplyFailed(job=event.job, call=event.call, failure=self._death(serving), actor=self._name)
+        await keep_letter(self._bus, self._blobs, serving.workspace, call_letter(serving.delivery, answer))
+        await self._failed(serving, answer.failure, attempt=serving.attempt - 1)
         await serving.delivery.ack()
+
+    def _death(self, serving: Serving) -> Failure:
+        """The end of the process that had the call, as far as it is known here."""
+        message = "the process that served the call died"
+        if _LAST_EXIT and serving.delivery.sequence in self._inherited:
+            message += f": {_LAST_EXIT}"
+        elif _LAST_EXIT:
+            message += f"; the process that was {self._name} before ended with {_LAST_EXIT}"
+        return Failure(code="process_died", message=message)
 
     async def handed_back(self, serving: Serving) -> None:
         """This delivery of the call is not to count as an attempt."""

@@ -16,6 +16,10 @@ PENDING_MESSAGES = "Nats-Pending-Messages"
 NUM_PENDING = "Nats-Num-Pending"
 SCHEDULE = "Nats-Schedule"
 SCHEDULE_TARGET = "Nats-Schedule-Target"
+# What a direct get or a republish adds to the headers that a message was stored with.
+OF_READING = frozenset(
+    {"Nats-Stream", SUBJECT, SEQUENCE, LAST_SEQUENCE, TIME_STAMP, NUM_PENDING, "Nats-UpTo-Sequence", "Nats-Msg-Size"}
+)
 
 # Ours, on job requests.
 JOB_ID = "Job-Id"

@@ -35,6 +35,12 @@ class LeaseBook:
                 self.hold(reply)
             self._flush()
 
+    def inherited_sequences(self) -> frozenset[int]:
+        """Where the messages that the predecessor held stand in their stream (see ``Delivery``: count from the end)."""
+        parts = [reply.split(".") for reply in self.inherited]
+        found = [p[-4 if len(p) <= 9 else -5] for p in parts if len(p) >= 9]
+        return frozenset(int(sequence) for sequence in found if sequence.isdigit())
+
     def hold(self, reply: str) -> None:
         """Note that the message with this ack subject is being worked on."""
         self._held[reply] = None

@@ -16,6 +16,7 @@ from bus import headers as h
 from bus.connection import Bus
 
 BATCH = 1000
+_NS = 1_000_000_000
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -31,6 +32,11 @@ class Stored(msgspec.Struct, frozen=True):
         """When the server stored it, to the microsecond."""
         return parse_instant(self.headers[h.TIME_STAMP])
 
+    @property
+    def stored_ns(self) -> int:
+        """That instant in ns since the epoch, exactly as it stands in the ack subject of a delivery."""
+        return stored_ns(self.headers[h.TIME_STAMP])
+
 
 def parse_instant(text: str) -> datetime:
     """An RFC 3339 instant as the server writes it, with up to nine digits of a second."""
@@ -39,9 +45,9 @@ def parse_instant(text: str) -> datetime:
 
 
 def stored_ns(text: str) -> int:
-    """The server's instant in ns since the epoch, exactly as it stands in the ack subject of a delivery."""
+    """An instant as the server writes it, in ns since the epoch."""
     head, _, fraction = text.rstrip("Z").partition(".")
-    return int(datetime.fromisoformat(head).replace(tzinfo=UTC).timestamp()) * 1_000_000_000 + int(f"{fraction:0<9}")
+    return int(datetime.fromisoformat(head).replace(tzinfo=UTC).timestamp()) * _NS + int(f"{fraction:0<9}")
 
 
 def stored_of(msg: Msg) -> Stored:

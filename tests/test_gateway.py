@@ -20,7 +20,7 @@ from actors.gateway import Gateway
 from actors.input_check import check_input
 from actors.registry import Registry
 from actors.requests import JobRequest, publish_request, publish_wake
-from actors.sweep import Sweep, stored_ns
+from actors.sweep import Sweep
 from bus import headers as h
 from bus import jobid, subjects
 from bus.connection import Bus, NoResponder
@@ -28,7 +28,7 @@ from bus.embedded import EmbeddedServer
 from bus.errors import StreamFull, UsageError
 from bus.event import Parent
 from bus.failure import Failure
-from bus.messages import JobCompleted, JobRejected, JobSubmitted, ReplyFailed, Signal
+from bus.messages import DeadKept, JobCompleted, JobRejected, JobSubmitted, ReplyFailed, Signal
 from bus.objects import Blobs
 from bus.options import resolve_options
 from bus.reader import Stored, read_all
@@ -448,9 +448,10 @@ async def test_request_for_unknown_workflow_is_refused_with_a_trace(place: Place
     stored = (await place.queued())[0]
     await place.gateway.sweep.sweep()
     assert await place.queued() == []
-    job = jobid.from_delivery(stored_ns(stored.headers[h.TIME_STAMP]), sequence)
-    (event,) = await place.events(job)
-    assert isinstance(event, JobRejected)
+    job = jobid.from_delivery(stored.stored_ns, sequence)
+    letter, event = await place.events(job)
+    assert isinstance(letter, DeadKept) and isinstance(event, JobRejected)
+    assert (letter.stream, letter.sequence, letter.failure) == (JOBS, sequence, event.failure)
     assert (event.workflow, event.failure.code, bytes(event.input)) == ("ordr", "unknown_workflow", b'{"a":1}')
     assert event.failure.hint == "did you mean order?"
 

@@ -21,7 +21,7 @@ from actors.progress import ProgressReports
 from actors.quarantine import Quarantine
 from actors.tool_context import CallCancelled
 from bus.failure import Failure
-from bus.messages import CallTool, ReplyCompleted, ReplyFailed, ReplyRetrying
+from bus.messages import CallTool, Event, ReplyCompleted, ReplyFailed, ReplyRetrying
 from tests.waiting import wait_until
 
 CONTEXT = ToolContext("default", "job", "call:1")
@@ -177,27 +177,39 @@ def retry(attempt: int, *, handed_back: bool = False, call: str = "c") -> ReplyR
     return ReplyRetrying(job="j", call=call, attempt=attempt, handed_back=handed_back)
 
 
+def past(events: list[Any], call: str, *, job_over: bool) -> Past:
+    """What events after a command at 10 say."""
+    return fold_past(list(enumerate(events, 11)), call, 10, job_over=job_over)
+
+
 def test_fold_of_the_past() -> None:
     """Only the records of the very call count."""
     failure = Failure(code="x", message="")
-    assert fold_past([], "c", job_over=False) == Past()
-    assert fold_past([retry(1), retry(2), retry(9, call="d")], "c", job_over=True) == Past(failed=2, job_over=True)
-    assert fold_past([retry(1, handed_back=True)] * 2, "c", job_over=False) == Past(handed_back=2)
+    assert past([], "c", job_over=False) == Past()
+    assert past([retry(1), retry(2), retry(9, call="d")], "c", job_over=True) == Past(failed=2, job_over=True)
+    assert past([retry(1, handed_back=True)] * 2, "c", job_over=False) == Past(handed_back=2)
     for reply in (ReplyCompleted(job="j", call="c"), ReplyFailed(job="j", call="c", failure=failure)):
-        assert fold_past([reply], "c", job_over=False).answered
-        assert not fold_past([reply], "d", job_over=False).answered
+        assert past([reply], "c", job_over=False).answered
+        assert not past([reply], "d", job_over=False).answered
+
+
+def test_attempts_of_an_earlier_command_do_not_count() -> None:
+    """A call that was given out anew has its whole budget again; an answer counts whichever command it was for."""
+    earlier: list[tuple[int, Event]] = [(8, retry(3)), (9, retry(1, handed_back=True))]
+    assert fold_past([*earlier, (11, retry(1))], "c", 10, job_over=False) == Past(failed=1)
+    assert fold_past([(9, ReplyCompleted(job="j", call="c"))], "c", 10, job_over=False).answered
 
 
 @given(failed=st.integers(0, 20), handed_back=st.integers(0, 20), deliveries=st.integers(1, 60))
 def test_which_attempt_is_due(failed: int, handed_back: int, deliveries: int) -> None:
     """Never fewer than what is recorded, and at most one death more, however often the call was given out."""
-    past = Past(failed=failed, handed_back=handed_back)
-    due = standing(past, deliveries)
+    due = standing(Past(failed=failed, handed_back=handed_back), deliveries)
     assert isinstance(due, Due)
     assert due.attempt == failed + 1 + due.after_death
     assert due.after_death == (deliveries - handed_back > failed + 1)
     assert standing(Past(answered=True), deliveries) == Settled()
     assert standing(Past(job_over=True), deliveries) == Settled()
+    assert standing(Past(given_out_anew=True), deliveries) == Settled()
 
 
 @given(st.lists(st.sampled_from(["fails", "dies", "handed back", "held"]), max_size=12))
@@ -207,7 +219,7 @@ def test_attempts_over_any_history(history: list[str]) -> None:
     deliveries, begun = 0, []
     for what in history:
         deliveries += 1
-        due = standing(fold_past(events, "c", job_over=False), deliveries)
+        due = standing(past(events, "c", job_over=False), deliveries)
         assert isinstance(due, Due)
         if what == "held":  # given out, and its process died before it began
             continue
