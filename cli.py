@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from actors.commands import breakers as breaker_commands
+from actors.commands import outbox as outbox_commands
 from actors.commands.options import AsJson, Context, Nats, NoColor, Workspace, make_session, run
 
 if TYPE_CHECKING:
@@ -221,6 +223,9 @@ def submit(
     priority: Annotated[str, typer.Option(help="high, normal or low.")] = "normal",
     wait: Wait = False,
     timeout: Timeout = None,
+    offline_ok: Annotated[
+        bool, typer.Option("--offline-ok", help="Server away: keep it on this machine, deliver it later.")
+    ] = False,
     nats: Nats = None,
     context: Context = None,
     workspace: Workspace = "default",
@@ -241,19 +246,22 @@ def submit(
             priority,
             wait,
             timeout,
+            offline_ok=offline_ok,
         )
     )
 
 
 async def _submit(
     session: Session, workflow: str, inputs: list[str] | None, whole: str | None, job_id: str | None, priority: str,
-    wait: bool, timeout: float | None,
+    wait: bool, timeout: float | None, *, offline_ok: bool = False,
 ) -> int:  # fmt: skip
     from actors.commands.arguments import parse_inputs
     from actors.commands.jobs import submit as submit_job
 
     body = parse_inputs(inputs or (), whole)
-    return await submit_job(session, workflow, body, job_id=job_id, priority=priority, wait=wait, timeout_s=timeout)
+    return await submit_job(
+        session, workflow, body, job_id=job_id, priority=priority, wait=wait, timeout_s=timeout, offline_ok=offline_ok
+    )
 
 
 @app.command()
@@ -414,6 +422,10 @@ def doctor(
     from actors.commands import look
 
     run(look.doctor(make_session(nats, context, workspace, as_json, no_color)))
+
+
+app.add_typer(breaker_commands.app, name="breakers")
+app.add_typer(outbox_commands.app, name="outbox")
 
 
 @app.command()

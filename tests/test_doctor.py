@@ -39,7 +39,7 @@ def of(findings: list[Finding], what: str) -> list[Finding]:
 async def snapshot(bus: Bus) -> list[Any]:
     """Everything of the streams and consumers that a doctor could have changed."""
     states: list[Any] = []
-    for name in (JOBS, EVENTS, "KV_registry"):
+    for name in (JOBS, EVENTS, "KV_registry", "KV_breakers"):
         info = await bus.api(f"STREAM.INFO.{name}")
         states.append((info["config"], info["state"]))
         states.append([c["name"] for c in (await bus.api(f"CONSUMER.LIST.{name}"))["consumers"] or []])
@@ -60,7 +60,7 @@ async def test_a_healthy_server_is_well_and_stays_as_it_is(nats_server: Embedded
         "consumers", "clock", "permissions",
     }  # fmt: skip
     (permissions,) = of(findings, "permissions")
-    assert permissions.detail == "17 subjects tried, none refused"
+    assert permissions.detail == "18 subjects tried, none refused"
 
 
 async def test_an_empty_server_lacks_the_streams(nats_server: EmbeddedServer) -> None:
