@@ -5,8 +5,8 @@
         receipt = await handle.result(timeout_s=30)
         other = await client.submit("order", sku="A1", qty=2)    # a name: checked by a gateway, plain JSON result
 
-``job_id``, ``priority``, ``idempotency_key`` and ``input`` are words of ``submit`` itself. A workflow that has inputs
-of these names takes them with ``input={"priority": ...}``.
+``job_id``, ``priority``, ``idempotency_key``, ``offline_ok`` and ``input`` are words of ``submit`` itself. A workflow
+that has inputs of these names takes them with ``input={"priority": ...}``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
@@ -23,6 +23,7 @@ import msgspec
 
 from actors.component import Component
 from actors.ends import JobEnds
+from actors.offline import OfflineSubmits, check_offline_name
 from actors.outcome import output_of
 from actors.requests import JobRequest, check_request, find_earlier, job_id_for, publish_request
 from actors.signals import CANCEL, PAUSE, RESUME, make_signal, send_signal, unknown_job
@@ -49,7 +50,10 @@ _API_TRIES = 3
 
 
 class JobHandle(Generic[R]):
-    """A job that was submitted: its ``id`` and ``workspace``, and what can be asked of it."""
+    """A job that was submitted: its ``id`` and ``workspace``, and what can be asked of it.
+
+    ``held``: the server was away, and the request lies in this machine's outbox until it is back.
+    """
 
     def __init__(
         self,
@@ -59,8 +63,10 @@ class JobHandle(Generic[R]):
         *,
         since: int = 0,
         fresh: bool = False,
+        held: bool = False,
     ) -> None:
         self.id = job
+        self.held = held
         self.workspace = client.workspace
         self._client = client
         self._component = component
@@ -139,6 +145,7 @@ class Client:
         self.blobs = Blobs(bus)
         self._owns_bus = owns_bus
         self._ends = JobEnds(bus, self.blobs, workspace)
+        self._offline = OfflineSubmits(bus)
 
     @classmethod
     def connect(
@@ -159,6 +166,7 @@ class Client:
 
     async def close(self) -> None:
         """Let go of the connection; jobs go on."""
+        await self._offline.close()
         await self._ends.close()
         if self._owns_bus:
             await self.bus.close()
@@ -182,6 +190,7 @@ class Client:
         job_id: str | None = None,
         priority: Priority = "normal",
         idempotency_key: str | None = None,
+        offline_ok: bool = False,
         input: dict[str, Any] | bytes | None = None,
         **kwargs: Any,
     ) -> JobHandle[R]: ...
@@ -194,6 +203,7 @@ class Client:
         job_id: str | None = None,
         priority: Priority = "normal",
         idempotency_key: str | None = None,
+        offline_ok: bool = False,
         input: dict[str, Any] | bytes | None = None,
         **kwargs: Any,
     ) -> JobHandle[Any]: ...
@@ -205,6 +215,7 @@ class Client:
         job_id: str | None = None,
         priority: Priority = "normal",
         idempotency_key: str | None = None,
+        offline_ok: bool = False,
         input: dict[str, Any] | bytes | None = None,  # noqa: A002 - the word that the wire uses
         **kwargs: Any,
     ) -> JobHandle[Any]:
@@ -215,19 +226,33 @@ class Client:
         place of arguments. The same ``job_id`` or ``idempotency_key`` again is the same job. Waits up to 30 s while
         the queue is full.
 
+        ``offline_ok``: when the server is away for more than some seconds the request is kept in this machine's outbox
+        and delivered once when it is back, by this client or by others (``callboard outbox``); the handle is ``held``.
+
         Raises: UsageError (bad input, unknown workflow, an id that is another job's), TooLarge, StreamFull,
-        BusUnreachable (a name, and no gateway answers), PermissionRefused, BusClosed.
+        BusUnreachable (a name, and no gateway answers), PermissionRefused, BusClosed; with ``offline_ok`` OutboxError.
         """
         job = job_id_for(self.workspace, job_id, idempotency_key)
         is_new = job_id is None and idempotency_key is None
+        publish: Coroutine[Any, Any, JobHandle[Any]]
         if isinstance(target, Component):
             raw = _input_of(target, args, kwargs, input)
-            return await self._submit_component(target, job, raw, priority, is_new=is_new)
-        raw = _plain_input(target, args, kwargs, input)
-        if is_new:
-            self._ends.expect(job)
-        await self._submit_name(target, job, raw, priority)
-        return JobHandle(self, job, fresh=is_new)
+            publish = self._submit_component(target, job, raw, priority, is_new=is_new)
+        else:
+            raw = _plain_input(target, args, kwargs, input)
+            publish = self._submit_name(target, job, raw, priority, is_new=is_new)
+        if not offline_ok:
+            return await publish
+        return await self._offline.attempt(publish) or await self._hold(target, job, raw, priority)
+
+    async def _hold(
+        self, target: Component[..., Any] | str, job: str, raw: bytes, priority: Priority
+    ) -> JobHandle[Any]:
+        component = target if isinstance(target, Component) else None
+        name = component.name if component else check_offline_name(str(target))
+        request = JobRequest(workflow=name, job=job, input=raw, workspace=self.workspace, priority=priority)
+        await self._offline.hold(request)
+        return JobHandle(self, job, component, held=True)
 
     async def _submit_component(
         self, target: Component[..., R], job: str, raw: bytes, priority: Priority, *, is_new: bool
@@ -243,7 +268,11 @@ class Client:
         await _while_full(lambda: publish_request(self.bus, self.blobs, request))
         return JobHandle(self, job, target, since=since, fresh=is_new)
 
-    async def _submit_name(self, name: str, job: str, raw: bytes, priority: Priority) -> None:
+    async def _submit_name(
+        self, name: str, job: str, raw: bytes, priority: Priority, *, is_new: bool
+    ) -> JobHandle[Any]:
+        if is_new:
+            self._ends.expect(job)
         workflow, _, version = name.partition("@")
         fields: dict[str, Any] = {"workflow": workflow, "job_id": job, "priority": priority}
         if version:
@@ -254,6 +283,7 @@ class Client:
             fields["input"] = msgspec.Raw(raw)
         body = msgspec.json.encode(fields)
         await _while_full(lambda: self._ask("submit", body))
+        return JobHandle(self, job, fresh=is_new)
 
     async def _ask(self, verb: str, body: bytes) -> bytes:
         """Call a gateway. Asking again after a lost answer is safe: the job id goes along."""

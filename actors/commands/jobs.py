@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from actors.commands import outbox
 from actors.commands.session import EXIT_STILL_RUNNING, Session
 from actors.console.event_line import event_line
 from actors.console.page import Span, line
 from actors.console.result_page import result_page
-from bus.errors import UsageError
+from bus.errors import BusRefused, BusUnreachable, UsageError
 from bus.subjects import PRIORITIES, Priority
 
 if TYPE_CHECKING:
@@ -30,12 +31,22 @@ def check_priority(text: str) -> Priority:
 
 async def submit(
     session: Session, workflow: str, body: dict[str, Any], *, job_id: str | None, priority: str, wait: bool,
-    timeout_s: float | None,
+    timeout_s: float | None, offline_ok: bool = False,
 ) -> int:  # fmt: skip
     """Submit a job; print its id, or with ``wait`` its events (on a terminal) and its result."""
     level = check_priority(priority)
-    async with await session.client() as client:
-        handle = await client.submit(workflow, input=body, job_id=job_id, priority=level)
+    try:
+        connected = await session.client()
+    except BusUnreachable as error:
+        if not offline_ok or isinstance(error, BusRefused):
+            raise
+        job = await outbox.hold(session, workflow, body, job_id, level)
+        return outbox.say_held(session, workflow, job, str(error.args[0]), wait=wait)
+    async with connected as client:
+        await outbox.deliver_before(session, client.bus)
+        handle = await client.submit(workflow, input=body, job_id=job_id, priority=level, offline_ok=offline_ok)
+        if handle.held:
+            return outbox.say_held(session, workflow, handle.id, "the server has gone away", wait=wait)
         if wait:
             try:
                 return await _await(session, client, handle, timeout_s)
