@@ -14,9 +14,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -58,6 +59,8 @@ class Actor:
     outbox: Outbox
     heartbeat: Beat = starting
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    drain: Callable[[], Coroutine[Any, Any, object]] | None = None
     exit_code: int = 0
 
     def end(self, code: int) -> None:
@@ -109,7 +112,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _describe(app: App) -> int:
-    payload = {"app": app.name, "version": app.version, "components": [c.info() for c in app.components]}
+    components = [c.info() for c in app.components]
+    payload = {"app": app.name, "version": app.version, "groups": app.groups, "components": components}
     sys.stdout.buffer.write(b"\n" + msgspec.json.encode(payload) + b"\n")
     sys.stdout.flush()
     return 0
@@ -146,6 +150,7 @@ async def _live(role: Role, name: str) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, actor.stop.set)
+    loop.add_signal_handler(signal.SIGUSR1, actor.draining.set)
     heart = asyncio.create_task(keep_beating(bus, node, name, lambda: actor.heartbeat))
     try:
         await deliver_inherited(bus, actor.outbox.path, f"{node}/{name}")
@@ -153,6 +158,7 @@ async def _live(role: Role, name: str) -> int:
         stop = await role(actor)
         _ease_collector()
         await _until_end(actor)
+        await _drain(actor)
         await _stop(stop)
     finally:
         heart.cancel()
@@ -190,12 +196,24 @@ def _ease_collector() -> None:
 
 
 async def _until_end(actor: Actor) -> None:
-    stop, closed = asyncio.create_task(actor.stop.wait()), asyncio.create_task(actor.bus.closed.wait())
-    await asyncio.wait({stop, closed}, return_when=asyncio.FIRST_COMPLETED)
+    await _first(actor.stop.wait(), actor.draining.wait(), actor.bus.closed.wait())
     if actor.bus.closed.is_set():
         actor.exit_code = EXIT_BUS_CLOSED
-    stop.cancel()
-    closed.cancel()
+
+
+async def _drain(actor: Actor) -> None:
+    """Finish what was begun, for as long as it takes; SIGTERM, a stuck call or a closed connection cut it short."""
+    if actor.drain is not None and not (actor.stop.is_set() or actor.bus.closed.is_set()):
+        await _first(actor.drain(), actor.stop.wait(), actor.bus.closed.wait())
+
+
+async def _first(*ways: Coroutine[Any, Any, object]) -> None:
+    """Until one of these is over; the others are called off."""
+    tasks = {asyncio.create_task(way) for way in ways}
+    ended, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*ended, return_exceptions=True)
 
 
 def _outbox(node: str) -> Outbox:

@@ -20,6 +20,8 @@ from actors.tool_actor import ToolActor
 from bus.errors import UsageError
 from bus.streams import ensure_streams
 
+# The supervisor bounds a drain, not the actor.
+DRAIN_LIMIT_S = 7 * 86400.0
 Stop = Callable[[], Awaitable[None]]
 
 
@@ -39,6 +41,11 @@ async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
     )  # fmt: skip
     await tool.start()
     actor.heartbeat = tool.heartbeat
+
+    async def drain() -> None:
+        await asyncio.gather(tool.drain(), service.stop(grace_s=DRAIN_LIMIT_S))
+
+    actor.drain = drain
 
     async def stop() -> None:
         await tool.stop(0.5 if actor.exit_code else STOP_GRACE_S)

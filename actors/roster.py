@@ -9,7 +9,7 @@ import contextlib
 import difflib
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -17,17 +17,21 @@ from actors.component import DEFAULT_STALL_S, ComponentInfo
 from bus.errors import UsageError
 from supervisor.child import ChildSpec
 from supervisor.heartbeat import STALL_VARIABLE
-from supervisor.limits import NO_LIMITS, Limits, widest
+from supervisor.limits import NO_LIMITS, Limits, strictest
+from supervisor.restart import Group, RestartKind
 
 GATEWAY = "gateway"
+HOST = "host"
 TOOL_GRACE_S = 10.0
 HOST_GRACE_S = 8.0
+GATEWAY_GRACE_S = 5.0
+REPLICAS_LIMIT = 1000
 
 
 class Choice(msgspec.Struct, frozen=True):
     """What of an app runs on this node: ``only`` these (empty: all), ``without`` those, ``replicas`` by name.
 
-    ``stall_s`` is for hosts and the gateway: how long they may say nothing, where no job says otherwise.
+    ``stall_s`` is for the gateway, and for hosts none of whose jobs says how long they may say nothing.
     """
 
     only: tuple[str, ...] = ()
@@ -48,20 +52,56 @@ def default_stall_s(environ: Mapping[str, str]) -> float:
 
 
 def roster(target: str, components: Iterable[ComponentInfo], choice: Choice) -> list[ChildSpec]:
-    """The child specs for the chosen components of the app at ``target``.
+    """The child specs for the chosen components of the app at ``target``: tools, then hosts, then the gateway.
 
-    Raises: UsageError for a name that the app does not have.
+    Children of one of the app's groups stand in the order of declaration, which is what ``rest_for_one`` goes by.
+    Raises: UsageError for a name that the app does not have, or a group that has the name of something else.
     """
     components = list(components)
     _check_names(choice, {c.name for c in components})
-    chosen = [c for c in components if _is_chosen(c, choice)]
-    tools = _newest_of_each_major([c for c in chosen if c.kind == "tool"])
-    majors = Counter(c.name for c in tools)
-    specs = [spec for tool in tools for spec in _tool(target, tool, choice, majors[tool.name] > 1)]
-    specs += _hosts(target, [c for c in chosen if c.kind == "job"], choice)
+    chosen = _chosen(components, choice)
+    majors = Counter(c.name for c in chosen if c.kind == "tool")
+    found: list[tuple[tuple[bool, int], list[ChildSpec]]] = []
+    for position, info in enumerate(chosen):
+        if info.kind == "tool":
+            found.append(((False, position), _tool(target, info, choice, majors[info.name] > 1)))
+    for position, jobs in _houses(chosen):
+        found.append(((not jobs[0].group, position), _host(target, jobs, choice)))
+    specs = [spec for _, some in sorted(found, key=lambda entry: entry[0]) for spec in some]
     if choice.gateway:
-        specs.append(_spec(GATEWAY, ("gateway", target), "gateway", grace_s=5.0, stall_s=choice.stall_s))
+        specs.append(
+            _spec(GATEWAY, (GATEWAY, target), GATEWAY, serves=(GATEWAY,), grace_s=GATEWAY_GRACE_S, group=GATEWAY,
+                  stall_s=choice.stall_s)
+        )  # fmt: skip
+    _check_groups({c.group for c in chosen if c.group}, {_own_group(c, majors) for c in chosen} | {GATEWAY})
     return specs
+
+
+def policies(groups: Mapping[str, Group], specs: Iterable[ChildSpec]) -> dict[str, Group]:
+    """Those of an app's groups that have children among ``specs``."""
+    used = {spec.group for spec in specs}
+    return {name: group for name, group in groups.items() if name in used}
+
+
+def rescaled(choice: Choice, components: Iterable[ComponentInfo], name: str, count: int) -> Choice:
+    """The choice with ``count`` processes for one component; jobs that share a host share the number of its processes.
+
+    Raises: UsageError for a component that does not run here, or a number that cannot be.
+    """
+    chosen = _chosen(components, choice)
+    if not 0 <= count <= REPLICAS_LIMIT:
+        hint = f"a number from 0 to {REPLICAS_LIMIT}"
+        raise UsageError(f"{count} processes for {name} cannot be", code="bad_replicas", path="replicas", hint=hint)
+    scalable = {c.name: {c.name} for c in chosen}
+    for _, jobs in _houses(chosen):
+        together = {c.name for c in jobs}
+        scalable |= dict.fromkeys((*together, _house_name(jobs)), together)
+    if name not in scalable:
+        raise _unknown(name, sorted(scalable), "component", "this node has no component {!r} to scale")
+    return msgspec.structs.replace(choice, replicas={**choice.replicas, **dict.fromkeys(scalable[name], count)})
+
+
+# ---- what is chosen
 
 
 def _check_names(choice: Choice, known: set[str]) -> None:
@@ -69,73 +109,108 @@ def _check_names(choice: Choice, known: set[str]) -> None:
     for option, names in asked:
         for name in names:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(known)) or 'no components'}"
-                raise UsageError(f"the app has no component {name!r}", code="unknown_component", path=option, hint=hint)
+                raise _unknown(name, sorted(known), option, "the app has no component {!r}")
 
 
-def _is_chosen(component: ComponentInfo, choice: Choice) -> bool:
-    return component.name not in choice.without and (not choice.only or component.name in choice.only)
+def _unknown(name: str, known: Sequence[str], path: str, message: str) -> UsageError:
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'no components'}"
+    return UsageError(message.format(name), code="unknown_component", path=path, hint=hint)
 
 
-def _newest_of_each_major(components: list[ComponentInfo]) -> list[ComponentInfo]:
-    """An app may declare several versions; of one major the last declared serves."""
-    return list({(c.kind, c.name, c.major): c for c in components}.values())
+def _chosen(components: Iterable[ComponentInfo], choice: Choice) -> list[ComponentInfo]:
+    """In the order of declaration; an app may declare several versions, of one major the last declared serves."""
+    chosen = [c for c in components if c.name not in choice.without and (not choice.only or c.name in choice.only)]
+    newest = {(c.kind, c.name, c.major): c for c in chosen if c.kind == "tool"}
+    return [c for c in chosen if c.kind != "tool" or newest[c.kind, c.name, c.major] is c]
+
+
+def _check_groups(named: set[str], own: set[str]) -> None:
+    """A group of the app must not swallow a component that is not in it. Raises: UsageError."""
+    for name in sorted(named & own):
+        raise UsageError(
+            f"group {name!r} of the app has the name of something that is not in it", code="bad_group", path="groups",
+            hint="give the group another name, or put what is called so into it with group=",
+        )  # fmt: skip
+
+
+def _own_group(info: ComponentInfo, majors: Counter[str]) -> str:
+    """The group of a component that names none; empty if it does."""
+    if info.group:
+        return ""
+    if info.kind == "tool":
+        return _base(info, majors[info.name] > 1)
+    return info.name if info.isolated else HOST
+
+
+# ---- child specs
+
+
+def _base(info: ComponentInfo, show_major: bool) -> str:
+    return f"{info.name}-v{info.major}" if show_major else info.name
 
 
 def _tool(target: str, info: ComponentInfo, choice: Choice, show_major: bool) -> list[ChildSpec]:
-    base = f"{info.name}-v{info.major}" if show_major else info.name
+    base = _base(info, show_major)
     argv = ("tool", target, info.name, str(info.major))
     return [
         _spec(
-            f"{base}-{i}",
-            argv,
-            f"{info.name} {info.version}",
-            grace_s=TOOL_GRACE_S,
-            group=base,
-            stall_s=info.stall_s,
-            limits=info.limits,
+            f"{base}-{i}", argv, f"{info.name} {info.version}", serves=(info.name,), grace_s=TOOL_GRACE_S,
+            group=info.group or base, kind=info.restart, stall_s=info.stall_s, limits=info.limits,
         )
         for i in range(1, choice.replicas.get(info.name, info.replicas) + 1)
-    ]
+    ]  # fmt: skip
 
 
-def _hosts(target: str, jobs: list[ComponentInfo], choice: Choice) -> list[ChildSpec]:
-    """Shared hosts run all workflows of the app; an isolated one has processes of its own, one job each."""
-    specs: list[ChildSpec] = []
-    together = [c for c in jobs if not c.isolated]
-    shared = sorted({c.name for c in together})
-    if shared:
-        count = max(choice.replicas.get(c.name, c.replicas) for c in together)
-        stall_s, limits = _stall_s(together, choice), widest(c.limits for c in together)
-        argv = ("host", target, *shared)
-        specs += [
-            _spec(
-                f"host-{i}", argv, ", ".join(shared), grace_s=HOST_GRACE_S, group="host", stall_s=stall_s, limits=limits
-            )
-            for i in range(1, count + 1)
-        ]
-    for name in dict.fromkeys(c.name for c in jobs if c.isolated):
-        alone = [c for c in jobs if c.isolated and c.name == name]
-        argv, count = ("host", "--capacity", "1", target, name), choice.replicas.get(name, alone[-1].replicas)
-        stall_s, limits = _stall_s(alone, choice), widest(c.limits for c in alone)
-        specs += [
-            _spec(f"{name}-{i}", argv, name, grace_s=HOST_GRACE_S, group=name, stall_s=stall_s, limits=limits)
-            for i in range(1, count + 1)
-        ]
-    return specs
+def _houses(chosen: Sequence[ComponentInfo]) -> list[tuple[int, list[ComponentInfo]]]:
+    """The jobs that live together, with the position of the first: an isolated one alone, others with their group."""
+    houses: dict[tuple[str, str], tuple[int, list[ComponentInfo]]] = {}
+    for position, info in enumerate(chosen):
+        if info.kind == "job":
+            key = (info.group, info.name if info.isolated else "")
+            houses.setdefault(key, (position, []))[1].append(info)
+    return list(houses.values())
 
 
-def _stall_s(jobs: Iterable[ComponentInfo], choice: Choice) -> float:
-    """A host may be silent for as long as the most patient of its jobs says; those that say nothing go by the node."""
-    return max(choice.stall_s if c.stall_s == DEFAULT_STALL_S else c.stall_s for c in jobs)
+def _house_name(jobs: Sequence[ComponentInfo]) -> str:
+    first = jobs[0]
+    if first.isolated:
+        return first.name
+    return f"{first.group}-{HOST}" if first.group else HOST
+
+
+def _host(target: str, jobs: Sequence[ComponentInfo], choice: Choice) -> list[ChildSpec]:
+    """Shared hosts run all workflows of their group; an isolated one has processes of its own, one job each."""
+    base, names = _house_name(jobs), tuple(sorted({c.name for c in jobs}))
+    asked = [choice.replicas[c.name] for c in jobs if c.name in choice.replicas]
+    count = max(asked or [c.replicas for c in jobs])
+    argv = (HOST, *(("--capacity", "1") if jobs[0].isolated else ()), target, *names)
+    return [
+        _spec(
+            f"{base}-{i}", argv, ", ".join(names), serves=names, grace_s=HOST_GRACE_S, group=jobs[0].group or base,
+            kind=_strictest_kind(jobs), stall_s=_strictest_stall_s(jobs, choice),
+            limits=strictest(c.limits for c in jobs),
+        )
+        for i in range(1, count + 1)
+    ]  # fmt: skip
+
+
+def _strictest_kind(jobs: Sequence[ComponentInfo]) -> RestartKind:
+    order: tuple[RestartKind, ...] = ("permanent", "transient", "temporary")
+    return min((c.restart for c in jobs), key=order.index)
+
+
+def _strictest_stall_s(jobs: Sequence[ComponentInfo], choice: Choice) -> float:
+    """Of those that say something; the others go by the node."""
+    return min((c.stall_s for c in jobs if c.stall_s != DEFAULT_STALL_S), default=choice.stall_s)
 
 
 def _spec(
-    name: str, arguments: tuple[str, ...], component: str, *, grace_s: float, stall_s: float, group: str = "",
-    limits: Limits = NO_LIMITS,
+    name: str, arguments: tuple[str, ...], component: str, *, serves: tuple[str, ...], grace_s: float, group: str,
+    kind: RestartKind = "permanent", stall_s: float, limits: Limits = NO_LIMITS,
 ) -> ChildSpec:  # fmt: skip
     argv = (sys.executable, "-m", "actors.process", "--name", name, *arguments)
     return ChildSpec(
-        name=name, argv=argv, component=component, grace_s=grace_s, group=group or name, stall_s=stall_s, limits=limits
-    )
+        name=name, argv=argv, component=component, serves=serves, grace_s=grace_s, group=group, kind=kind,
+        stall_s=stall_s, limits=limits,
+    )  # fmt: skip

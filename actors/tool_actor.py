@@ -106,6 +106,13 @@ class ToolActor:
         await self._mailbox.start()
         self._keeper = asyncio.create_task(self._keep())
 
+    async def drain(self) -> None:
+        """Take no more, and let the calls in flight run to their end, however long that takes."""
+        self._stopping = True
+        await self._mailbox.stop_taking()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def stop(self, grace_s: float) -> None:
         """Take no more, let the calls in flight finish for ``grace_s`` seconds, cancel and hand back the rest."""
         self._stopping = True

@@ -197,16 +197,16 @@ class Mailbox:
 
     async def stop_taking(self) -> None:
         """Ask for no more; what is in flight stays with its workers. Idempotent."""
-        if self._loop_task:
-            self._loop_task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loop_task
-            self._loop_task = None
+        loop_task, self._loop_task = self._loop_task, None  # at once: a stop may come in the middle of a drain
+        if loop_task:
             self.bus.on_reconnect.remove(self._forget_pulls)
+            loop_task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await loop_task
         self._capacity = 0
-        if self._sub:
-            await _drain(self._sub)
-            self._sub = None
+        sub, self._sub = self._sub, None
+        if sub:
+            await _drain(sub)
 
     async def hand_back(self) -> None:
         """Nak all that is still in flight, so that another process gets it at once."""

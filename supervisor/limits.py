@@ -101,14 +101,14 @@ def _mib(number_bytes: int) -> str:
     return f"{number_bytes / _MIB:,.0f} MiB"
 
 
-def widest(several: Iterable[Limits]) -> Limits:
-    """What a process may use that is shared by components with these limits: the highest ceiling of each kind.
+def strictest(several: Iterable[Limits]) -> Limits:
+    """What a process may use that is shared by components with these limits: the lowest ceiling of each kind.
 
     Those that set none are left out: they are guests in a process that is limited.
     """
     chosen = list(several)
-    memory = max((one.memory_bytes for one in chosen if one.memory_bytes is not None), default=None)
-    cpu = max((one for one in chosen if one.cpu_s is not None), key=_cores, default=NO_LIMITS)
+    memory = min((one.memory_bytes for one in chosen if one.memory_bytes is not None), default=None)
+    cpu = min((one for one in chosen if one.cpu_s is not None), key=_cores, default=NO_LIMITS)
     return Limits(memory, cpu.cpu_s, cpu.cpu_window_s)
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from actors.component import ComponentInfo
 from bus.errors import UsageError
+from supervisor.restart import Group
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -18,6 +19,7 @@ class Description(msgspec.Struct, frozen=True):
     app: str
     version: str
     components: list[ComponentInfo]
+    groups: dict[str, Group] = {}
 
 
 async def describe(target: str) -> Description:
