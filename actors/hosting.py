@@ -18,7 +18,7 @@ from bus.errors import UsageError
 from bus.failure import Failure
 from bus.objects import Blobs
 from bus.subjects import CallKind
-from supervisor.breaker import Breaker, OnOpen
+from supervisor.breaker import Breaker
 
 PARK_AFTER_S = 3.0
 UNKNOWN_GRACE_S = 5.0
@@ -77,14 +77,11 @@ class Hosting:
             await asyncio.sleep(UNKNOWN_PAUSE_S)
             await self.registry.refresh()
 
-    async def refusal(self, target: Target, on_open: OnOpen | None) -> Failure | None:
-        """Why a call is not even asked for: it would not wait, and its circuit is open. Never raises BusError.
+    async def refusal(self, target: Target) -> Failure | None:
+        """Why a call that will not wait is not even asked for: its circuit is open. Never raises BusError.
 
         The states of circuits are loaded when they are first asked about: who always waits pays nothing for them.
         """
-        wish = on_open or (target.breaker.on_open if target.breaker else "wait")
-        if wish == "wait" or target.kind != "tool":
-            return None
         if self._breakers is None:
             self._breakers = Breakers(self.bus, self.blobs, self.host)
         await self._breakers.start()

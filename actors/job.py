@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
+from actors.call_policy import CallPolicy
 from actors.component import Component
+from supervisor.breaker import OnOpen
 from supervisor.retry import Retry
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ T1 = TypeVar("T1")
 T2 = TypeVar("T2")
 T3 = TypeVar("T3")
 T4 = TypeVar("T4")
+
+
+_NO_POLICY = CallPolicy()
 
 
 class ChildJob(Generic[R]):
@@ -43,10 +48,9 @@ class ChildJob(Generic[R]):
 class Job:
     """The running job, first parameter of each ``@app.job`` function."""
 
-    def __init__(self, operations: Operations, *, retry: Retry | None = None, timeout_s: float | None = None) -> None:
+    def __init__(self, operations: Operations, policy: CallPolicy = _NO_POLICY) -> None:
         self._operations = operations
-        self._retry = retry
-        self._timeout_s = timeout_s
+        self._policy = policy
 
     @property
     def id(self) -> str:
@@ -58,12 +62,17 @@ class Job:
         """The workspace that it runs in."""
         return self._operations.workspace
 
-    def options(self, *, retry: Retry | None = None, timeout_s: float | None = None) -> Job:
+    def options(
+        self, *, retry: Retry | None = None, timeout_s: float | None = None, on_open: OnOpen | None = None
+    ) -> Job:
         """This job, with another policy for the calls made through the returned object.
 
         await job.options(timeout_s=5).call(quote, sku=sku)
+
+        ``on_open`` is for the time while the tool's circuit is open: "wait", or "fail" at once with a CallFailed of
+        code ``circuit_open``; None: as the tool's Breaker says. Raises: UsageError for any other word.
         """
-        return Job(self._operations, retry=retry or self._retry, timeout_s=timeout_s or self._timeout_s)
+        return Job(self._operations, self._policy.but(CallPolicy(retry, timeout_s, on_open)))
 
     # ---- calls
 
@@ -81,7 +90,7 @@ class Job:
 
         Raises: CallFailed when its attempts are spent; InvalidInput and UsageError if it cannot be asked at all.
         """
-        return self._operations.call(target, args, kwargs, self._retry, self._timeout_s)
+        return self._operations.call(target, args, kwargs, self._policy)
 
     @overload
     def start(self, target: Component[P, R], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, ChildJob[R]]: ...

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from actors.branches import current_branch, run_branches
+from actors.call_policy import CallPolicy
 from actors.halts import Fenced, Halt
 from actors.hosting import Hosting, Target
 from actors.job import ChildJob
@@ -36,7 +37,6 @@ from bus.failure import CallFailed, failure_of
 from bus.messages import CallAgent, CallJob, CallTool, Event, JobSubmitted, ReplyCompleted, ReplyFailed, Signal
 from bus.subjects import check_name
 from store.log import JobLog, Recorded
-from supervisor.retry import Retry
 
 
 class Operations:
@@ -130,25 +130,23 @@ class Operations:
     # ---- call
 
     def call(
-        self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], retry: Retry | None, timeout_s: float | None
+        self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], policy: CallPolicy
     ) -> Coroutine[Any, Any, Any]:
         """See ``Job.call``. The key is taken here, before anything is awaited."""
         key = self.new_key(name_of(target))
-        return self._call_whatever(key, target, args, kwargs, retry, timeout_s)
+        return self._call_whatever(key, target, args, kwargs, policy)
 
     async def _call_whatever(
-        self, key: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], retry: Retry | None,
-        timeout_s: float | None,
-    ) -> Any:  # fmt: skip
+        self, key: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], policy: CallPolicy
+    ) -> Any:
         found = await self.hosting.find(target, ("tool", "agent", "job"))
         if found.kind == "job":
             return await self._run_child(key, found, args, kwargs)
-        return await self._call(key, found, args, kwargs, retry, timeout_s)
+        return await self._call(key, found, args, kwargs, policy)
 
     async def _call(
-        self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], retry: Retry | None,
-        timeout_s: float | None,
-    ) -> Any:  # fmt: skip
+        self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], policy: CallPolicy
+    ) -> Any:
         self.check_running()
         entry = self.journal.recall(key, target.kind, target.name)
         self.busy += 1
@@ -158,22 +156,29 @@ class Operations:
             if entry is None or entry.is_void:
                 body = bind(target, args, kwargs)
                 entry = entry or self.journal.begin(key, target.kind, target.name)
-                await self._command(key, target, body, retry, timeout_s)
+                await self._ask(key, target, body, policy)
             await self._answered(key, entry)
             await self._take_up(entry.sequence)
         finally:
             self._rest()
         return value_of(entry, target.component)
 
-    async def _command(
-        self, key: str, target: Target, body: bytes, retry: Retry | None, timeout_s: float | None
-    ) -> None:
+    async def _ask(self, key: str, target: Target, body: bytes, policy: CallPolicy) -> None:
+        """Give the command; or, if the circuit is open and the job will not wait, record that it was refused."""
+        if policy.waits_for(target):
+            await self._command(key, target, body, policy)
+        elif failure := await self.hosting.refusal(target):
+            await self._append_note(ReplyFailed(job=self.job, call=key, op=target.kind, failure=failure))
+        else:
+            await self._command(key, target, body, policy)
+
+    async def _command(self, key: str, target: Target, body: bytes, policy: CallPolicy) -> None:
         if self.listen is not None:
             await self.listen()
         make = CallTool if target.kind == "tool" else CallAgent
         command = make(
             job=self.job, call=key, name=target.name, version=target.major, input=msgspec.Raw(body),
-            timeout_s=timeout_s, retry=msgspec.to_builtins(retry) if retry else None,
+            timeout_s=policy.timeout_s, retry=msgspec.to_builtins(policy.retry) if policy.retry else None,
             traceparent=self.submitted.traceparent,
         )  # fmt: skip
         sequence = await self.append(command)

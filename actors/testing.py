@@ -21,6 +21,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
+from actors.call_policy import CallPolicy
 from actors.client import Client
 from actors.component import Component
 from actors.halts import Halt
@@ -35,7 +36,6 @@ from bus.failure import failure_of
 from bus.messages import Event, JobCompleted, JobFailed, JobSubmitted, decode, encode
 from bus.subjects import CallKind
 from store.log import JobLog, Recorded, read_job
-from supervisor.retry import Retry
 
 PATIENCE_S = 1.0
 _QUIET_S = 0.02
@@ -205,6 +205,9 @@ class _App:
     async def find(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
         return self.resolve(target, kinds)
 
+    async def refusal(self, target: Target) -> None:
+        del target  # no circuit is open where nothing is called
+
 
 class _Operations(Operations):
     """Operations that compare inputs, and stop at the end of the history."""
@@ -213,11 +216,10 @@ class _Operations(Operations):
     given_up: list[str]
 
     async def _call(
-        self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], retry: Retry | None,
-        timeout_s: float | None,
-    ) -> Any:  # fmt: skip
+        self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], policy: CallPolicy
+    ) -> Any:
         self._compare(key, target, args, kwargs)
-        return await super()._call(key, target, args, kwargs, retry, timeout_s)
+        return await super()._call(key, target, args, kwargs, policy)
 
     async def _ask_child(
         self, key: str, target: Target, child: str, entry: Entry | None, args: tuple[Any, ...], kwargs: dict[str, Any]
