@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 DELIVER_BEFORE_S = 10.0
 
-app = typer.Typer(name="outbox", help="What waits on this machine for the server.", no_args_is_help=True)
+app = typer.Typer(
+    name="outbox",
+    help="What waits on this machine for the server.\n\nExample: callboard outbox list",
+    no_args_is_help=True,
+)
 
 
 @app.command("list")
