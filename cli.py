@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from actors.commands import breakers as breaker_commands
+from actors.commands import dead as dead_commands
 from actors.commands import outbox as outbox_commands
 from actors.commands.options import AsJson, Context, Nats, NoColor, Workspace, make_session, run
 
@@ -321,6 +322,30 @@ def cancel(
     run(jobs.cancel(make_session(nats, context, workspace, as_json), job, reason))
 
 
+@app.command()
+def retry(
+    job: JobArgument,
+    calls: Annotated[
+        list[str] | None, typer.Option("--call", metavar="KEY", help="Make this failed call anew too (repeatable).")
+    ] = None,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    nats: Nats = None,
+    context: Context = None,
+    workspace: Workspace = "default",
+    as_json: AsJson = False,
+    no_color: NoColor = False,
+) -> None:
+    """Let a failed job go on from where it failed. What it has recorded is not done again.
+
+    Example: callboard retry JOB --wait
+    """
+    from actors.commands import jobs
+
+    session = make_session(nats, context, workspace, as_json, no_color)
+    run(jobs.retry(session, job, calls or [], wait=wait, timeout_s=timeout))
+
+
 # ---- look
 
 
@@ -425,6 +450,7 @@ def doctor(
 
 
 app.add_typer(breaker_commands.app, name="breakers")
+app.add_typer(dead_commands.app, name="dead")
 app.add_typer(outbox_commands.app, name="outbox")
 
 

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
@@ -23,6 +23,7 @@ import msgspec
 
 from actors.component import Component
 from actors.ends import JobEnds
+from actors.job_retry import retry_job
 from actors.offline import OfflineSubmits, check_offline_name
 from actors.outcome import output_of
 from actors.requests import JobRequest, check_request, find_earlier, job_id_for, publish_request
@@ -102,6 +103,11 @@ class JobHandle(Generic[R]):
     async def signal(self, name: str, data: Any = None, *, by: str = "") -> int:
         """Give it a signal, see :meth:`Client.signal`; waits some seconds for a host to take the job up first."""
         return await self._client.signal(self.id, name, data, by=by, wait_s=SIGNAL_WAIT_S)
+
+    async def retry(self, *, calls: Iterable[str] = (), by: str = "") -> None:
+        """Let it go on from where it failed, see :meth:`Client.retry`; :meth:`result` then waits for its new end."""
+        again = await self._client.retry(self.id, calls=calls, by=by)
+        self._since, self._ended = again._since, None
 
     async def cancel(self, reason: str = "", *, by: str = "") -> int:
         """Ask it to end, see :meth:`Client.cancel`; waits some seconds for a host to take the job up first."""
@@ -325,6 +331,15 @@ class Client:
                 return await self._ends.wait(job_id, since=since, fresh=fresh)
         except TimeoutError:
             raise TimeoutError(f"job {job_id} did not end within {timeout_s:g} s; it goes on") from None
+
+    async def retry(self, job_id: str, *, calls: Iterable[str] = (), by: str = "") -> JobHandle[Any]:
+        """Let a failed job go on from where it failed; the handle's result is that of its new end.
+
+        Made anew are the calls by which it failed, and those named in ``calls``; what the job has recorded is not done
+        again. Raises: UsageError ``unknown_job``, ``not_failed`` or ``no_such_call``, BusError.
+        """
+        retried = await retry_job(self.bus, self.blobs, self.workspace, job_id, calls=calls, by=by)
+        return JobHandle(self, job_id, since=retried.sequence)
 
     async def get(self, job_id: str) -> JobView:
         """The job as it stands. Raises: UsageError ``unknown_job``."""

@@ -14,7 +14,7 @@ import base64
 import binascii
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -81,11 +81,20 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WholeLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A letter with the bytes of its message, and what was tried. ``body`` is base64 in JSON."""
+    """A letter with the bytes of its message, and what was tried."""
 
     letter: Letter
     body: bytes
     attempts: tuple[Attempt, ...] = ()
+
+    def shown(self) -> dict[str, Any]:
+        """As JSON: ``body`` is the message if that is JSON itself, else null, and ``body_base64`` has its bytes."""
+        try:
+            msgspec.json.decode(self.body)
+            fields: dict[str, Any] = {"body": msgspec.Raw(self.body)}
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            fields = {"body": None, "body_base64": letter_body(self.body)}
+        return {"letter": self.letter, "attempts": self.attempts, **fields}
 
 
 class Redriven(msgspec.Struct, frozen=True, omit_defaults=True):

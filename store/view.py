@@ -1,7 +1,8 @@
 """One job as people see it: a pure fold over its events.
 
 The fold applies the rules of the log itself: the first reply of a call counts and later ones change nothing; what the
-host recorded on its own (``op`` set) has no command before it; a request taken up after a rejection begins anew. It
+host recorded on its own (``op`` set) has no command before it; a request taken up after a rejection begins anew; a
+failed job that is retried has not ended, and the calls that it failed by are running again. It
 never fails on a strange order of events: a log with a hole still shows all that is known.
 """
 
@@ -97,7 +98,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A job at one moment: everything in its log up to ``last_sequence``.
 
     ``owners`` counts how often a host took it up: more than one means that it was resumed. ``duration_s`` is None
-    until it has ended. ``ended_by`` and ``reason`` say who cancelled it and why.
+    until it has ended. ``ended_by`` and ``reason`` say who cancelled it and why. ``retries`` counts how often it went
+    on after it had failed, ``letters`` are the ids of its dead letters that nobody has dealt with.
     """
 
     workspace: str
@@ -123,6 +125,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     waiting_until: datetime | None = None
     calls: tuple[CallView, ...] = ()
     signals: tuple[SignalView, ...] = ()
+    retries: int = 0
+    letters: tuple[int, ...] = ()
     last_sequence: int = 0
 
     @property
@@ -150,6 +154,8 @@ class JobFold:
         self._view: JobView | None = None
         self._calls: dict[str, CallView] = {}
         self._signals: list[SignalView] = []
+        self._letters: dict[int, tuple[str, int]] = {}
+        self._anew: set[str] = set()
         self._is_paused = False
         self._sequence = 0
 
@@ -164,6 +170,7 @@ class JobFold:
             state=state,
             calls=tuple(self._calls.values()),
             signals=tuple(self._signals),
+            letters=tuple(self._letters),
             last_sequence=self._sequence,
         )
 
@@ -193,7 +200,7 @@ class JobFold:
                 self._set(_ended(view, event))
             case CallTool() | CallAgent() | CallJob():
                 self._set(_awake(view))
-                self._calls.setdefault(event.call, _begun(event))
+                self._on_command(event)
             case ReplyCompleted() | ReplyFailed() | ReplyRetrying() | ReplyProgress():
                 self._on_reply(view, event)
             case Signal():
@@ -201,9 +208,9 @@ class JobFold:
                     SignalView(sequence=sequence, name=event.name, at=event.at, by=event.by, data=event.data)
                 )
             case JobRetried():
-                pass
+                self._on_retried(view, event)
             case DeadKept() | DeadRedriven() | DeadDropped():
-                pass  # a letter is an exhibit: what its message meant to the job is a reply or an end
+                self._on_letter(sequence, event)
             case _:
                 _: NodeEvent | BreakerEvent = event  # the log of a node, or of the breakers, is no job's
 
@@ -217,6 +224,33 @@ class JobFold:
             self._is_paused = False
         if view.submitted_at is None:
             self._set(_submitted(view, event))
+
+    def _on_command(self, event: CallTool | CallAgent | CallJob) -> None:
+        """The first one counts, and after a retry the first one since."""
+        if event.call in self._anew:
+            self._anew.discard(event.call)
+            if self._calls[event.call].state not in ("completed", "failed"):
+                self._calls[event.call] = _begun(event)
+        self._calls.setdefault(event.call, _begun(event))
+
+    def _on_retried(self, view: JobView, event: JobRetried) -> None:
+        """Only a failed job can be retried: it waits for a host again."""
+        if view.state != "failed":
+            return
+        nothing = {"ended_at": None, "duration_s": None, "failure": None}
+        self._set(msgspec.structs.replace(view, state="submitted", retries=view.retries + 1, **nothing))
+        for call in self._calls.values():
+            if call.call in event.calls and call.state == "failed":
+                self._calls[call.call] = _asked_again(call)
+            if self._calls[call.call].state in ("running", "retrying"):
+                self._anew.add(call.call)
+
+    def _on_letter(self, sequence: int, event: DeadKept | DeadRedriven | DeadDropped) -> None:
+        """What a letter's message meant to the job is a reply or an end; a message has one letter."""
+        if not isinstance(event, DeadKept):
+            self._letters.pop(event.letter, None)
+        elif (place := (event.stream, event.sequence)) not in self._letters.values():
+            self._letters[sequence] = place
 
     def _on_reply(self, view: JobView, event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress) -> None:
         if isinstance(event, ReplyCompleted | ReplyFailed) and event.op:
@@ -287,6 +321,14 @@ def _begun(event: CallTool | CallAgent | CallJob) -> CallView:
         input=event.input,
         child=event.child if isinstance(event, CallJob) else "",
     )
+
+
+def _asked_again(call: CallView) -> CallView:
+    """A failed call of a job that is retried."""
+    return CallView(
+        call=call.call, kind=call.kind, name=call.name, version=call.version, started_at=call.started_at,
+        child=call.child, input=call.input,
+    )  # fmt: skip
 
 
 def _unannounced(event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress) -> CallView:

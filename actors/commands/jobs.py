@@ -138,6 +138,24 @@ async def cancel(session: Session, job: str, reason: str) -> int:
     return 0
 
 
+async def retry(session: Session, job: str, calls: list[str], *, wait: bool, timeout_s: float | None) -> int:
+    """Let a failed job go on from where it failed."""
+    async with await session.client() as client:
+        handle = await client.retry(job, calls=calls, by=user_name())
+        if wait:
+            try:
+                return await _await(session, client, handle, timeout_s)
+            except TimeoutError as error:
+                return _goes_on(session, job, error)
+        screen = session.screen()
+        if session.json or not screen.is_tty:
+            screen.show_json({"job": job, "workspace": client.workspace})
+        else:
+            screen.show([line("job ", Span(job, "name"), " goes on")])
+            screen.show([line(Span(f"next: callboard tail {job}, callboard result {job} --wait", "dim"))])
+    return 0
+
+
 def _acknowledge(session: Session, facts: dict[str, Any]) -> None:
     screen = session.screen()
     if session.json or not screen.is_tty:

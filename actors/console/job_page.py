@@ -73,6 +73,8 @@ def _facts(view: JobView, now: datetime, zone: tzinfo | None) -> Block:
             ("host", _host(view)),
             ("waits for", _waits(view, now)),
             ("calls", _call_counts(view.calls)),
+            ("retried", plural(view.retries, "time") if view.retries else ""),
+            ("dead letters", ", ".join(str(letter) for letter in view.letters)),
             ("input", _value(view.input)),
             ("output", _value(view.output)),
             ("cancelled by", one_line(view.ended_by)),
@@ -270,10 +272,15 @@ def _steps(view: JobView, job: str) -> list[tuple[str, str]]:
         "running": [(f"callboard tail {job}", "follow it")],
         "paused": [(f"callboard resume {job}", "let it go on")],
         "waiting": [(f"callboard tail {job}", "follow it")],
-        "failed": [(f"callboard tail {job} --json", "every event, with the whole failure")],
+        "failed": [
+            (f"callboard tail {job} --json", "every event, with the whole failure"),
+            (f"callboard retry {job}", "go on from where it failed, once its cause is gone"),
+        ],
         "rejected": [("callboard components --schema", "workflows and what they take")],
     }
     signals = [name.removeprefix("signal.") for name in view.waiting_on if name.startswith("signal.")]
     if view.state == "waiting" and signals:
         return [(f"callboard signal {job} {one_line(name)}", "give it what it waits for") for name in signals]
-    return running.get(view.state, [])
+    place = job.removeprefix(view.job)
+    letters = [(f"callboard dead show {letter}{place}", "what nobody could work on") for letter in view.letters[:1]]
+    return running.get(view.state, []) + letters
