@@ -13,7 +13,10 @@ from bus.messages import CallTool
 
 @dataclass
 class Serving:
-    """One call being served. ``suspect``: the process that served it before has died."""
+    """One call being served. ``suspect``: the process that served it before has died.
+
+    ``known_s``: up to when (monotonic seconds) it is known that nobody has answered it.
+    """
 
     workspace: str
     event: CallTool
@@ -24,6 +27,7 @@ class Serving:
     cancelled: bool = False
     invocation: Invocation | None = None
     started_s: float = field(default_factory=time.monotonic)
+    known_s: float = field(default_factory=time.monotonic)
 
     @property
     def duration_s(self) -> float:

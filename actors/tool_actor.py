@@ -52,6 +52,8 @@ HOPELESS_AFTER = 6
 # What was stored before this process heard of cancellations may have been answered or cancelled: then the log is
 # asked. The server's clock may be behind ours.
 LOOK_NS = 1_000_000_000
+# What is known of a call's past is good for so long; less than it takes until a lease has run out (ACK_WAIT_S).
+KNOWN_FOR_S = 1.0
 _OVER_KEPT = 10_000
 
 
@@ -93,6 +95,7 @@ class ToolActor:
         self._mailbox = Mailbox(
             bus, EVENTS, consumer, self._on_call, capacity=component.concurrency, leases=leases,
             rebuild=lambda: ensure_consumer(bus, EVENTS, consumer, filters, ack_wait_s=ACK_WAIT_S),
+            on_gap=self._note_gap,
         )  # fmt: skip
         self._gate = ToolGate(self._breakers, component, self._mailbox)
 
@@ -147,7 +150,7 @@ class ToolActor:
         return heartbeat_of(doing, since_s, self.served, len(self.running), (self._mailbox,))
 
     def _note_gap(self) -> None:
-        """Cancellations may have been missed: of calls stored before now the log is asked."""
+        """Cancellations may have been missed, and calls come late: of those stored before now the log is asked."""
         self._look_before_ns = time.time_ns() + LOOK_NS
 
     async def _keep(self) -> None:
@@ -239,6 +242,7 @@ class ToolActor:
             return True
         if delivery.attempt > 1:
             await self._replies.held.settle(serving.workspace, serving.event.job, serving.event.call)
+        serving.known_s = time.monotonic()
         past = await past_attempts(self._bus, serving.workspace, serving.event, delivery.sequence)
         match standing(past, delivery.attempt):
             case Settled():
@@ -261,6 +265,19 @@ class ToolActor:
         await self._replies.died_for_good(serving)
         return False
 
+    async def _was_settled(self, serving: Serving) -> bool:
+        """Whether the call was answered while it waited here: our lease may have run out, and another have served it.
+
+        It waits among suspects for its turn, for the log to take the word of a death, or as all else does in a process
+        that is stopped.
+        """
+        serving.known_s = time.monotonic()
+        past = await past_attempts(self._bus, serving.workspace, serving.event, serving.delivery.sequence)
+        if not isinstance(standing(past, serving.delivery.attempt), Settled):
+            return False
+        await serving.delivery.ack()
+        return True
+
     # ---- one attempt
 
     async def _run(self, serving: Serving) -> None:
@@ -275,8 +292,12 @@ class ToolActor:
 
     async def _run_once(self, serving: Serving, permit: Permit) -> None:
         if serving.suspect:
+            if await self._was_settled(serving):
+                return
             self._gate.died()
             await self._replies.died(serving)
+        if time.monotonic() - serving.known_s > KNOWN_FOR_S and await self._was_settled(serving):
+            return
         if serving.cancelled or (serving.workspace, serving.event.job) in self._over:
             await self._replies.cancelled(serving)
             return

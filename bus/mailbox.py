@@ -28,8 +28,11 @@ from bus.leases import LeaseBook
 log = logging.getLogger("callboard.mailbox")
 
 EXPIRES_S = 60.0
-HEARTBEAT_S = 5.0
+HEARTBEAT_S = 4.0
 STOP_S = 2.0
+# Silence for so many heartbeats is a gap. Above 1, or any late timer were one; and 4.6 s are less than the shortest ack
+# time-out in use (5 s), so that no message can be another's by then without a gap before it.
+LATE_HEARTBEATS = 1.15
 _NS = 1_000_000_000
 
 
@@ -117,7 +120,9 @@ class _Pull:
 class Mailbox:
     """Keeps up to ``capacity`` messages of one consumer in flight; ``on_delivery`` gets each and must not block.
 
-    ``rebuild`` is called when the consumer turns out to be missing, to make it again.
+    ``rebuild`` is called when the consumer turns out to be missing, to make it again. ``on_gap`` is called before a
+    message that may be late: nothing was heard for longer than a heartbeat takes, since this process was stopped or the
+    link stood still. What comes now the server may have sent long ago, and given to somebody else meanwhile.
     """
 
     def __init__(
@@ -130,6 +135,7 @@ class Mailbox:
         capacity: int,
         rebuild: Callable[[], Awaitable[None]],
         leases: LeaseBook | None = None,
+        on_gap: Callable[[], None] = lambda: None,
     ) -> None:
         self.bus = bus
         self.stream = stream
@@ -144,6 +150,8 @@ class Mailbox:
         self._allowance: int | None = None
         self._rebuild = rebuild
         self._leases = leases
+        self._on_gap = on_gap
+        self._heard_s = 0.0
         self._pulls: dict[str, _Pull] = {}
         self._ids = itertools.count()
         self._inbox = ""
@@ -271,6 +279,8 @@ class Mailbox:
 
     async def _pull(self, batch: int) -> None:
         token = str(next(self._ids))
+        if not self._pulls:  # with no pull out, silence says nothing
+            self._heard_s = self._time()
         self._pulls[token] = _Pull(batch, self._time())
         body = {"batch": batch, "expires": int(EXPIRES_S * _NS), "idle_heartbeat": int(HEARTBEAT_S * _NS)}
         await self.bus.publish(self._next, msgspec.json.encode(body), reply=self._inbox + token)
@@ -289,6 +299,10 @@ class Mailbox:
     # ---- what comes
 
     def _on_message(self, msg: Msg) -> None:
+        now = self._time()
+        if now - self._heard_s > HEARTBEAT_S * LATE_HEARTBEATS:
+            self._on_gap()
+        self._heard_s = now
         if msg.reply.startswith("$JS.ACK."):
             self._take(msg)
         elif msg.headers and h.STATUS in msg.headers:
