@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from actors.component import ComponentInfo
+from actors.dead_service import DeadService, DropLetters, ListLetters, RedriveLetters, RetryJob, ShowLetter
 from actors.input_check import check_input
 from actors.registry import Registry
 from actors.requests import MAX_INPUT_BYTES, JobRequest, check_request, find_earlier, job_id_for, publish_request
@@ -117,6 +118,7 @@ class Gateway:
         self._registry = registry
         self._blobs = Blobs(bus)
         self._service = Service()
+        self._dead = DeadService(bus, self._blobs)
         self.sweep = sweep or Sweep(bus, self._blobs, registry)
 
     async def start(self) -> None:
@@ -128,6 +130,11 @@ class Gateway:
         await self._serve("jobs", "signal", SendSignal, self._signal)
         await self._serve("jobs", "pause", Hold, self._pause)
         await self._serve("jobs", "resume", Hold, self._resume)
+        await self._serve("jobs", "retry", RetryJob, self._dead.retry)
+        await self._serve("dead", "list", ListLetters, self._dead.list)
+        await self._serve("dead", "show", ShowLetter, self._dead.show)
+        await self._serve("dead", "redrive", RedriveLetters, self._dead.redrive)
+        await self._serve("dead", "drop", DropLetters, self._dead.drop)
         await self._serve("components", "list", ListComponents, self._list)
         self.sweep.start()
 

@@ -14,8 +14,13 @@ from hypothesis import strategies as st
 from bus.errors import UsageError
 from bus.failure import Failure
 from bus.messages import (
+    CallAgent,
     CallJob,
     CallTool,
+    DeadDropped,
+    DeadKept,
+    DeadRedriven,
+    Ended,
     Event,
     JobCancelled,
     JobCompleted,
@@ -24,6 +29,7 @@ from bus.messages import (
     JobPaused,
     JobRejected,
     JobResumed,
+    JobRetried,
     JobSubmitted,
     JobWaiting,
     ReplyCompleted,
@@ -202,6 +208,62 @@ def test_the_view_crosses_the_wire() -> None:
     assert msgspec.json.decode(msgspec.json.encode(view), type=JobView) == view
 
 
+# ---- retries and dead letters
+
+
+def failed_by(call: str) -> list[Event]:
+    """A job that failed by one call, beside one that went well."""
+    return [
+        *begun(),
+        command("ok:1", 1),
+        ReplyCompleted(job="j", at=at(2), call="ok:1", output=msgspec.Raw(b"1")),
+        command(call, 3),
+        ReplyFailed(job="j", at=at(4), call=call, failure=BOOM, attempt=3),
+        JobFailed(job="j", at=at(5), failure=BOOM),
+    ]
+
+
+def test_a_failed_job_that_is_retried_goes_on() -> None:
+    """Its end is void, the call that it failed by runs anew from its new command, and what went well stays."""
+    retried = [*failed_by("q:1"), JobRetried(job="j", at=at(60), calls=("q:1",), by="ann")]
+    view = of(*retried)
+    assert (view.state, view.failure, view.ended_at, view.duration_s, view.retries) == (
+        "submitted",
+        None,
+        None,
+        None,
+        1,
+    )
+    ok, call = view.calls
+    assert (ok.state, bytes(ok.output)) == ("completed", b"1")
+    assert (call.state, call.attempts, call.failure, call.started_at) == ("running", 0, None, at(3))
+    anew = [*retried, JobOwned(job="j", at=at(61), host="n2"), command("q:1", 62)]
+    assert (of(*anew).state, of(*anew).calls[1].started_at) == ("running", at(62))
+    done = of(*anew, ReplyCompleted(job="j", at=at(63), call="q:1"), JobCompleted(job="j", at=at(64)))
+    assert (done.state, done.calls[1].state, done.calls[1].duration_s) == ("completed", "completed", 1.0)
+
+
+@pytest.mark.parametrize("end", [JobCompleted(job="j"), JobCancelled(job="j"), None])
+def test_only_a_failed_job_can_be_retried(end: Event | None) -> None:
+    """The event changes nothing in any other job."""
+    events = [*begun(), *([end] if end else [])]
+    view = of(*events, JobRetried(job="j", calls=("q:1",)))
+    assert view == msgspec.structs.replace(of(*events), last_sequence=view.last_sequence)
+
+
+def letter(sequence: int) -> DeadKept:
+    """The dead letter of a message of EVENTS."""
+    return DeadKept(job="j", failure=BOOM, subject="s", stream="EVENTS", sequence=sequence, deliveries=3)
+
+
+def test_dead_letters_are_shown_until_somebody_has_seen_to_them() -> None:
+    """By their ids; one message has one letter, however often it was written."""
+    events: list[Event] = [*begun(), letter(7), letter(7), letter(9)]
+    assert of(*events).letters == (5, 9)
+    assert of(*events, DeadRedriven(job="j", letter=5)).letters == (9,)
+    assert of(*events, DeadDropped(job="j", letter=9)).letters == (5,)
+
+
 # ---- any log at all
 
 calls = st.sampled_from(["a:1", "b:1", "gather:1.0/a:2"])
@@ -237,10 +299,11 @@ def test_later_replies_of_an_answered_call_change_nothing(log: list[Recorded], d
 
 @given(logs, any_event)
 def test_an_ended_job_stays_ended(log: list[Recorded], event: Any) -> None:
-    """Only a request that is taken up after a rejection leaves an end."""
+    """Only a request that is taken up after a rejection leaves an end, and a retry a failure."""
     view = fold_view("shop", log)
     after = fold_view("shop", [*log, Recorded(view.last_sequence + 1, event)])
-    if view.state in ENDED and not (view.state == "rejected" and isinstance(event, JobSubmitted)):
+    left = {"rejected": JobSubmitted, "failed": JobRetried}
+    if view.state in ENDED and not isinstance(event, left.get(view.state, ())):
         assert (after.state, after.ended_at, after.output, after.failure) == (
             view.state, view.ended_at, view.output, view.failure,
         )  # fmt: skip
@@ -253,3 +316,27 @@ def test_any_log_makes_a_view_that_crosses_the_wire(log: list[Recorded]) -> None
     assert msgspec.json.decode(msgspec.json.encode(view), type=JobView) == view
     assert len({call.call for call in view.calls}) == len(view.calls)
     assert all(call.duration_s is None or call.duration_s >= 0 for call in view.calls)
+
+
+@given(logs, st.lists(calls, unique=True, max_size=2).map(tuple), logs)
+def test_a_retried_history_is_one_without_what_is_void(
+    before: list[Recorded], named: tuple[str, ...], after: list[Recorded]
+) -> None:
+    """The end, the failed calls that a retry names, and what has no answer might never have been."""
+    first = [*begun(), *(r.event for r in before if not isinstance(r.event, (*Ended, *NOT_IN_BETWEEN)))]
+    since = [r.event for r in after if not isinstance(r.event, NOT_IN_BETWEEN)]
+    void = {c.call for c in of(*first).calls if c.state != "completed" and (c.state != "failed" or c.call in named)}
+    kept = [e for e in first if not (isinstance(e, (*REPLIES, CallTool, CallAgent, CallJob)) and e.call in void)]
+    anew = [JobOwned(job="j", host="n2"), *(command(call, 9) for call in sorted(void))]
+    end = [JobFailed(job="j", failure=BOOM), JobRetried(job="j", calls=named)]
+    assert same(of(*first, *end, *anew, *since)) == same(of(*kept, *anew, *since))
+
+
+NOT_IN_BETWEEN = (JobSubmitted, JobRetried, DeadKept, DeadRedriven, DeadDropped)
+
+
+def same(view: JobView) -> JobView:
+    """What two histories have to agree on: not sequences, nor the order in which calls were first heard of."""
+    signals = tuple(msgspec.structs.replace(signal, sequence=0) for signal in view.signals)
+    calls = tuple(sorted(view.calls, key=lambda call: call.call))
+    return msgspec.structs.replace(view, signals=signals, calls=calls, last_sequence=0, retries=0)
