@@ -170,7 +170,7 @@ def _death(body: bytes, kind: str) -> Injury | None:
 
 
 async def _until(predicate: Callable[[], Awaitable[bool]]) -> None:
-    while not await predicate():
+    while not await predicate():  # noqa: ASYNC110 - what is waited for is on the server, which has no event for it
         await asyncio.sleep(_LOOK_S)
 
 
