@@ -427,7 +427,7 @@ def test_every_command_and_option_is_documented() -> None:
         text = section(page, f"`callboard {name}`")
         for parameter in command.params:
             options = [option for option in parameter.opts if option.startswith("--")]
-            words = options or [parameter.name.upper()]
+            words = options or [parameter.metavar or parameter.name.upper()]
             missing += [(name, word) for word in words if f"`{word}" not in text]
     assert not missing
 
