@@ -148,9 +148,20 @@ class Lookout:
         """How often the node has to speak to itself, and to look."""
         return min((heartbeat_interval_s(seen.watched.stall_s) for seen in self._seen.values()), default=2.0)
 
+    def know(self, running: Iterable[Watched], now: float) -> None:
+        """Those that run now, and no others, are watched; the clock of a new process begins here."""
+        kept = {}
+        for child in running:
+            seen = self._seen.get(child.name)
+            if seen is None or seen.watched.pid != child.pid:
+                seen = _Seen(child, now)
+            seen.watched = child
+            kept[child.name] = seen
+        self._seen = kept
+
     def look(self, running: Iterable[Watched], now: float) -> list[Verdict]:
         """Who of those that run now is to be killed."""
-        self._keep_only(running, now)
+        self.know(running, now)
         if now - self._pulse_at > self._pulse_limit_s():
             return []
         found = (self._judge(seen, now) for seen in self._seen.values() if seen.watched.stall_s > 0)
@@ -177,16 +188,6 @@ class Lookout:
 
     def _pulse_limit_s(self) -> float:
         return PULSES_MISSED * self.interval_s()
-
-    def _keep_only(self, running: Iterable[Watched], now: float) -> None:
-        kept = {}
-        for child in running:
-            seen = self._seen.get(child.name)
-            if seen is None or seen.watched.pid != child.pid:
-                seen = _Seen(child, now)
-            seen.watched = child
-            kept[child.name] = seen
-        self._seen = kept
 
     def _judge(self, seen: _Seen, now: float) -> Verdict | None:
         # Up to when the node heard itself: of the time since then nothing is known.

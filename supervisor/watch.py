@@ -99,9 +99,19 @@ class Watch:
         if name == NODE_ITSELF:
             if beat.pid == os.getpid():  # somebody may have started a second node under our name
                 self.lookout.pulse(self._now())
-        elif self.lookout.heard(name, beat, self._now()):
+        elif self._is_heard(name, beat):
             with contextlib.suppress(UsageError):
                 self._supervisor.report(name, beat.doing, beat.since, beat.sequence, busy=beat.busy)
+
+    def _is_heard(self, name: str, beat: Heartbeat) -> bool:
+        if self.lookout.heard(name, beat, self._now()):
+            return True
+        # The first words of a new process may be its last, so they must not wait for the next look.
+        self.lookout.know(self._running(), self._now())
+        return self.lookout.heard(name, beat, self._now())
+
+    def _running(self) -> list[Watched]:
+        return [Watched(spec.name, pid, spec.stall_s) for spec, pid in self._supervisor.running()]
 
     async def _look(self) -> None:
         while True:
@@ -112,8 +122,7 @@ class Watch:
             await asyncio.sleep(self.lookout.interval_s())
 
     async def _look_once(self) -> None:
-        running = [Watched(spec.name, pid, spec.stall_s) for spec, pid in self._supervisor.running()]
-        for verdict in self.lookout.look(running, self._now()):
+        for verdict in self.lookout.look(self._running(), self._now()):
             self._kill(verdict)
         if not self._bus.is_online:
             return  # what is published now would come late, and say that the way was open then
