@@ -16,10 +16,23 @@ import typer
 from actors.commands import breakers as breaker_commands
 from actors.commands import dead as dead_commands
 from actors.commands import outbox as outbox_commands
-from actors.commands.options import AsJson, Context, Nats, NoColor, Workspace, make_session, run
+from actors.commands import supervise as supervise_commands
+from actors.commands.default_group import DefaultGroup
+from actors.commands.options import (
+    AsJson,
+    Context,
+    Nats,
+    NoColor,
+    Workspace,
+    defaults,
+    make_session,
+    option_names,
+    run,
+)
 
 if TYPE_CHECKING:
     from actors.commands.session import Session
+    from actors.crew import Crew
     from actors.roster import Choice
     from bus.connection import Bus
     from bus.options import ConnectOptions
@@ -62,11 +75,11 @@ def everywhere(
     command = group.get_command(ctx, ctx.invoked_subcommand or "")
     if command is None:
         return
-    if foreign := given.keys() - {parameter.name for parameter in command.params}:
+    if foreign := given.keys() - option_names(command):
         ctx.fail(f"'{command.name}' has no option --{min(foreign).replace('_', '-')}")
     if workspace is not None:
         os.environ["CALLBOARD_WORKSPACE"] = workspace  # which outranks the map of defaults
-    ctx.default_map = {command.name: given}
+    ctx.default_map = {command.name: defaults(command, given)}
 
 
 def _workflows(incomplete: str) -> list[str]:
@@ -111,7 +124,21 @@ def up(
     run(_up(target, port, name, only, without, replicas))
 
 
-@app.command()
+node_app = typer.Typer(
+    cls=DefaultGroup,
+    help=(
+        "Run an app as a node of a cluster, or drain one.\n\n"
+        "Start as many as you like, on any machines.\n\n"
+        "Example: callboard node shop:app --name n1 --nats nats://host:4222 --only quote --replicas quote=4\n\n"
+        "Example: callboard node drain n1"
+    ),
+    subcommand_metavar="TARGET | drain NAME",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@node_app.command("run", hidden=True)
 def node(
     target: Annotated[str, typer.Argument(help="The app: module:app or file.py:app.")],
     name: Annotated[str, typer.Option(help="Name of the node [default: the host's name].")] = "",
@@ -127,6 +154,11 @@ def node(
     Example: callboard node shop:app --name n1 --nats nats://host:4222 --only quote --replicas quote=4
     """
     run(_node(make_session(nats, context).options, target, name, _choice_of(only, without, replicas, gateway=gateway)))
+
+
+node_app.command("drain")(supervise_commands.drain)
+app.add_typer(node_app, name="node")
+app.add_typer(supervise_commands.app, name="supervise")
 
 
 def _choice_of(
@@ -163,7 +195,7 @@ async def _up(
 
 async def _node(options_of: Any, target: str, name: str, choice_of: Any) -> int:
     from actors.commands.describe import describe
-    from actors.roster import roster
+    from actors.crew import Crew
     from bus.connection import Bus
     from bus.streams import ensure_streams
     from bus.subjects import check_name
@@ -171,26 +203,21 @@ async def _node(options_of: Any, target: str, name: str, choice_of: Any) -> int:
     name = check_name(name or default_node_name(), "name of the node")
     options, choice = _own_inbox(options_of(), name), choice_of()
     described = await describe(target)
-    specs = roster(target, described.components, choice)
+    crew = Crew(target, described, choice, node=name, options=options)
     async with await Bus.connect(options, name=f"callboard {name}", timeout_s=10) as bus:
         for done in await ensure_streams(bus):
             _say(done)
-        return await _supervise(bus, options, name, described.app, specs)
+        return await _supervise(bus, name, crew)
 
 
-async def _supervise(bus: Bus, options: ConnectOptions, name: str, app_name: str, specs: list[Any]) -> int:
+async def _supervise(bus: Bus, name: str, crew: Crew) -> int:
     import logging
 
-    import msgspec
-
-    from actors.process import CONNECT_VARIABLE, NODE_VARIABLE
     from supervisor.node import Node
 
     logging.basicConfig(level=os.environ.get("CALLBOARD_LOG", "INFO"), format="[node] %(message)s")
-    env = {CONNECT_VARIABLE: msgspec.json.encode(options).decode(), NODE_VARIABLE: name}
-    children = [msgspec.structs.replace(spec, env={**spec.env, **env}) for spec in specs]
-    running = Node(bus, name, children, app=app_name)
-    _say(f"node {name} runs {', '.join(spec.name for spec in specs) or 'nothing'}")
+    running = Node(bus, name, crew.specs, app=crew.app, groups=crew.groups, scaled=crew.scaled)
+    _say(f"node {name} runs {', '.join(spec.name for spec in crew.specs) or 'nothing'}")
     _say("watch: nats sub 'events.>' or callboard tail; look: callboard ps; stop: Ctrl-C")
     return 1 if await running.run() == "given_up" else 0
 
@@ -391,28 +418,22 @@ def show(
 
 
 @app.command()
-def ps(nats: Nats = None, context: Context = None, as_json: AsJson = False, no_color: NoColor = False) -> None:
+def ps(
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 1 if a node is not healthy, or none answers.")
+    ] = False,
+    nats: Nats = None,
+    context: Context = None,
+    as_json: AsJson = False,
+    no_color: NoColor = False,
+) -> None:
     """List nodes and their actors. Each with its pid, state, restarts, and what it is doing.
 
     Example: callboard ps --nats nats://host:4222
     """
-    run(_ps(make_session(nats, context, "default", as_json, no_color)))
+    from actors.commands import look
 
-
-async def _ps(session: Session) -> int:
-    from datetime import UTC, datetime
-
-    from actors.console.node_page import node_page
-    from supervisor.node import node_statuses
-
-    async with await session.client() as client:
-        nodes = await node_statuses(client.bus)
-    screen = session.screen()
-    if session.json:
-        screen.show_json(nodes)
-    else:
-        screen.show(node_page(nodes, datetime.now(UTC)))
-    return 0
+    run(look.ps(make_session(nats, context, "default", as_json, no_color), check=check))
 
 
 @app.command()

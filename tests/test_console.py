@@ -21,7 +21,7 @@ from actors.console import amount
 from actors.console.component_page import ComponentRow, component_page, schema_page
 from actors.console.event_line import event_json, event_line
 from actors.console.job_page import Axis, bar, job_page
-from actors.console.node_page import node_page
+from actors.console.node_page import actor_page, node_page
 from actors.console.page import Column, Line, Page, Sheet, Span, clean, display_width, line, one_line, plain_lines
 from actors.console.result_page import heading, result_page
 from actors.console.screen import Screen
@@ -46,7 +46,7 @@ from bus.messages import (
 from store.log import Recorded
 from store.tail import Followed, Unread
 from store.view import JobView, fold_view
-from supervisor.child import ChildStatus
+from supervisor.child import ChildStatus, GivenUp
 from tests.strategies import events, json_values
 
 T0 = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -378,6 +378,9 @@ class Node:
     started_at: datetime = T0
     app: str = "shop"
     actors: list[ChildStatus] = field(default_factory=list)
+    healthy: bool = True
+    draining: bool = False
+    given_up: list[GivenUp] = field(default_factory=list)
 
 
 def test_the_table_of_nodes() -> None:
@@ -394,6 +397,20 @@ def test_the_table_of_nodes() -> None:
     assert re.search(r"host-1 +order +backing off +2 +ended: killed by SIGSEGV", lines[3])
     assert lines[-1] == "2 nodes, 2 actors"
     assert "callboard up" in text_of(node_page([], at(0)))
+
+
+def test_a_node_that_is_not_healthy() -> None:
+    """What was given up is said below the table with its reason and the command that starts it again."""
+    gone = GivenUp(group="quote", actors=("quote-1", "quote-2"), reason="quote-1 ended with exit 3: restart 11")
+    actors = [ChildStatus(name="quote-1", component="quote 1.2.0", state="given_up", last_exit="exit 3")]
+    nodes = [Node("n1", actors=actors, healthy=False, given_up=[gone]), Node("n2", draining=True)]
+    lines = plain_lines(node_page(nodes, at(60)))
+    assert re.search(r"n1 +\(node\) +shop +10 +not healthy", lines[1])
+    assert re.search(r"n2 +\(node\) +shop +10 +draining", lines[3])
+    text = "\n".join(lines[5:])
+    assert "n1 has given up quote-1, quote-2\n  quote-1 ended with exit 3: restart 11" in text
+    assert "callboard supervise start quote --node n1" in text
+    assert re.search(r"n1 +quote-1 .* given up", plain_lines(actor_page("n1", actors, at(60)))[1])
 
 
 def component(**changes: Any) -> ComponentInfo:

@@ -1,4 +1,4 @@
-"""Commands that look: tail, show, components, doctor."""
+"""Commands that look: tail, show, ps, components, doctor."""
 
 from __future__ import annotations
 
@@ -52,6 +52,21 @@ async def show(session: Session, job: str, *, all_calls: bool) -> int:
         limit = {"call_limit": None} if all_calls else {}
         screen.show(job_page(view, datetime.now(UTC), ascii_only=screen.ascii_only, **limit))
     return 0
+
+
+async def ps(session: Session, *, check: bool) -> int:
+    """Print nodes and their actors; with ``check`` 1 if one of them is not healthy, or there is none."""
+    from actors.console.node_page import node_page
+    from supervisor.status import node_statuses
+
+    screen = session.screen()
+    async with await session.client() as client:
+        nodes = await node_statuses(client.bus)
+    if session.json:
+        screen.show_json(nodes)
+    else:
+        screen.show(node_page(nodes, datetime.now(UTC)))
+    return EXIT_JOB_FAILED if check and not (nodes and all(node.healthy for node in nodes)) else 0
 
 
 async def components(session: Session, name: str | None) -> int:

@@ -25,6 +25,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours (NO_COLOR is heeded too).")]
 
 
+def option_names(command: Any) -> set[str]:
+    """What may be said to the command or, if it is a group, to a command in it."""
+    own = {parameter.name for parameter in command.params}
+    return own.union(*(option_names(inner) for inner in getattr(command, "commands", {}).values()))
+
+
+def defaults(command: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """``given`` as the map of defaults of the command and of each command in it."""
+    return given | {name: defaults(each, given) for name, each in getattr(command, "commands", {}).items()}
+
+
 def make_session(
     nats: str | None, context: str | None, workspace: str = "default", json: bool = False, no_color: bool = False
 ) -> Session:

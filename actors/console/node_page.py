@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Protocol
 
 from actors.console.amount import ago, plural
-from actors.console.page import Column, Page, SheetBuilder, Span, Style, line, one_line
-from supervisor.child import ChildStatus
+from actors.console.page import Column, Gap, Page, SheetBuilder, Span, Style, line, one_line
+from supervisor.child import ChildStatus, GivenUp
 
 _STYLES: dict[str, Style] = {
     "starting": "busy",
     "running": "good",
+    "draining": "busy",
     "backing_off": "warn",
     "stopping": "warn",
     "stopped": "dim",
@@ -32,6 +33,12 @@ class NodeLike(Protocol):
     @property
     def app(self) -> str: ...
     @property
+    def healthy(self) -> bool: ...
+    @property
+    def draining(self) -> bool: ...
+    @property
+    def given_up(self) -> Sequence[GivenUp]: ...
+    @property
     def actors(self) -> Sequence[ChildStatus]: ...
 
 
@@ -42,7 +49,30 @@ def node_page(nodes: Sequence[NodeLike], now: datetime) -> Page:
             line(Span("no node answers", "warn")),
             line(Span("next: ", "dim"), "callboard up", Span("   start a node on this machine", "dim")),
         ]
-    builder = SheetBuilder(
+    builder, nodes = _builder(), sorted(nodes, key=lambda n: n.node)
+    for node in nodes:
+        name = one_line(node.node)
+        builder.add(
+            Span(name, "name"), "(node)", one_line(node.app), str(node.pid), _state(node), "",
+            ago(node.started_at, now), "",
+        )  # fmt: skip
+        for actor in node.actors:
+            _add_actor(builder, name, actor, now)
+    actors = sum(len(node.actors) for node in nodes)
+    sheet = builder.sheet(f"{plural(len(nodes), 'node')}, {plural(actors, 'actor')}")
+    return [sheet, *(block for node in nodes for given_up in node.given_up for block in _given_up(node.node, given_up))]
+
+
+def actor_page(node: str, actors: Sequence[ChildStatus], now: datetime) -> Page:
+    """A table of some actors of one node."""
+    builder = _builder()
+    for actor in actors:
+        _add_actor(builder, one_line(node), actor, now)
+    return [builder.sheet(plural(len(actors), "actor"))]
+
+
+def _builder() -> SheetBuilder:
+    return SheetBuilder(
         [
             Column("node"),
             Column("actor"),
@@ -54,15 +84,22 @@ def node_page(nodes: Sequence[NodeLike], now: datetime) -> Page:
             Column("doing", shrink=True),
         ]
     )
-    for node in sorted(nodes, key=lambda n: n.node):
-        name = one_line(node.node)
-        builder.add(
-            Span(name, "name"), "(node)", one_line(node.app), str(node.pid), "", "", ago(node.started_at, now), ""
-        )
-        for actor in node.actors:
-            _add_actor(builder, name, actor, now)
-    actors = sum(len(node.actors) for node in nodes)
-    return [builder.sheet(f"{plural(len(nodes), 'node')}, {plural(actors, 'actor')}")]
+
+
+def _state(node: NodeLike) -> Span | str:
+    if node.draining:
+        return Span("draining", "warn")
+    return "" if node.healthy else Span("not healthy", "bad")
+
+
+def _given_up(node: str, given_up: GivenUp) -> Page:
+    next_step = f"callboard supervise start {one_line(given_up.group)} --node {one_line(node)}"
+    return [
+        Gap(),
+        line(Span(f"{one_line(node)} has given up {one_line(', '.join(given_up.actors))}", "bad")),
+        line(one_line(given_up.reason, 600), indent=2),
+        line(Span("next: ", "dim"), next_step, Span("   once the cause is gone", "dim"), indent=2),
+    ]
 
 
 def _add_actor(builder: SheetBuilder, node: str, actor: ChildStatus, now: datetime) -> None:
