@@ -27,6 +27,7 @@ OFFLINE_S = 0.5
 # An answer takes this long only if something is wrong; a busy server is no reason to write to the disk.
 SLOW_S = 2.0
 SETTLE_S = 30.0
+FULL_RETRY_S = 1.0
 _SAY_AGAIN_S = 10.0
 
 
@@ -42,6 +43,7 @@ class HeldResults:
         self._in_memory: set[str] = set()
         self._full = ""
         self._said_s = float("-inf")
+        self._try_at_s = 0.0
         self._turn = asyncio.Lock()
         self._looker: asyncio.TimerHandle | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -153,7 +155,7 @@ class HeldResults:
         is_away = bool(self._offline_since_s) and now - self._offline_since_s >= OFFLINE_S
         late = [append for append, since_s in self._waiting.values()
                 if append.event_id not in self._kept and (is_away or now - since_s >= SLOW_S)]  # fmt: skip
-        if late and self._keeping is None:
+        if late and self._keeping is None and now >= self._try_at_s:
             self._keeping = asyncio.create_task(self._keep_all(late))
         self._looker = self._loop.call_later(LOOK_S, self._look) if self._waiting else None
 
@@ -176,6 +178,7 @@ class HeldResults:
 
     def _complain(self, event_id: str, error: OutboxError) -> None:
         self._in_memory.add(event_id)
+        self._try_at_s = self._loop.time() + FULL_RETRY_S
         self._full = str(error.args[0])
         if self._loop.time() - self._said_s > _SAY_AGAIN_S:
             self._said_s = self._loop.time()
