@@ -18,7 +18,6 @@ from typing import Any, Self
 
 import msgspec
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -57,7 +56,7 @@ OnMessage = Callable[[Msg], None]
 class Bus:
     """A live connection. Make one with :meth:`connect`; use it as an async context manager or call :meth:`close`."""
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, client: LeanClient, name: str) -> None:
         self.name = name
         self.closed = asyncio.Event()
         self.reconnects = 0
@@ -199,7 +198,7 @@ class Bus:
         return self._nc.is_connected
 
     @property
-    def client(self) -> Client:
+    def client(self) -> LeanClient:
         """The nats-py client, for package ``bus`` only."""
         return self._nc
 
@@ -248,6 +247,8 @@ class Bus:
         size = len(body)
         if size > self._near_limit_bytes:
             self._check_size(subject, size, headers)
+        if self._nc.publish_now(subject, body, reply, headers):
+            return
         try:
             await self._nc.publish(subject, body, reply, headers)  # type: ignore[arg-type]
         except nats.errors.ConnectionClosedError as error:
@@ -296,8 +297,11 @@ class Bus:
         """Send a request and return the future of its answer, so that several can be under way without a task each."""
         token, waiter = self._inbox.expect(subject, timeout_s)
         future = waiter.future
+        reply = self._inbox.prefix + token
+        if len(body) <= self._near_limit_bytes and self._nc.publish_now(subject, body, reply, headers):
+            return future
         try:
-            await self.publish(subject, body, headers=headers, reply=self._inbox.prefix + token)
+            await self.publish(subject, body, headers=headers, reply=reply)
         except BaseException:
             self._inbox.forget(token)
             raise
