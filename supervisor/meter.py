@@ -30,6 +30,15 @@ def usage_of(pid: int) -> Usage | None:
     return Usage(sum(s.rss_bytes for s in samples), sum(s.cpu_s for s in samples))
 
 
+def descendants(pid: int) -> list[psutil.Process]:
+    """What a process has started and what that has started: handles that never mean another process."""
+    found = []
+    for one in _descendants(pid):
+        with contextlib.suppress(psutil.Error):
+            found.append(psutil.Process(one))
+    return found
+
+
 def _sample(pid: int) -> Usage | None:
     try:
         process = psutil.Process(pid)

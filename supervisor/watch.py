@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 
 import msgspec
+import psutil
 
 from bus import subjects
 from bus.connection import Bus, Message, Subscription
@@ -172,7 +173,15 @@ class Watch:
         still = {pid for _, pid in self._supervisor.running()}
         for pid in usages.keys() & still:
             if excess := kept[pid].note(usages[pid], self._now()):
-                self._kill(Verdict(limited[pid].name, pid, excess.cause, excess.reason))
+                self._kill_family(Verdict(limited[pid].name, pid, excess.cause, excess.reason))
+
+    def _kill_family(self, verdict: Verdict) -> None:
+        """With the process goes its group; what it has started in a session of its own would keep what it holds."""
+        family = meter.descendants(verdict.pid)
+        self._kill(verdict)
+        for process in family:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
     def _read_all(self, pids: list[int]) -> dict[int, Usage]:
         return {pid: usage for pid in pids if (usage := self._read_usage(pid)) is not None}

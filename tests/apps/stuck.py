@@ -122,7 +122,10 @@ async def greedy(ctx: ToolContext, where: str, mib: int) -> int:
         await asyncio.sleep(60 if mib > 100 else 0)
         return len(held)
     code = f"x = bytearray(b'x' * {mib * MIB}); import time; time.sleep({60 if mib > 100 else 0})"
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdin=subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdin=subprocess.DEVNULL, start_new_session=where == "in a session of its own"
+    )
+    gate("pids").open("a").write(f"{process.pid}\n")
     return await process.wait()
 
 
