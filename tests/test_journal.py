@@ -18,6 +18,7 @@ from bus.messages import (
     JobCompleted,
     JobFailed,
     JobOwned,
+    JobRetried,
     JobSubmitted,
     JobWaiting,
     ReplyCompleted,
@@ -57,13 +58,20 @@ happenings: st.SearchStrategy[Event] = st.one_of(
 )  # fmt: skip
 
 
+retries = st.builds(lambda calls: JobRetried(job=JOB, calls=tuple(calls)), st.lists(key, max_size=2))
+
+
+def _alone(event: Event) -> list[Event]:
+    return [event]
+
+
 @st.composite
-def logs(draw: st.DrawFn) -> list[Recorded]:
+def logs(draw: st.DrawFn, *, retried: bool = False) -> list[Recorded]:
     """A log as the server might hold it: any happenings, at rising sequences."""
-    events: list[Event] = [
-        JobSubmitted(job=JOB, workflow="w", version="1.0.0"),
-        *draw(st.lists(happenings, max_size=25)),
-    ]
+    failed = st.tuples(st.just(JobFailed(job=JOB, failure=FAILURE)), retries).map(list)
+    parts = st.one_of(happenings.map(_alone), *((retries.map(_alone), failed) if retried else ()))
+    drawn = [event for part in draw(st.lists(parts, max_size=25)) for event in part]
+    events: list[Event] = [JobSubmitted(job=JOB, workflow="w", version="1.0.0"), *drawn]
     steps = draw(st.lists(st.integers(1, 3), min_size=len(events), max_size=len(events)))
     return [Recorded(sum(steps[: i + 1]), event) for i, event in enumerate(events)]
 
@@ -76,14 +84,15 @@ def folded(events: list[Recorded]) -> Journal:
 
 def facts(journal: Journal) -> tuple[Any, ...]:
     """All that the job core decides by."""
+    entries = journal.entries.items()
     return (
-        {call: (e.op, e.name, e.outcome, e.parked_on, e.asked_at, e.command) for call, e in journal.entries.items()},
+        {c: (e.op, e.name, e.outcome, e.parked_on, e.asked_at, e.command, e.void_to) for c, e in entries},
         journal.signals, journal.submitted, journal.owner, journal.owned_at, journal.parked, journal.ended,
-        journal.owned_in_vain, journal.last_outcome,
+        journal.owned_in_vain, journal.last_outcome, journal.retried, journal.retried_at,
     )  # fmt: skip
 
 
-@given(logs(), st.data())
+@given(logs(retried=True), st.data())
 def test_what_is_heard_again_changes_nothing(log: list[Recorded], data: st.DataObject) -> None:
     """Every event may come again later, in any order, as often as it likes."""
     journal = folded(log)
@@ -93,7 +102,7 @@ def test_what_is_heard_again_changes_nothing(log: list[Recorded], data: st.DataO
     assert facts(journal) == before
 
 
-@given(logs(), st.data())
+@given(logs(retried=True), st.data())
 def test_repeats_on_the_way_change_nothing(log: list[Recorded], data: st.DataObject) -> None:
     """A live host hears some events twice while it goes; it sees the job that a replay sees."""
     live: list[Recorded] = []
@@ -103,7 +112,7 @@ def test_repeats_on_the_way_change_nothing(log: list[Recorded], data: st.DataObj
     assert facts(folded(live)) == facts(folded(log))
 
 
-@given(logs(), st.integers(0, 26))
+@given(logs(retried=True), st.integers(0, 51))
 def test_reading_in_parts_is_reading_at_once(log: list[Recorded], cut: int) -> None:
     """A resumed reading from the last sequence gives what one reading gives."""
     journal = folded(log[:cut])
@@ -111,7 +120,7 @@ def test_reading_in_parts_is_reading_at_once(log: list[Recorded], cut: int) -> N
     assert facts(journal) == facts(folded(log))
 
 
-@given(logs(), key, st.booleans())
+@given(logs(retried=True), key, st.booleans())
 def test_later_replies_change_nothing(log: list[Recorded], call: str, fails: bool) -> None:
     """The first reply in the log is the call's outcome, whatever anybody says after it."""
     journal = folded(log)
@@ -152,6 +161,59 @@ def test_a_signal_is_there_until_it_is_taken(log: list[Recorded]) -> None:
         and not any(isinstance(e.event, ReplyCompleted) and e.event.call == r.event.call for e in log[:n])
     }  # fmt: skip
     assert set(folded(log).signals) == {r.sequence for r in log if isinstance(r.event, Signal)} - taken
+
+
+@given(logs(), st.lists(key, unique=True), logs())
+def test_a_retried_history_is_one_without_what_is_void(
+    first: list[Recorded], named: list[str], second: list[Recorded]
+) -> None:
+    """The end and the failures that a retry names might never have been; all else stands as it was recorded."""
+    before = [r for r in first if not isinstance(r.event, JobCompleted | JobFailed)]
+    void = {c for c, e in folded(before).entries.items() if isinstance(e.outcome, Spent) and c in named}
+    after = [Recorded(r.sequence + 1000, r.event) for r in second if not isinstance(r.event, JobSubmitted)]
+    retry = [
+        Recorded(900, JobFailed(job=JOB, failure=FAILURE)),
+        Recorded(901, JobRetried(job=JOB, calls=tuple(named))),
+    ]
+    real, plain = folded([*before, *retry, *after]), folded([r for r in before if not answers(r, void)] + after)
+    assert outcomes(real) == outcomes(plain)
+    assert (real.ended, real.signals, real.owner, real.owned_at) == (
+        plain.ended, plain.signals, plain.owner, plain.owned_at,
+    )  # fmt: skip
+    assert real.retried is not None
+
+
+def answers(recorded: Recorded, calls: set[str]) -> bool:
+    return isinstance(recorded.event, ReplyCompleted | ReplyFailed) and recorded.event.call in calls
+
+
+def outcomes(journal: Journal) -> dict[str, Any]:
+    return {c: e.outcome for c, e in journal.entries.items() if not isinstance(e.outcome, Pending)}
+
+
+def test_what_is_void_is_asked_for_once_more() -> None:
+    """A failed call that a retry names, and one that has no answer: until the new command stands, and then no more."""
+    log = [
+        Recorded(1, CallTool(job=JOB, call="a:1", name="a", version=1)),
+        Recorded(2, CallTool(job=JOB, call="a:2", name="a", version=1)),
+        Recorded(3, CallTool(job=JOB, call="b:1", name="b", version=1)),
+        Recorded(4, CallJob(job=JOB, call="c:1", name="c", version=1, child="x")),
+        Recorded(5, ReplyFailed(job=JOB, call="a:1", failure=FAILURE)),
+        Recorded(6, ReplyFailed(job=JOB, call="b:1", failure=FAILURE)),
+        Recorded(7, JobFailed(job=JOB, failure=FAILURE)),
+    ]
+    retried = Recorded(8, JobRetried(job=JOB, calls=("a:1",)))
+    journal = folded([*log, retried])
+    assert (journal.ended, journal.parked) == (None, True)
+    assert [c for c, e in journal.entries.items() if e.is_void] == ["a:1", "a:2"], "a child answers whenever it ends"
+    assert isinstance(journal.entries["b:1"].outcome, Spent), "it was not named"
+    journal.apply(Recorded(9, CallTool(job=JOB, call="a:1", name="a", version=1, input=raw("new"))))
+    entry = journal.entries["a:1"]
+    assert (entry.is_void, entry.asked_at) == (False, 9)
+    assert entry.command is not None and bytes(entry.command.input) == b'"new"'
+    assert journal.apply(log[4]) is None and isinstance(entry.outcome, Pending)
+    assert journal.apply(Recorded(10, ReplyFailed(job=JOB, call="a:1", failure=FAILURE))) == "a:1"
+    assert not folded([*log[:-1], Recorded(8, JobCompleted(job=JOB)), Recorded(9, retried.event)]).parked
 
 
 def test_an_operation_of_another_kind_is_changed_code() -> None:

@@ -17,11 +17,33 @@ import pytest
 
 from actors import App, Job
 from actors.journal import CRASH_LOOP_S, Journal
-from actors.takeover import IN_VAIN_LIMIT, Decision, Drop, Finish, Poisoned, Refuse, Resume, Start, decide
+from actors.takeover import (
+    IN_VAIN_LIMIT,
+    Decision,
+    Drop,
+    Finish,
+    Poisoned,
+    Refuse,
+    Resume,
+    Start,
+    decide,
+    redrive_wake,
+    redriven_owner,
+)
 from bus import headers as h
 from bus.embedded import EmbeddedServer
 from bus.failure import Failure
-from bus.messages import CallTool, Event, JobCompleted, JobOwned, JobRejected, JobSubmitted, JobWaiting
+from bus.messages import (
+    CallTool,
+    Event,
+    JobCompleted,
+    JobFailed,
+    JobOwned,
+    JobRejected,
+    JobRetried,
+    JobSubmitted,
+    JobWaiting,
+)
 from bus.options import ConnectOptions
 from store.log import Recorded
 from tests.stage import ROOT, stage
@@ -39,15 +61,17 @@ def owned(request: int, after_s: float = 0) -> JobOwned:
 
 
 def decision(
-    *events: Event, sequence: int = 7, wake: bool = False, workflow: str = "w", body: bytes = b'{"a":1}'
-) -> Decision:
+    *events: Event, sequence: int = 7, wake: bool = False, workflow: str = "w", body: bytes = b'{"a":1}',
+    redriven: int | None = None,
+) -> Decision:  # fmt: skip
     """What is decided about request ``sequence`` when the log holds ``events`` at 1, 2, 3..."""
     journal = Journal()
     journal.read([Recorded(n, event) for n, event in enumerate(events, 1)])
-    return decide(journal, sequence=sequence, wake=wake, workflow=workflow, body=body)
+    return decide(journal, sequence=sequence, wake=wake, workflow=workflow, body=body, redriven=redriven)
 
 
 WAITING, ENDED = JobWaiting(job="j"), JobCompleted(job="j")
+FAILED, RETRIED = JobFailed(job="j", failure=Failure(code="x", message="x")), JobRetried(job="j")
 REJECTED = JobRejected(job="j", workflow="w", failure=Failure(code="x", message="x"))
 CASES: list[tuple[str, Decision, Decision]] = [
     ("the log is empty", decision(), Start()),
@@ -66,6 +90,17 @@ CASES: list[tuple[str, Decision, Decision]] = [
     ("a wake-up that is the lease", decision(SUBMITTED, owned(5), WAITING, owned(7), wake=True), Resume(4)),
     ("a wake-up of a job woken already", decision(SUBMITTED, owned(5), WAITING, owned(6), wake=True), Drop()),
     ("a wake-up of an ended job", decision(SUBMITTED, owned(5), ENDED, wake=True), Finish()),
+    ("a wake-up of a retried job", decision(SUBMITTED, owned(5), FAILED, RETRIED, wake=True), Resume(2)),
+    ("its old request, and it is retried", decision(SUBMITTED, owned(7), FAILED, RETRIED), Resume(2)),
+    ("a duplicate of a retried job", decision(SUBMITTED, owned(5), FAILED, RETRIED), Drop()),
+    ("retried and taken already", decision(SUBMITTED, owned(5), FAILED, RETRIED, owned(6), wake=True), Drop()),
+    ("retried and failed again", decision(SUBMITTED, owned(5), FAILED, RETRIED, owned(7), FAILED, wake=True), Finish()),
+    ("retried, but it had completed", decision(SUBMITTED, owned(5), ENDED, RETRIED, wake=True), Finish()),
+    ("no request left", decision(SUBMITTED, owned(5), wake=True, redriven=2), Resume(2)),
+    ("no request left, but another owner", decision(SUBMITTED, owned(5), owned(6), wake=True, redriven=2), Drop()),
+    ("no request left, but it has ended", decision(SUBMITTED, owned(5), ENDED, wake=True, redriven=2), Finish()),
+    ("re-driven, and it is ours since", decision(SUBMITTED, owned(5), owned(7), wake=True, redriven=2), Resume(3)),
+    ("no request left, but parked", decision(SUBMITTED, owned(5), WAITING, wake=True, redriven=2), Resume(2)),
     ("keys in another order, other spaces", decision(SUBMITTED, owned(5), body=b' {"a": 1} '), Drop()),
     ("the owner died before its input was compared", decision(SUBMITTED, owned(7), body=b"{}"), Resume(2)),
 ]  # fmt: skip
@@ -97,6 +132,26 @@ def test_poison() -> None:
     assert isinstance(decision(SUBMITTED, *slowly), Resume), "a restart now and then is no crash loop"
     parked = [event for n in range(IN_VAIN_LIMIT) for event in (owned(7, n), WAITING)]
     assert isinstance(decision(SUBMITTED, *parked), Resume), "waking up is no crash"
+    retried = [*again, FAILED, RETRIED, *again[: IN_VAIN_LIMIT - 1]]
+    assert isinstance(decision(SUBMITTED, *retried), Resume), "a retry begins to count anew"
+    assert isinstance(decision(SUBMITTED, *retried, again[-1]), Poisoned)
+
+
+def test_which_wake_ups_are_for_jobs_without_a_request() -> None:
+    """Only a sequence as we write it; anything else is a wake-up like any other."""
+    assert redriven_owner(redrive_wake(12)) == 12
+    assert redriven_owner(redrive_wake(0)) == 0
+    for wake in (
+        "",
+        "timer",
+        "signal.redrive",
+        "redrive.",
+        "redrive.x",
+        "redrive.-1",
+        "redrive.²",
+        "redrive." + "9" * 20,
+    ):
+        assert redriven_owner(wake) is None
 
 
 # ---- requests for one job, on a server
