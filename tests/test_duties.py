@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
 
 from actors import App, Job
+from actors.duties import stuck_jobs
 from actors.duties.leader import Leader
 from actors.duties.node_watch import PS_SUBJECT, NodeWatch
 from actors.duties.stuck_jobs import StuckJobs
@@ -335,6 +337,45 @@ async def test_parent_that_was_not_told(nats_server: EmbeddedServer, told: bool)
         assert isinstance(completed, JobCompleted) and bytes(completed.output) == b'"done"'
         check_decisions(await on.events("m"))
         assert sum(isinstance(r.event, ReplyCompleted) for r in await on.events("m")) == 1
+
+
+async def test_next_leader_reads_on_from_a_checkpoint(
+    nats_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows every open job without reading what came before, also what nobody has reacted to yet."""
+    monkeypatch.setattr(stuck_jobs, "SAVE_EVENTS", 1)
+    async with troupe(nats_server.url, app, park_after_s=0.2) as on:
+        for job in ("signalled", "waits", "ends"):
+            await on.submit("waits", job, {"name": "go"})
+        await on.submit("mother", "m", {"name": "go"})
+        for job in ("signalled", "waits", "ends", "m"):
+            await on.parked(job)
+        (call,) = [r.event for r in await on.events("m") if isinstance(r.event, CallJob)]
+        await on.parked(call.child)
+        for host in on.hosts:
+            await host.stop()
+        await on.signal("waits", "signalled", "go", wake=False)
+        end = JobCompleted(job=call.child, output=msgspec.Raw(b'"done"'))
+        await on.bus.append(f"log.default.{call.child}.job.completed", encode(end))
+        first = StuckJobs(await term_on(on.bus, "n1", "one"), Timing())
+        await first.sweep()
+        assert set(first.jobs.jobs) == {("default", job) for job in ("signalled", "waits", "ends", "m")}
+        await append_unfenced(on.bus, on.blobs, "default", JobCompleted(job="ends"))
+        read = list[str]()
+        scan_all = stuck_jobs.scan
+
+        def scan(*args: Any, **kwargs: Any) -> Any:
+            read.append(f"{args[2]} {kwargs['since'] > 0}")
+            return scan_all(*args, **kwargs)
+
+        monkeypatch.setattr(stuck_jobs, "scan", scan)
+        second = StuckJobs(await term_on(on.bus, "n2", "other"), AT_ONCE)
+        async with troupe(nats_server.url, app, park_after_s=0.2):
+            await second.sweep()
+            assert read == ["log.*.*.job.* True", "log.*.*.signal.* True"]
+            assert second.redriven == 2
+            assert isinstance(await on.end("m"), JobCompleted) and isinstance(await on.end("signalled"), JobCompleted)
+        assert [key for key in second.jobs.jobs if key[1] == "ends"] == []
 
 
 async def test_an_old_leader_gives_nobody_an_answer(bus: Bus) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import assert_never
 
+from actors.duties.checkpoint import Checkpoint, checkpoint_of, load_checkpoint, save_checkpoint
 from actors.duties.open_jobs import Key, OpenJob, OpenJobs, Overslept, Ownerless, Suspect, Unanswered, Unheard
 from actors.duties.term import Term, TermOver
 from actors.duties.timing import Timing
@@ -37,6 +38,8 @@ _SIGNALS = subjects.event("*", "*", "signal.*")
 # The kinds whose bodies are not needed: an output may be big.
 _ENDS = frozenset({"job.completed", "job.failed", "job.cancelled"})
 _AT_ONCE = 32
+# So many events are read again at most after a change of leaders: a second's work.
+SAVE_EVENTS = 5_000
 _NOT_FOUND = 10037
 # Between two pages of a long log the gateway gets to answer its callers.
 _BREATH_S = 0.005
@@ -52,6 +55,7 @@ class StuckJobs:
         self._timing = timing
         self._read_to = {_JOB_EVENTS: 0, _SIGNALS: 0}
         self._created = ""
+        self._unsaved = 0
         # What was published for a job as it stood at a sequence; it may lie in the queue for long if no host runs.
         self._wakes: dict[Key, tuple[int, int]] = {}
 
@@ -75,6 +79,7 @@ class StuckJobs:
             await self._read_on(subject)
         for key in list(self.jobs.reopened):
             await self._reopen(key)
+        await self._save()
         now_s = own_clock_s()
         suspects = list(self.jobs.suspects(now_s, datetime.now(UTC), self._timing.settle_s))
         self._wakes = {key: wake for key, wake in self._wakes.items() if key in self.jobs.jobs}
@@ -90,7 +95,26 @@ class StuckJobs:
         created = "" if info is None else str(info["created"])
         if self._created not in ("", created):
             raise TermOver(f"stream {EVENTS} was made anew")
+        if not self._created:
+            await self._restore(await load_checkpoint(self._term.bus, created))
         self._created = created
+
+    async def _restore(self, saved: Checkpoint) -> None:
+        """Begin where a former leader was."""
+        for start in range(0, len(saved.jobs), _AT_ONCE):
+            await asyncio.gather(*(self._reopen(key) for key in saved.jobs[start : start + _AT_ONCE]))
+        for workspace, job, call, child in saved.ended_children:
+            if (parent := self.jobs.jobs.get((workspace, job))) is not None:
+                parent.ended_children = {**parent.ended_children, call: (child, own_clock_s())}
+        self._read_to = {_JOB_EVENTS: saved.jobs_to, _SIGNALS: saved.signals_to}
+
+    async def _save(self) -> None:
+        if self._unsaved < SAVE_EVENTS:
+            return
+        read_to = self._read_to
+        checkpoint = checkpoint_of(self.jobs, self._created, read_to[_JOB_EVENTS], read_to[_SIGNALS])
+        await save_checkpoint(self._term.bus, checkpoint)
+        self._unsaved = 0
 
     async def _read_on(self, subject: str) -> None:
         async for page in scan(self._term.bus, EVENTS, subject, since=self._read_to[subject]):
@@ -98,6 +122,7 @@ class StuckJobs:
             for stored in page:
                 self._fold(stored, now_s)
             self._read_to[subject] = page[-1].sequence
+            self._unsaved += len(page)
             await asyncio.sleep(_BREATH_S)
 
     def _fold(self, stored: Stored, now_s: float) -> None:
@@ -111,7 +136,7 @@ class StuckJobs:
             log.warning("left out: %s", error)
 
     async def _reopen(self, key: Key) -> None:
-        """A job that had ended was retried: fold its log, which was forgotten."""
+        """Fold the whole log of one job: one that had ended, was forgotten, and was retried, or one of a checkpoint."""
         if (job := await self._present(key)) is not None:
             self.jobs.jobs[key] = job
         self.jobs.reopened.discard(key)
