@@ -223,6 +223,13 @@ class Stage:
         assert (done.returncode != 0) == fails, f"{where} $ {command}\n{said}"
         missing = first_missing(expected, said.splitlines())
         assert missing is None, f"{where} $ {command}\nsaid\n{said}\nbut not\n{missing}"
+        if drained := re.match(r"callboard node drain (\S+)", command):
+            self._ended_by_itself(drained[1], where)
+
+    def _ended_by_itself(self, node: str, where: str) -> None:
+        process = next(each for each in self.followers if f"--name {node}" in str(each.args))
+        self.followers.remove(process)
+        assert process.wait(COMMAND_S) == 0, f"{where}: {node} ended with {process.returncode}"
 
     def _follow(self, command: str, where: str) -> None:
         is_node = command.startswith(("callboard up", "callboard node"))
