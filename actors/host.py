@@ -155,11 +155,12 @@ class JobHost:
         elif order.wake and actor.is_parking:
             # About to leave: what it is woken for may be stored too late for its last look at the log.
             self._wakes.setdefault(key, []).append(delivery)
+        elif actor.doing == "taking":
+            # It may have read the log before what this one is about was stored, and leave without a word.
+            await delivery.nak(0.05)
         elif order.wake:
             # What it is woken for is in the log already, and the job looks there before it ever parks.
             await delivery.ack()
-        elif actor.doing == "taking":
-            await delivery.nak(0.05)
         else:
             await JobActor(self.hosting, order, delivery).run()
 
