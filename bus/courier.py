@@ -24,7 +24,7 @@ from bus.crash import crash_point
 from bus.errors import Ambiguous, BusClosed, BusError, NoResponder, OutboxError, StreamFull, UsageError
 from bus.objects import Blobs
 from bus.outbox import FREE, Held, Outbox, outbox_dir
-from bus.reader import find_event
+from bus.reader import read_all
 from bus.streams import EVENTS
 
 log = logging.getLogger("callboard.courier")
@@ -155,35 +155,52 @@ class Courier:
 
     async def _deliver(self, outbox: Outbox, chunk: list[Held], done: Round) -> bool:
         """Whether it makes sense to go on."""
-        outcomes = await asyncio.gather(*(self._send(held) for held in chunk), return_exceptions=True)
-        delivered = [held.event_id for held, outcome in zip(chunk, outcomes, strict=True) if outcome is None]
+        try:
+            stored = await self._stored(chunk)
+        except BusError as error:
+            return self._wait(outbox, len(chunk), error, done)
+        new = [held for held in chunk if held.event_id not in stored]
+        outcomes = await asyncio.gather(*(self._send(held) for held in new), return_exceptions=True)
+        failed = [(held, error) for held, error in zip(new, outcomes, strict=True) if error is not None]
         crash_point("outbox.after_send")
+        delivered = {held.event_id for held in chunk} - {held.event_id for held, _ in failed}
         if delivered:
             done.delivered += await outbox.remove(delivered)
-        failed = [(held, error) for held, error in zip(chunk, outcomes, strict=True) if error is not None]
-        for held, error in failed:
-            await self._note(outbox, held, error, done)
-        return not any(_passes(error) for _, error in failed)
+        return await self._note(outbox, failed, done)
+
+    async def _stored(self, chunk: list[Held]) -> set[str]:
+        """Those of the events that are in the log. One read for each subject: a fan-out has its replies on one."""
+        since: dict[str, int] = {}
+        for held in chunk:
+            if held.kind == "event":
+                since[held.subject] = min(held.since, since.get(held.subject, held.since))
+        pages = await asyncio.gather(
+            *(read_all(self._bus, EVENTS, subject, since=first) for subject, first in since.items())
+        )
+        return {stored.headers.get(h.EVENT_ID, "") for page in pages for stored in page}
 
     async def _send(self, held: Held) -> None:
         crash_point("outbox.before_send")
-        if held.kind == "event" and await find_event(self._bus, EVENTS, held.subject, held.event_id, since=held.since):
-            return
         if held.blob is not None:
             await self._blobs.put(held.blob)
         await self._bus.append(held.subject, held.body, headers={h.MSG_ID: held.event_id, **held.headers})
 
-    async def _note(self, outbox: Outbox, held: Held, error: BaseException, done: Round) -> None:
+    async def _note(self, outbox: Outbox, failed: list[tuple[Held, BaseException]], done: Round) -> bool:
         """What passes by itself is tried in the next round; what is refused, less often."""
-        if _passes(error):
-            done.waiting += 1
-            log.warning("%s of %s: %s; it stays in %s", held.kind, held.about, error, outbox.path)
-        elif isinstance(error, BusError | UsageError):
-            done.refused += 1
-            log.error("%s of %s is refused: %s; it stays in %s", held.kind, held.about, error, outbox.path)
-            await outbox.note(held.event_id, str(error))
-        else:
-            raise error
+        passing = [error for _, error in failed if _passes(error)]
+        for held, error in failed:
+            if not isinstance(error, BusError | UsageError):
+                raise error
+            if not _passes(error):
+                done.refused += 1
+                log.error("%s of %s is refused: %s; it stays in %s", held.kind, held.about, error, outbox.path)
+                await outbox.note(held.event_id, str(error))
+        return not passing or self._wait(outbox, len(passing), passing[0], done)
+
+    def _wait(self, outbox: Outbox, count: int, error: BaseException, done: Round) -> bool:
+        done.waiting += count
+        log.warning("%d messages stay in %s for now: %s", count, outbox.path, error)
+        return False
 
 
 async def deliver_inherited(bus: Bus, path: Path, owner: str, *, limit_s: float = INHERITED_S) -> None:
