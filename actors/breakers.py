@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from actors.circuit import Circuit
-from bus.connection import Bus, NoResponder
+from bus.connection import Bus
 from bus.errors import BusError, Fenced
 from bus.failure import Failure
 from bus.kv import Entry, Kv, KvCache
@@ -124,8 +124,7 @@ class Breakers:
         """
         found = self._circuits.get(key)
         if found is None:
-            found = self._circuits[key] = Circuit(self, key, policy, is_eager=is_eager)
-            found.take(self.known(key))
+            found = self._circuits[key] = Circuit(self, key, policy, self.known(key), is_eager=is_eager)
             self.spawn(found.listen())
         return found
 
@@ -166,37 +165,40 @@ class Breakers:
 
     async def move(self, key: str, before: Known, after: State) -> bool:
         """Write ``after`` if the state is still ``before``; whether that was done. Never raises BusError."""
-        body = encode_state(after)
         try:
-            revision = await self._kv.compare_and_set(key, body, before.revision)
+            revision = await self._kv.compare_and_set(key, encode_state(after), before.revision)
         except Fenced:
             await self._look(key)
             return False
         except BusError as error:
             log.warning("circuit %s: %s", key, error)
-            if isinstance(error, NoResponder):
-                await self._make_bucket()
-            await self._look(key)
-            # The answer may have been lost, and not the write: nobody else writes this very state.
-            is_done = encode_state(self.known(key).state) == body
+            if not await self._was_written(key, after):
+                return False
         else:
             self._adopt(key, after, revision)
-            is_done = True
-        event = event_of(key, before.state, after) if is_done else None
-        if event is not None:
+        if (event := event_of(key, before.state, after)) is not None:
             self.spawn(self._record(event))
-        return is_done
+        return True
+
+    async def _was_written(self, key: str, state: State) -> bool:
+        """Whether the answer was lost, and not the write; nobody else writes this very state."""
+        await self._make_bucket()
+        await self._look(key)
+        return self.known(key).state == state
 
     async def _look(self, key: str) -> None:
         with contextlib.suppress(BusError):
             entry = await self._kv.get(key)
-            if entry is not None and entry.revision > self.known(key).revision:
+            if entry is None:  # the bucket is a new one
+                self._adopt(key, CLOSED, 0)
+            elif entry.revision > self.known(key).revision:
                 self._adopt(key, CLOSED if entry.deleted else decode_state(entry.value), entry.revision)
 
     async def _make_bucket(self) -> None:
-        """Somebody has deleted it; without it a circuit that is open could never be closed."""
+        """If somebody has deleted it: without it no circuit could be opened, and none that is open be closed."""
         with contextlib.suppress(BusError):
-            await ensure_streams(self.bus)
+            if self.bus.is_online:
+                await ensure_streams(self.bus)
 
     async def _record(self, event: BreakerEvent) -> None:
         log.warning("%s %s by %s", event.kind, event.breaker, event.by)

@@ -68,12 +68,12 @@ class Permit:
 class Circuit:
     """Made by ``Breakers.circuit``. All of it belongs to the event loop, but for reading ``closed_permit``."""
 
-    def __init__(self, breakers: Breakers, key: str, policy: Breaker, *, is_eager: bool) -> None:
+    def __init__(self, breakers: Breakers, key: str, policy: Breaker, known: Known, *, is_eager: bool) -> None:
         self.key = key
         self.policy = policy
         self.on_change: list[Callable[[], None]] = []
-        self.closed_permit: Permit | None = Permit()
-        self.known: Known = breakers.known(key)
+        self.closed_permit: Permit | None = Permit() if isinstance(known.state, Closed) else None
+        self.known = known
         self._breakers = breakers
         self._is_eager = is_eager
         self._window = EMPTY
@@ -87,6 +87,7 @@ class Circuit:
         self._asks = False
         self._sub: Subscription | None = None
         self._time = breakers.loop.time
+        self._arm()
 
     async def listen(self) -> None:
         """Hear what the others count."""

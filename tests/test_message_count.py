@@ -38,7 +38,7 @@ ONE_JOB = Counter(
 )
 MESSAGES_A_JOB = 21
 # These follow the clock, or how much a mailbox asks for at once; none of them is allowed to follow the calls.
-BY_THE_CLOCK = {"heartbeat", "status of a pull", "lease kept"}
+BY_THE_CLOCK = {"heartbeat", "status of a pull", "lease kept", "bucket looked at"}
 JOBS = 60
 
 
@@ -67,6 +67,10 @@ def what_it_is(msg: Message) -> str:
             return "lease kept" if msg.data == b"+WPI" else f"ack of {stream}"
         case ["$JS", "API", "CONSUMER", "MSG", "NEXT", *_]:
             return "pull"
+        case ["$JS", "API", "STREAM", "INFO", _]:
+            return "bucket looked at"
+        case ["_INBOX", *_] if b"stream_info_response" in msg.data[:100]:
+            return "bucket looked at"
         case ["_INBOX", *_] if msg.data.startswith(b'{"stream":'):
             return "answer to a publish"
         case ["_INBOX", *_] if msg.headers and not msg.data:
