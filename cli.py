@@ -148,12 +148,16 @@ def node(
     without: Except = None,
     replicas: Replicas = None,
     gateway: Annotated[bool, typer.Option(help="Serve the api.* services too.")] = True,
+    metrics: Annotated[
+        str, typer.Option(metavar="[HOST:]PORT", help="Serve Prometheus metrics there; port 0 is any free one.")
+    ] = "",
 ) -> None:
     """Run an app as one node of a cluster. Start as many as you like, on any machines.
 
     Example: callboard node shop:app --name n1 --nats nats://host:4222 --only quote --replicas quote=4
     """
-    run(_node(make_session(nats, context).options, target, name, _choice_of(only, without, replicas, gateway=gateway)))
+    choice_of = _choice_of(only, without, replicas, gateway=gateway)
+    run(_node(make_session(nats, context).options, target, name, choice_of, metrics))
 
 
 node_app.command("drain")(supervise_commands.drain)
@@ -193,7 +197,7 @@ async def _up(
             await server.stop()
 
 
-async def _node(options_of: Any, target: str, name: str, choice_of: Any) -> int:
+async def _node(options_of: Any, target: str, name: str, choice_of: Any, metrics: str = "") -> int:
     from actors.commands.describe import describe
     from actors.crew import Crew
     from bus.connection import Bus
@@ -207,10 +211,11 @@ async def _node(options_of: Any, target: str, name: str, choice_of: Any) -> int:
     async with await Bus.connect(options, name=f"callboard {name}", timeout_s=10) as bus:
         for done in await ensure_streams(bus):
             _say(done)
-        return await _supervise(bus, name, crew)
+        return await _supervise(bus, name, crew, metrics)
 
 
-async def _supervise(bus: Bus, name: str, crew: Crew) -> int:
+async def _supervise(bus: Bus, name: str, crew: Crew, metrics: str) -> int:
+    import contextlib
     import logging
 
     from supervisor.node import Node
@@ -219,7 +224,13 @@ async def _supervise(bus: Bus, name: str, crew: Crew) -> int:
     running = Node(bus, name, crew.specs, app=crew.app, groups=crew.groups, scaled=crew.scaled)
     _say(f"node {name} runs {', '.join(spec.name for spec in crew.specs) or 'nothing'}")
     _say("watch: nats sub 'events.>' or callboard tail; look: callboard ps; stop: Ctrl-C")
-    return 1 if await running.run() == "given_up" else 0
+    async with contextlib.AsyncExitStack() as stack:
+        if metrics:
+            from supervisor.metrics_server import MetricsServer
+
+            served = await stack.enter_async_context(MetricsServer(bus, metrics, running.tally, running.snapshot))
+            _say(f"metrics at {served.url}")
+        return 1 if await running.run() == "given_up" else 0
 
 
 def _own_inbox(options: ConnectOptions, name: str) -> ConnectOptions:

@@ -87,11 +87,12 @@ class _Seen:
 
     watched: Watched
     clock: float
+    heard_at: float | None = None
     beat: Heartbeat | None = None
     ears: dict[Consumer, _Ear] = field(default_factory=dict)
 
     def hear(self, beat: Heartbeat, now: float) -> None:
-        self.clock, self.beat = now, beat
+        self.clock, self.heard_at, self.beat = now, now, beat
         kept = {}
         for each in beat.mailboxes:
             key = each.stream, each.consumer
@@ -176,13 +177,15 @@ class Lookout:
 
     def last_beat(self, name: str) -> Heartbeat | None:
         """The last heartbeat of the process that runs as ``name``."""
-        seen = self._seen.get(name)
-        return seen.beat if seen else None
+        return self.beats().get(name)
 
-    def silent_s(self, name: str, now: float) -> float | None:
-        """For how long nothing was heard of it, as far as that counts; None before its first heartbeat."""
-        seen = self._seen.get(name)
-        return None if seen is None or seen.beat is None else now - seen.clock
+    def beats(self) -> dict[str, Heartbeat]:
+        """The last heartbeat of each child that has spoken."""
+        return {name: seen.beat for name, seen in self._seen.items() if seen.beat is not None}
+
+    def ages_s(self, now: float) -> dict[str, float]:
+        """How long ago that was."""
+        return {name: now - seen.heard_at for name, seen in self._seen.items() if seen.heard_at is not None}
 
     # ---- inside
 

@@ -36,6 +36,7 @@ from supervisor.demand import DRAIN_S
 from supervisor.process import OnLine
 from supervisor.restart import Group
 from supervisor.status import PS_SUBJECT, NodeStatus, node_statuses
+from supervisor.tally import Snapshot, Tally
 from supervisor.tree import (
     ChildExited,
     ChildHeld,
@@ -69,6 +70,7 @@ class Node:
         self.supervisor = Supervisor(specs, groups=groups, on_line=on_line, on_event=self._on_event)
         self._control = Control(self, scaled)
         self.watch = Watch(bus, name, self.supervisor)
+        self.tally = Tally()
         self._bus = bus
         self._app = app
         self._specs = specs
@@ -130,6 +132,11 @@ class Node:
             draining=bool(self._draining), given_up=given_up, actors=self.supervisor.statuses(),
         )  # fmt: skip
 
+    def snapshot(self) -> Snapshot:
+        """What its metrics are made of."""
+        ages_s = self.watch.lookout.ages_s(asyncio.get_running_loop().time())
+        return Snapshot(self.status(), self.tally, self.watch.lookout.beats(), ages_s, self.watch.pending)
+
     # ---- what comes from the bus
 
     def _on_ps(self, msg: Message) -> None:
@@ -139,6 +146,7 @@ class Node:
     # ---- what goes to the log
 
     def _on_event(self, event: SupervisionEvent) -> None:
+        self.tally.note(event)
         match event:
             case ChildStarted(name, pid):
                 self._note(ActorStarted(job=self.name, actor=name, pid=pid))

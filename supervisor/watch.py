@@ -29,6 +29,7 @@ log = logging.getLogger("callboard.watch")
 START_VARIABLE = "CALLBOARD_START_S"
 METER_S = 0.25
 ASK_TIMEOUT_S = 4.0
+PENDING_KEPT_S = 20.0
 
 
 class _ConsumerConfig(msgspec.Struct):
@@ -60,7 +61,6 @@ class Watch:
         read_usage: Callable[[int], Usage | None] = meter.usage_of,
     ) -> None:  # fmt: skip
         self.lookout = lookout or Lookout(start_s=start_allowance_s(os.environ))
-        self.pending: dict[Consumer, int] = {}
         self._bus = bus
         self._node = node
         self._supervisor = supervisor
@@ -68,6 +68,7 @@ class Watch:
         self._pulse = encode(Heartbeat(pid=os.getpid(), doing="watching"))
         self._limit_watches: dict[int, LimitWatch] = {}
         self._has_limits = False
+        self._pending: dict[Consumer, tuple[int, float]] = {}
         self._asking: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._subscription: Subscription | None = None
@@ -148,8 +149,16 @@ class Watch:
             backlog = msgspec.convert(answer, _ConsumerInfo).backlog()
         except (BusError, msgspec.ValidationError) as error:  # no leader, no such consumer: nobody's ears are to blame
             log.debug("%s of %s: %s", name, stream, error)
-        self.pending[consumer] = backlog.pending if backlog else 0
+        if backlog is not None:
+            self._pending[consumer] = backlog.pending, self._now()
         self.lookout.told(consumer, backlog, self._now())
+
+    @property
+    def pending(self) -> dict[Consumer, int]:
+        """How many messages wait, for each consumer that was asked about of late: where actors here take none."""
+        since = self._now() - PENDING_KEPT_S
+        self._pending = {consumer: known for consumer, known in self._pending.items() if known[1] >= since}
+        return {consumer: number for consumer, (number, _) in self._pending.items()}
 
     # ---- limits
 

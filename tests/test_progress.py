@@ -93,7 +93,7 @@ async def test_short_stop_is_left_alone(nats_server: EmbeddedServer, tmp_path: P
         now = asyncio.get_running_loop().time
         os.kill(pid, signal.SIGSTOP)
         try:
-            await wait_until(lambda: (watch.lookout.silent_s("patient-1", now()) or 0) > STALL_S / 2, 30)
+            await wait_until(lambda: watch.lookout.ages_s(now())["patient-1"] > STALL_S / 2, 30)
         finally:
             os.kill(pid, signal.SIGCONT)
         await beats_for(on, "patient-1", 1.5 * STALL_S)
@@ -164,10 +164,10 @@ async def test_deaf_tool_is_replaced(nats_server: EmbeddedServer, tmp_path: Path
         await beats_for(on, "listen-1", 1.5 * STALL_S)
         assert on.pid("listen-1") == pid, "as long as no work waits, nobody is deaf"
         await call(on, "heard", "listen")
+        await wait_until(lambda: watch.pending.get(("EVENTS", "tool-listen-v1")) == 1, 30)
         await replaced(on, "listen-1", pid, "killed: has room for 8 and took nothing from consumer tool-listen-v1")
         end = await on.end("heard", deadline_s=60)
         assert bytes(end.output) == b"1", "what nobody had taken has lost no attempt"
-        assert watch.pending["EVENTS", "tool-listen-v1"] == 1
 
 
 # ---- a call past its time-out
