@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import nats.errors
 import nats.js.errors
@@ -13,6 +14,7 @@ from nats.js.object_store import ObjectStore
 from bus.acks import FULL_CODES
 from bus.connection import Bus
 from bus.errors import Ambiguous, BusError, StreamFull
+from bus.streams import chosen_limits
 
 BUCKET = "artifacts"
 # nats-py polls flow control every 250 ms, so larger chunks read nearly twice as fast (NATS-FACTS item 10).
@@ -28,11 +30,10 @@ class BlobMissing(BusError):
 
 
 class Blobs:
-    """Puts and gets blobs; opens (or makes) the bucket on first use."""
+    """Puts and gets blobs; opens (or makes) the bucket on first use, on as many servers as the streams are."""
 
-    def __init__(self, bus: Bus, *, replicas: int = 1) -> None:
+    def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._replicas = replicas
         self._store: ObjectStore | None = None
 
     async def _open(self) -> ObjectStore:
@@ -42,7 +43,7 @@ class Blobs:
                 self._store = await js.object_store(BUCKET)
             except nats.js.errors.BucketNotFoundError:
                 about = "Callboard: bodies over 256 KB, artifacts"
-                config = ObjectStoreConfig(replicas=self._replicas, description=about)
+                config = ObjectStoreConfig(replicas=chosen_limits(os.environ).replicas, description=about)
                 self._store = await js.create_object_store(BUCKET, config=config)
         return self._store
 

@@ -7,17 +7,22 @@ would change meaning (retention, storage) is explained and refused, never change
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 from bus.connection import ApiError, Bus, NoResponder
-from bus.errors import ServerUnsuitable, StreamConflict
+from bus.errors import ServerUnsuitable, StreamConflict, UsageError
 
 JOBS = "JOBS"
 EVENTS = "EVENTS"
 REGISTRY = "KV_registry"
 DUTIES = "KV_duties"
 BREAKERS = "KV_breakers"
+
+REPLICAS_VARIABLE = "CALLBOARD_STREAM_REPLICAS"
+REPLICAS = ("1", "3", "5")
 
 _NOT_FOUND = 10059
 _OVERLAP = 10065
@@ -27,11 +32,24 @@ _S = 1_000_000_000
 
 @dataclass(frozen=True)
 class Limits:
-    """What an operator chooses when the streams are first made; 0 is no limit."""
+    """What an operator chooses when the streams are first made; 0 is no limit. ``replicas``: how many servers hold each
+    message, 1, 3 or 5 of a cluster.
+    """
 
     replicas: int = 1
     events_max_age_s: float = 0
     events_max_bytes: int = 0
+
+
+def chosen_limits(env: Mapping[str, str]) -> Limits:
+    """What the environment of this process chooses. Raises: UsageError."""
+    text = env.get(REPLICAS_VARIABLE) or "1"
+    if text not in REPLICAS:
+        raise UsageError(
+            f"{REPLICAS_VARIABLE} is {text!r}", code="bad_replicas", path=REPLICAS_VARIABLE,
+            hint="1 on a single server, 3 or 5 in a cluster of as many; an even number outlives no more than one less",
+        )  # fmt: skip
+    return Limits(replicas=int(text))
 
 
 def wanted(limits: Limits) -> list[dict[str, Any]]:
@@ -142,10 +160,11 @@ def _additions(existing: dict[str, Any], want: dict[str, Any]) -> Plan:
 async def ensure_streams(bus: Bus, limits: Limits | None = None) -> list[str]:
     """Make or grow all our streams; idempotent and safe to race. Returns what was done, in words.
 
-    Raises: ServerUnsuitable (JetStream is off), StreamConflict, ApiError (no permission, limits of the account).
+    ``limits`` None: what the environment chooses. Raises: UsageError, ServerUnsuitable (JetStream is off),
+    StreamConflict, ApiError (no permission, limits of the account).
     """
     done: list[str] = []
-    for want in wanted(limits or Limits()):
+    for want in wanted(limits or chosen_limits(os.environ)):
         done += await _ensure(bus, want)
     return done
 

@@ -31,16 +31,16 @@ LAG_S = 1.0
 
 @dataclass(frozen=True)
 class Seat:
-    """A node and its link to the server."""
+    """A node and its link to the server; None if that cannot be hurt from here."""
 
     node: NodeProcess
-    link: Link
+    link: Link | None = None
 
 
 class Injector:
     """Hurts ``server`` and ``seats``; ``injuries`` tells what it did."""
 
-    def __init__(self, server: EmbeddedServer, seats: Sequence[Seat]) -> None:
+    def __init__(self, server: EmbeddedServer | None, seats: Sequence[Seat]) -> None:
         self.injuries: list[Injury] = []
         self.exits: list[tuple[str, int]] = []
         self._server = server
@@ -110,6 +110,8 @@ class Injector:
                 await self._hurt_link(fault)
 
     async def _kill_server(self, fault: Fault) -> None:
+        if self._server is None:
+            return
         async with self._server_busy:
             begun = time.time()
             self._server.kill()
@@ -155,7 +157,7 @@ class Injector:
 
     async def _hurt_link(self, fault: Fault) -> None:
         seat = self._choose(fault)
-        if seat is None:
+        if seat is None or seat.link is None:
             return
         begun, pids = time.time(), [child.pid for child in seat.node.children()]
         hurt: dict[str, Callable[[], None]] = {"cut link": seat.link.cut, "stall link": seat.link.stall}

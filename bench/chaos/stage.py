@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from bench.chaos.faults import Injector, Seat
+from bench.chaos.gathering import gather, requests_left
 from bench.chaos.hearing import Hearing
-from bench.chaos.history import History
-from bench.chaos.injury import Injury
-from bench.chaos.ledger import LEDGER_VARIABLE, read_ledger
+from bench.chaos.ledger import LEDGER_VARIABLE
 from bench.chaos.link import Link
 from bench.chaos.load import Load
 from bench.chaos.node_process import NodeProcess
@@ -24,20 +24,17 @@ from bench.chaos.plan import MEAN_GAP_S, make_plan
 from bench.chaos.verdict import Evidence, Finding, judge
 from bus.connection import Bus
 from bus.embedded import LOCALHOST, EmbeddedServer
-from bus.errors import BusError
-from bus.messages import decode
 from bus.objects import Blobs
 from bus.options import ConnectOptions
-from bus.reader import scan
-from bus.streams import EVENTS, JOBS, ensure_streams, stream_info
-from bus.subjects import parse_event
-from bus.system_events import ActorExited
+from bus.streams import ensure_streams
 from store.log import read_job
+from supervisor.node import node_statuses
 
 READY_S = 60.0
-TOLD_S = 30.0
 SHOWN = 5
 _LOOK_S = 0.1
+
+Disturb = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
@@ -67,10 +64,11 @@ class Outcome:
 
 
 class Stage:
-    """Everything that runs. Made by :func:`set_up`."""
+    """Everything that runs; :func:`set_up` makes the usual one. ``server`` None: nothing is done to the server."""
 
-    def __init__(self, server: EmbeddedServer, bus: Bus, seats: list[Seat], folder: Path, settings: Settings) -> None:
-        self.server = server
+    def __init__(
+        self, bus: Bus, seats: list[Seat], folder: Path, settings: Settings, server: EmbeddedServer | None = None
+    ) -> None:
         self.bus = bus
         self.seats = seats
         self.folder = folder
@@ -80,8 +78,11 @@ class Stage:
         self.hearing = Hearing(bus)
         self.injector = Injector(server, seats)
 
-    async def run(self) -> Outcome:
-        """Load and faults side by side, then quiet until all has ended, then the evidence."""
+    async def run(self, disturb: Disturb | None = None) -> Outcome:
+        """Load and faults side by side, then quiet until all has ended, then the evidence.
+
+        ``disturb`` comes in the place of the planned faults.
+        """
         settings = self.settings
         begun = time.monotonic()
         await self.hearing.start()
@@ -89,10 +90,10 @@ class Stage:
         plan = make_plan(settings.seed, settings.seconds, settings.gap_s) if settings.faults else []
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.injector.carry_out(plan))
+                group.create_task(disturb() if disturb else self.injector.carry_out(plan))
                 group.create_task(self.load.run(settings.seconds, settings.jobs_per_s))
             await self._quiet()
-            evidence = await self._gather_evidence()
+            evidence = await gather(self.bus, self.load, self.hearing, self.injector.injuries, self.ledger)
         finally:
             self.load.cancel()
             for task in beside:
@@ -104,6 +105,16 @@ class Stage:
         logs = {job: await self.log_of(job) for job in shown}
         took_s = time.monotonic() - begun
         return Outcome(settings, evidence, findings, logs, took_s, self.load.resubmitted, self.injector.exits)
+
+    async def until_ready(self) -> None:
+        """Every node has all its processes, and each has answered to its supervisor. Raises: TimeoutError."""
+        async with asyncio.timeout(READY_S):
+            await _until(self._is_ready)
+
+    async def _is_ready(self) -> bool:
+        nodes = await node_statuses(self.bus)
+        doing = Counter(node.node for node in nodes for actor in node.actors if actor.doing not in ("", "starting"))
+        return len(nodes) == len(self.seats) and all(doing[node.node] == len(node.actors) for node in nodes)
 
     async def log_of(self, job: str) -> list[str]:
         """A job's log, a line for each event."""
@@ -118,55 +129,7 @@ class Stage:
                 await _until(self._all_ended)
 
     async def _all_ended(self) -> bool:
-        return not self.load.accepted.keys() - self.hearing.ended and not await self._left()
-
-    async def _left(self) -> list[str]:
-        """What still stands in the queue of jobs."""
-        try:
-            info = await stream_info(self.bus, JOBS, subjects="jobs.>")
-        except BusError as error:
-            return [str(error)]
-        counts = (info or {}).get("state", {}).get("subjects") or {}
-        return [f"{count} requests on {subject}" for subject, count in counts.items()]
-
-    async def _gather_evidence(self) -> Evidence:
-        histories: dict[str, History] = {}
-        subjects: dict[int, str] = {}
-        injuries = list(self.injector.injuries)
-        async for page in scan(self.bus, EVENTS, "log.>"):
-            for stored in page:
-                subjects[stored.sequence] = stored.subject
-                place = parse_event(stored.subject)
-                if place.workspace == "default":
-                    histories.setdefault(place.job, History(place.job)).take(stored)
-                elif place.workspace == "_system" and (death := _death(stored.body, place.kind)):
-                    injuries.append(death)
-        last = max(subjects, default=0)
-        await self._until_told(last)
-        return Evidence(
-            accepted=dict(self.load.accepted), histories=histories, runs=read_ledger(self.ledger), injuries=injuries,
-            log=list(subjects), told=[s for s in self.hearing.told if s <= last],
-            live=[(sequence, subject) for sequence, subject in self.hearing.live if sequence <= last],
-            subjects=subjects, left=await self._left(),
-        )  # fmt: skip
-
-    async def _until_told(self, last: int) -> None:
-        """Until the tail has come so far; what it does not tell within ``TOLD_S`` it has missed."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TOLD_S):
-                while not self.hearing.told or self.hearing.told[-1] < last:  # noqa: ASYNC110 - a list has no event
-                    await asyncio.sleep(_LOOK_S)
-
-
-def _death(body: bytes, kind: str) -> Injury | None:
-    """An actor that ended, as its node's supervisor saw it."""
-    if kind != "actor.exited":
-        return None
-    event = decode(body)
-    if not isinstance(event, ActorExited) or event.pid is None:
-        return None
-    at_s = event.at.timestamp()
-    return Injury(kind="end of a process", begun_s=at_s, ended_s=at_s, pids=(event.pid,), fatal=True, node=event.job)
+        return not self.load.accepted.keys() - self.hearing.ended and not await requests_left(self.bus)
 
 
 async def _until(predicate: Callable[[], Awaitable[bool]]) -> None:
@@ -188,8 +151,8 @@ async def set_up(settings: Settings, folder: Path) -> AsyncIterator[Stage]:
         )
         await ensure_streams(bus)
         seats = [await _seat(stack, server, f"n{number}", folder) for number in range(1, settings.nodes + 1)]
-        stage = Stage(server, bus, seats, folder, settings)
-        await _until_ready(stage)
+        stage = Stage(bus, seats, folder, settings, server)
+        await stage.until_ready()
         yield stage
     left = {process.pid for process in psutil.Process().children(recursive=True)} - before
     assert not left, f"processes are left: {left}"
@@ -210,16 +173,3 @@ async def _end(node: NodeProcess) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             psutil.Process(child.pid).resume()
     await node.stop()
-
-
-async def _until_ready(stage: Stage) -> None:
-    """Every node has all its processes: one of them has answered to its supervisor. Raises: TimeoutError."""
-    from supervisor.node import node_statuses
-
-    async with asyncio.timeout(READY_S):
-        while True:
-            nodes = await node_statuses(stage.bus)
-            doing = Counter(node.node for node in nodes for actor in node.actors if actor.doing not in ("", "starting"))
-            if len(nodes) == len(stage.seats) and all(doing[n.node] == len(n.actors) for n in nodes):
-                return
-            await asyncio.sleep(_LOOK_S)
