@@ -81,12 +81,14 @@ async def serve_gateway(actor: Actor) -> Stop:
     from actors.duties.leader import Leader
     from actors.duties.timing import timing_of
     from actors.gateway import Gateway  # brings jsonschema along, which no other role needs
+    from actors.sweep import Sweep
 
     leader = Leader(actor.bus, actor.blobs, actor.node, actor.name, timing_of(os.environ))
     await ensure_streams(actor.bus)
     registry = Registry(actor.bus)
     await registry.start()
-    gateway = Gateway(actor.bus, registry)
+    sweep = Sweep(actor.bus, actor.blobs, registry, is_on_duty=lambda: leader.leads)
+    gateway = Gateway(actor.bus, registry, sweep=sweep)
     await gateway.start()
     leader.start()
     since_s = time.monotonic()

@@ -1,8 +1,8 @@
 """The sweep: a request that no host will ever take is refused with a trace, and does not stay in the queue.
 
 A host takes only what its consumers' filters match, so a request for a workflow that nobody has, or on a subject that
-is none, would lie in JOBS silently. Every gateway looks every two seconds; two of them may find the same request, and a
-gateway may die half-way: all of it may be done again (``actors.rejection``), and the request goes last.
+is none, would lie in JOBS silently. The gateway that leads looks every two seconds. A former leader may still be at it,
+and a gateway may die half-way: all of it may be done again (``actors.rejection``), and the request goes last.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import NamedTuple
 
 from actors.registry import Registry
@@ -47,10 +48,17 @@ class Verdict(NamedTuple):
 
 
 class Sweep:
-    """Looks after JOBS as long as it runs."""
+    """Looks after JOBS as long as it runs, whenever ``is_on_duty`` says so: one gateway of all is enough."""
 
     def __init__(
-        self, bus: Bus, blobs: Blobs, registry: Registry, *, period_s: float = PERIOD_S, grace_s: float = GRACE_S
+        self,
+        bus: Bus,
+        blobs: Blobs,
+        registry: Registry,
+        *,
+        period_s: float = PERIOD_S,
+        grace_s: float = GRACE_S,
+        is_on_duty: Callable[[], bool] = lambda: True,
     ) -> None:
         self.rejected = 0
         self._bus = bus
@@ -58,6 +66,7 @@ class Sweep:
         self._registry = registry
         self._period_s = period_s
         self._grace_s = grace_s
+        self._is_on_duty = is_on_duty
         self._first_seen_s: dict[str, float] = {}
         # Wake-ups stay: a sweep begins after what it has seen.
         self._swept_to: dict[str, int] = {}
@@ -79,7 +88,8 @@ class Sweep:
     async def _run(self) -> None:
         while True:
             try:
-                await self.sweep()
+                if self._is_on_duty():
+                    await self.sweep()
             except BusError as error:
                 log.warning("%s; trying again", error)
             except Exception:
