@@ -65,6 +65,7 @@ COMMAND_S = 40.0
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# ([\w/]+\.(?:py|json))(, continued)?\n")
 _FOLLOWER = re.compile(r"(callboard (up|node(?! drain)|tail)|nats sub(?!.*--count))\b")
+_PROOF = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -479,11 +480,13 @@ def test_subjects_reference_names_every_header_stream_and_kind() -> None:
 
 
 def test_operations_page_is_backed_by_tests_and_code() -> None:
-    """Every test that the page names exists, and every variable of the environment that is read is on it."""
+    """Each fault names a test, each test that is named exists, and each variable that is read is on the page."""
     text = (DOCS / "operations.md").read_text()
-    named = re.findall(r"`(test_\w+)\.(test_\w+)`", text)
-    assert len(named) > 10
-    assert not [(f, t) for f, t in named if f"def {t}(" not in (ROOT / "tests" / f"{f}.py").read_text()]
+    table = re.findall(r"^\| (.+) \|$", section(DOCS / "operations.md", "What happens when X dies"), re.MULTILINE)
+    faults = [[cell.strip() for cell in row.split("|")] for row in table if not row.startswith(("**", "X |"))]
+    assert len(faults) > 40
+    assert not [fault for fault in faults if len(fault) != 6 or not _PROOF.search(fault[5])]
+    assert not [(f, t) for f, t in _PROOF.findall(text) if f"def {t}(" not in (ROOT / "tests" / f).read_text()]
     code = "".join(f.read_text() for p in ("actors", "bus", "store", "supervisor") for f in (ROOT / p).rglob("*.py"))
     code += (ROOT / "cli.py").read_text()
     assert not set(re.findall(r"\"(CALLBOARD_[A-Z_]+)\"", code)) - set(re.findall(r"CALLBOARD_[A-Z_]+", text))
