@@ -492,6 +492,15 @@ def test_operations_page_is_backed_by_tests_and_code() -> None:
     assert not set(re.findall(r"\"(CALLBOARD_[A-Z_]+)\"", code)) - set(re.findall(r"CALLBOARD_[A-Z_]+", text))
 
 
+def test_every_metric_is_documented() -> None:
+    """No metric of a node is missing."""
+    code = (ROOT / "supervisor" / "metrics.py").read_text()
+    named = re.findall(r'yield _(gauge|counter)\("(\w+)"', code)
+    assert len(named) > 5
+    metrics = [f"callboard_{name}{'_total' if kind == 'counter' else ''}" for kind, name in named]
+    assert not [name for name in metrics if f"`{name}`" not in (DOCS / "operations.md").read_text()]
+
+
 def test_benchmarks_are_quoted_from_one_place() -> None:
     """Speeds in the README are those of docs/benchmarks.md."""
     measured = (DOCS / "benchmarks.md").read_text()
