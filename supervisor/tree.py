@@ -86,6 +86,8 @@ class Supervisor:
         """Start every child, in order; a child that cannot be started is treated like one that exits at once."""
         if self._tasks:
             raise UsageError("this supervisor was started already", code="started_twice")
+        if self._stopping is not None:
+            return  # stopped before it began
         self._tasks = [asyncio.create_task(group.serve(), name=f"group {name}") for name, group in self._groups.items()]
         for group in self._groups.values():
             if self._stopping is None:
