@@ -7,7 +7,6 @@ goes on, 130 interrupted.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -198,6 +197,7 @@ async def _up(
 
 
 async def _node(options_of: Any, target: str, name: str, choice_of: Any, metrics: str = "") -> int:
+    from actors.commands.arguments import default_node_name
     from actors.commands.describe import describe
     from actors.crew import Crew
     from bus.connection import Bus
@@ -226,10 +226,7 @@ async def _supervise(bus: Bus, name: str, crew: Crew, metrics: str) -> int:
     _say("watch: nats sub 'events.>' or callboard tail; look: callboard ps; stop: Ctrl-C")
     async with contextlib.AsyncExitStack() as stack:
         if metrics:
-            from supervisor.metrics_server import MetricsServer
-
-            served = await stack.enter_async_context(MetricsServer(bus, metrics, running.tally, running.snapshot))
-            _say(f"metrics at {served.url}")
+            _say(f"metrics at {await stack.enter_async_context(running.metrics(metrics))}")
         return 1 if await running.run() == "given_up" else 0
 
 
@@ -238,12 +235,6 @@ def _own_inbox(options: ConnectOptions, name: str) -> ConnectOptions:
     from msgspec.structs import replace
 
     return options if options.inbox_prefix else replace(options, inbox_prefix=f"_INBOX.{name}")
-
-
-def default_node_name() -> str:
-    """The host's name as far as it can be a token of a subject."""
-    host = socket.gethostname().partition(".")[0]
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in host)[:40] or "node"
 
 
 def _say(text: str) -> None:

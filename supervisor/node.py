@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import msgspec
 
@@ -136,6 +136,14 @@ class Node:
         """What its metrics are made of."""
         ages_s = self.watch.lookout.ages_s(asyncio.get_running_loop().time())
         return Snapshot(self.status(), self.tally, self.watch.lookout.beats(), ages_s, self.watch.pending)
+
+    @contextlib.asynccontextmanager
+    async def metrics(self, address: str) -> AsyncIterator[str]:
+        """Serve its metrics at ``[HOST:]PORT`` while this is entered; gives their URL. Raises: UsageError."""
+        from supervisor.metrics_server import MetricsServer  # brings prometheus-client along
+
+        async with MetricsServer(self._bus, address, self.tally, self.snapshot) as served:
+            yield served.url
 
     # ---- what comes from the bus
 

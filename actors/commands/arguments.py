@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -74,3 +75,9 @@ def parse_counts(pairs: Iterable[str]) -> dict[str, int]:
             raise UsageError(f"cannot read --replicas {pair!r}", code="bad_argument", hint="--replicas quote=4")
         counts[name] = int(text)
     return counts
+
+
+def default_node_name() -> str:
+    """The host's name as far as it can be a token of a subject."""
+    host = socket.gethostname().partition(".")[0]
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in host)[:40] or "node"
