@@ -16,6 +16,7 @@ from supervisor.restart import (
     STRATEGIES,
     Allowed,
     Exceeded,
+    Group,
     Intensity,
     Strategy,
     add_restart,
@@ -113,10 +114,25 @@ def test_backoff_is_bounded_and_first_immediate(count: int, roll: float) -> None
     assert backoff(count, roll) <= backoff(count + 1, roll)
 
 
-def test_a_crash_loop_meets_the_default_intensity() -> None:
-    """The longest possible delays still let a crash loop exceed five restarts in thirty seconds."""
-    slowest_s = sum(backoff(count, 0.999) for count in range(1, 7))
-    assert slowest_s < Intensity().period_s
+@given(st.lists(rolls, min_size=Group().max_restarts + 1, max_size=Group().max_restarts + 1))
+def test_a_crash_loop_meets_the_default_intensity(chances: list[float]) -> None:
+    """Whatever chance does to the delays, a process that cannot start is given up within the default period.
+
+    A third of the period is left for the starts themselves.
+    """
+    slowest_s = sum(backoff(count, roll) for count, roll in enumerate(chances, 1))
+    assert slowest_s < Group().period_s * 2 / 3
+
+
+def test_the_policy_of_a_group_is_checked_where_it_is_made() -> None:
+    """In Python and on the wire alike: a wrong strategy or a senseless intensity says which field it is."""
+    for wrong, path in (({"strategy": "all"}, "strategy"), ({"max_restarts": -1}, "max_restarts"),
+                        ({"period_s": float("inf")}, "period_s")):  # fmt: skip
+        with pytest.raises(UsageError) as caught:
+            Group(**wrong)  # type: ignore[arg-type]
+        assert caught.value.path == path
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(wrong, Group)
 
 
 @given(st.integers(0, 1_000), st.floats(0, 1e6))
