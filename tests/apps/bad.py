@@ -80,21 +80,21 @@ def misbehave(mode: str, attempt: int) -> Any:  # noqa: C901 - a list
     return 1
 
 
-@app.tool(retry=FEW, timeout_s=20)
+@app.tool(retry=FEW, timeout_s=20, breaker=None)
 async def act(ctx: ToolContext, mode: str, n: int = 0) -> int:
     """An async tool; counts its attempts on the record."""
     note(f"{ctx.idempotency_key} {ctx.attempt}")
     return misbehave(mode, ctx.attempt)  # type: ignore[no-any-return]
 
 
-@app.tool(retry=FEW, timeout_s=20)
+@app.tool(retry=FEW, timeout_s=20, breaker=None)
 def act_sync(ctx: ToolContext, mode: str, n: int = 0) -> int:
     """The same in a thread."""
     note(f"{ctx.idempotency_key} {ctx.attempt}")
     return misbehave(mode, ctx.attempt)  # type: ignore[no-any-return]
 
 
-@app.tool(retry=FEW)
+@app.tool(retry=FEW, breaker=None)
 async def plain(ctx: ToolContext, mode: str, n: int = 0) -> Any:
     """Says nothing of what it returns."""
     note(f"{ctx.idempotency_key} {ctx.attempt}")
