@@ -30,7 +30,6 @@ from actors.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from actors.commands.session import Session
     from actors.crew import Crew
     from actors.roster import Choice
     from bus.connection import Bus
@@ -266,32 +265,11 @@ def submit(
 
     Example: callboard submit order sku=A1 qty:=2 --wait
     """
-    run(
-        _submit(
-            make_session(nats, context, workspace, as_json, no_color),
-            workflow,
-            inputs,
-            whole,
-            job_id,
-            priority,
-            wait,
-            timeout,
-            offline_ok=offline_ok,
-        )
-    )
+    from actors.commands import jobs
 
-
-async def _submit(
-    session: Session, workflow: str, inputs: list[str] | None, whole: str | None, job_id: str | None, priority: str,
-    wait: bool, timeout: float | None, *, offline_ok: bool = False,
-) -> int:  # fmt: skip
-    from actors.commands.arguments import parse_inputs
-    from actors.commands.jobs import submit as submit_job
-
-    body = parse_inputs(inputs or (), whole)
-    return await submit_job(
-        session, workflow, body, job_id=job_id, priority=priority, wait=wait, timeout_s=timeout, offline_ok=offline_ok
-    )
+    session = make_session(nats, context, workspace, as_json, no_color)
+    choices = {"job_id": job_id, "priority": priority, "wait": wait, "timeout_s": timeout, "offline_ok": offline_ok}
+    run(jobs.submit_arguments(session, workflow, inputs or (), whole, **choices))
 
 
 @app.command()

@@ -117,7 +117,7 @@ async def node(url: str, tmp_path: Path) -> AsyncIterator[None]:
 
 
 async def test_fifty_jobs_of_a_killed_client(nats_server: EmbeddedServer, tmp_path: Path, data: Path) -> None:
-    """A client submits while the server is away and is killed; a node that starts later delivers: each completes once."""
+    """A client submits while the server is away and is killed; a node that starts later delivers: all end, once."""
     jobs = [f"off-{n}" for n in range(50)]
     async with await Bus.connect(ConnectOptions(servers=[nats_server.url])) as bus:
         await ensure_streams(bus)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from actors.commands import outbox
+from actors.commands.arguments import parse_inputs
 from actors.commands.session import EXIT_STILL_RUNNING, Session
 from actors.console.event_line import event_line
 from actors.console.page import Span, line
@@ -27,6 +29,13 @@ def check_priority(text: str) -> Priority:
         if text == priority:
             return priority
     raise UsageError(f"priority {text!r} does not exist", code="bad_priority", hint=f"one of {', '.join(PRIORITIES)}")
+
+
+async def submit_arguments(
+    session: Session, workflow: str, inputs: Iterable[str], whole: str | None, **choices: Any
+) -> int:
+    """Submit a job with the input that the arguments add up to; ``choices`` are those of :func:`submit`."""
+    return await submit(session, workflow, parse_inputs(inputs, whole), **choices)
 
 
 async def submit(
