@@ -8,10 +8,11 @@ import msgspec
 from nats.aio.msg import Msg
 
 from bus import headers as h
-from bus.errors import ApiError, BusError, Fenced, NoResponder, StreamFull
+from bus.errors import ApiError, BusError, Contended, Fenced, NoResponder, StreamFull
 
-# 10164 is the conflict of racing writers on replicated streams (NATS-FACTS, finding 2).
-_CONFLICT = frozenset({10071, 10164})
+# 10164 comes on replicated streams only (NATS-FACTS, finding 2): a write under the same condition is on its way through
+# the cluster, and the server does not wait for it. It says nothing about who wins.
+_CONFLICT, _CONTENDED = 10071, 10164
 # At a limit of the account (10002), of the server's disk (10023, 10047) or memory (10028), or of the stream (10077,
 # 10122), as this server answers them.
 FULL_CODES = frozenset({10002, 10023, 10028, 10047, 10077, 10122})
@@ -43,8 +44,9 @@ def sequence_of(subject: str, msg: Msg, headers: Mapping[str, str] | None = None
 
 
 def _append_error(subject: str, error: _AckError, headers: Mapping[str, str]) -> BusError:
-    if error.err_code in _CONFLICT:
-        return Fenced(subject, expected=int(headers.get(h.EXPECTED_SEQUENCE, "0")))
+    if error.err_code in (_CONFLICT, _CONTENDED):
+        kind = Fenced if error.err_code == _CONFLICT else Contended
+        return kind(subject, expected=int(headers.get(h.EXPECTED_SEQUENCE, "0")))
     if error.err_code in FULL_CODES:
         return StreamFull(subject, error.description)
     return ApiError(subject, error.code, error.err_code, error.description)

@@ -96,6 +96,14 @@ class Fenced(BusError):
         self.expected = expected
 
 
+class Contended(Fenced):
+    """On a replicated stream another write under the same condition is under way: refused before anybody has won.
+
+    Nothing is stored. Asked again once the other is stored, the answer is a sequence, or that the condition does not
+    hold.
+    """
+
+
 class StreamFull(BusError):
     """The stream or the account is at its limit: backpressure, not an outage."""
 

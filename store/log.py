@@ -14,6 +14,7 @@ import itertools
 import logging
 import random
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +22,17 @@ from bus import headers as h
 from bus import subjects
 from bus.connection import Bus, Message, NoResponder, sequence_of
 from bus.crash import crash_point
-from bus.errors import Ambiguous, ApiError, BusClosed, BusError, Fenced, PermissionRefused, StreamFull, Unreadable
+from bus.errors import (
+    Ambiguous,
+    ApiError,
+    BusClosed,
+    BusError,
+    Contended,
+    Fenced,
+    PermissionRefused,
+    StreamFull,
+    Unreadable,
+)
 from bus.messages import Event, JobOwned, JobSubmitted, decode, encode
 from bus.objects import Blobs
 from bus.reader import Stored, find_event, read_all
@@ -31,6 +42,9 @@ from store.artifacts import CLAIM_BYTES, claim, split, unclaim
 log = logging.getLogger("callboard.log")
 
 FULL_RETRY_S = 1.0
+# Some 20 s in all: longer than a cluster takes to choose a new leader. Who is refused for so long is not the owner.
+CONTENDED_TRIES = 200
+_CONTENDED_WAIT_S = 0.1
 _writer = secrets.token_hex(6)
 _event_ids = itertools.count(1)
 
@@ -75,6 +89,8 @@ class JobLog:
         self._prefix = subjects.log_prefix(workspace, job)
         self._owned = f"{self._prefix}.job.owned"
         self._claiming: asyncio.Future[None] | None = None
+        self._turn = asyncio.Lock()
+        self._takes_turns = False
 
     async def create(self, submitted: JobSubmitted, owned: JobOwned) -> bool:
         """Take up a new job: both events in one round trip. False if the log holds anything of this id already.
@@ -119,9 +135,23 @@ class JobLog:
         crash_point("host.before", kind)
         headers = {h.EXPECTED_SEQUENCE: str(self.epoch), h.EXPECTED_SUBJECT: self._owned}
         append = await self._prepare(event, headers, kind=kind, since=self.epoch)
-        sequence = await append.finish(await append.begin())
+        sequence = await self._store(append)
         crash_point("host.after", kind)
         return sequence
+
+    async def _store(self, append: Append) -> int:
+        """Side by side with the job's other appends, or in turn where the server takes one at a time.
+
+        A replicated stream refuses a write under a condition while another one under the same condition is on its way,
+        and all appends of a job have the same fence.
+        """
+        if not self._takes_turns:
+            try:
+                return await append.finish(await append.begin(), tries=0)
+            except Contended:
+                self._takes_turns = True
+        async with self._turn:
+            return await append.finish(await append.begin())
 
     async def _append(self, event: Event, condition: dict[str, str], *, since: int = 0) -> int:
         append = await self._prepare(event, condition, since=since)
@@ -210,12 +240,29 @@ class Append:
             failed.set_exception(error)
             return failed
 
-    async def finish(self, answer: asyncio.Future[Message]) -> int:
-        """Its sequence, once it is stored. Raises: Fenced, ApiError, PermissionRefused, BusClosed."""
+    async def finish(self, answer: asyncio.Future[Message], *, tries: int = CONTENDED_TRIES) -> int:
+        """Its sequence, once it is stored; sent up to ``tries`` times more while other writes are in its way.
+
+        Raises: Fenced (Contended after the last try), ApiError, PermissionRefused, BusClosed.
+        """
         try:
             return sequence_of(self.subject, await answer, self.headers)
+        except Contended:
+            return await self._past_others(tries)
         except (StreamFull, Ambiguous, NoResponder) as error:
             return await self._through_trouble(error)
+
+    async def _past_others(self, tries: int) -> int:
+        """Send it again, until the writes that were in its way are stored."""
+        for wait_s in _waits_s(tries):
+            await asyncio.sleep(wait_s)
+            try:
+                return await self.bus.append(self.subject, self.body, headers=self.headers)
+            except Contended:
+                continue
+            except (StreamFull, Ambiguous, NoResponder) as error:
+                return await self._through_trouble(error)
+        raise Contended(self.subject, expected=int(self.headers.get(h.EXPECTED_SEQUENCE, "0")))
 
     async def _through_trouble(self, trouble: Exception) -> int:
         """Go on until the event is stored or refused; each round first looks whether an earlier one was stored."""
@@ -227,8 +274,8 @@ class Append:
             wait_s = min(2.0, wait_s * 2)
             try:
                 return await self._find() or await self.bus.append(self.subject, self.body, headers=self.headers)
-            except (StreamFull, Ambiguous, NoResponder) as error:
-                trouble = error
+            except (StreamFull, Ambiguous, NoResponder, Contended) as error:
+                trouble = error  # contended: perhaps by an earlier try of our own, which is found next time
             except Fenced:
                 if found := await self._find():
                     return found
@@ -315,3 +362,9 @@ class KeptAppend(Append):
         # Others may deliver it from now on, if this process dies while a try of its own is still under way.
         self.headers[h.MSG_ID] = self.headers[h.EVENT_ID]
         await self.keeper.keep(self)
+
+
+def _waits_s(tries: int) -> Iterator[float]:
+    """Seconds before each try, from the millisecond that a replicated write takes up to the limit."""
+    for number in range(tries):
+        yield min(_CONTENDED_WAIT_S, 0.001 * 2.0 ** min(number, 10)) * (0.5 + random.random())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -15,8 +16,22 @@ from bench.chaos.node_process import NodeProcess
 from bench.chaos.report import render
 from bench.chaos.stage import Settings, Stage
 from bus.connection import Bus
-from bus.errors import UsageError
-from bus.streams import BREAKERS, DUTIES, EVENTS, JOBS, REGISTRY, REPLICAS_VARIABLE, chosen_limits, stream_info
+from bus.errors import Fenced, UsageError
+from bus.messages import CallTool, JobOwned, JobSubmitted
+from bus.objects import Blobs
+from bus.streams import (
+    BREAKERS,
+    DUTIES,
+    EVENTS,
+    JOBS,
+    REGISTRY,
+    REPLICAS_VARIABLE,
+    Limits,
+    chosen_limits,
+    ensure_streams,
+    stream_info,
+)
+from store.log import JobLog
 from tests.cluster import SIZE, Cluster, cluster
 from tests.waiting import wait_until
 
@@ -24,6 +39,7 @@ STREAMS = (JOBS, EVENTS, REGISTRY, DUTIES, BREAKERS)
 JOBS_PER_S = 14.0
 SECONDS = 8.0
 DONE_BEFORE = 15
+WIDTH = 20
 
 
 @pytest.mark.timeout(240)
@@ -49,6 +65,29 @@ async def test_leader_of_the_log_is_killed_under_load(tmp_path: Path) -> None:
 def _node(three: Cluster, folder: Path) -> NodeProcess:
     env = {LEDGER_VARIABLE: str(folder / "ledger"), REPLICAS_VARIABLE: str(SIZE)}
     return NodeProcess("n1", "bench.chaos.app:app", ",".join(three.options.servers), folder, env=env)
+
+
+async def test_parallel_appends_of_a_job_do_not_fence_each_other(tmp_path: Path) -> None:
+    """A cluster takes one write under a fence at a time: the owner's all come through, a former owner's do not."""
+    async with cluster(tmp_path) as three, await Bus.connect(three.options, name="test") as bus:
+        await ensure_streams(bus, Limits(replicas=SIZE))
+        owner, former = (JobLog(bus, Blobs(bus), "default", "j") for _ in range(2))
+        assert await former.create(JobSubmitted(job="j", workflow="w", version="1.0.0"), JobOwned(job="j", host="1"))
+        await owner.claim(JobOwned(job="j", host="2"), former.epoch)
+        calls = [CallTool(job="j", call=f"x:{n}", name="x", version=1) for n in range(WIDTH)]
+        stored = await asyncio.gather(*(owner.append(call) for call in calls))
+        assert len(set(stored)) == WIDTH
+        refused = await asyncio.gather(*(former.append(call) for call in calls), return_exceptions=True)
+        assert all(type(error) is Fenced for error in refused)
+        claims = await asyncio.gather(
+            *(
+                JobLog(bus, Blobs(bus), "default", "j").claim(JobOwned(job="j", host=f"{n}"), owner.epoch)
+                for n in range(5)
+            ),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(claim, int) for claim in claims) == 1
+        assert sum(isinstance(claim, Fenced) for claim in claims) == 4
 
 
 async def _replicas(bus: Bus) -> dict[str, int]:
