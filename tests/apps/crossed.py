@@ -6,9 +6,10 @@ So one server and one set of processes go through many crash points, one job aft
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
-from actors import App, Job, ToolContext
+from actors import App, Job, Retry, ToolContext
 from bus.crash import arm
 from tests.apps.five import note
 
@@ -20,7 +21,7 @@ _armed: set[str] = set()
 
 def arm_for(job: str, side: str) -> None:
     """Arm what is meant for this job, if it is a point of this process, and once in its life."""
-    spec = Path(os.environ[POINTS]) / job
+    spec = Path(os.environ.get(POINTS, "/nonexistent")) / job
     if job not in _armed and spec.exists() and spec.read_text().startswith(side):
         _armed.add(job)
         arm(spec.read_text())
@@ -32,6 +33,22 @@ async def step(ctx: ToolContext, n: int) -> int:
     arm_for(ctx.job, "tool.")
     note(ctx.idempotency_key)
     return n + 1
+
+
+@app.tool(retry=Retry(attempts=2))
+async def anvil(ctx: ToolContext) -> str:
+    """Takes its process down until it is repaired."""
+    note(ctx.idempotency_key)
+    if not (Path(os.environ[POINTS]) / "repaired").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "repaired"
+
+
+@app.job
+async def deadly(job: Job, start: int) -> str:
+    """A step, and a call that is a poison one."""
+    await job.call(step, n=start)
+    return await job.call(anvil)
 
 
 @app.job
@@ -67,3 +84,7 @@ async def waiter(job: Job, start: int) -> int:
     value = await job.call(step, n=start)
     await job.sleep(0.6)
     return await job.call(step, n=value)
+
+
+# A point that is passed without any of the above: the process that is started after a death arms it.
+arm_for("at-start", "dead.")
