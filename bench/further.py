@@ -53,7 +53,7 @@ async def node(url: str, target: str, name: str, *options: str, services: int) -
 
 async def _announced(client: Client, name: str, services: int) -> bool:
     found = await discover(client.bus)
-    return sum(info.meta("node") == name for info in found) >= services
+    return sum(info.meta("node") == name for info in found if info.name != "supervisor") >= services
 
 
 async def _until(true: Callable[[], Awaitable[bool]]) -> None:

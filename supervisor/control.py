@@ -6,6 +6,7 @@ Also reachable without any SDK: ``nats req sup.n1.restart '{"actor": "quote-1"}'
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol
@@ -32,6 +33,8 @@ log = logging.getLogger("callboard.control")
 
 SERVICE = "supervisor"
 VERSION = "1.0.0"
+SERVING_S = 30.0
+LOOK_S = 0.1
 
 _ACTOR_EXAMPLE = '{"actor": "quote-1"}: the name of an actor, a component or a group'
 _SCALE_EXAMPLE = '{"component": "quote", "replicas": 3}'
@@ -85,8 +88,21 @@ class Control:
         return await self._to_actors(request, self._restart_each)
 
     async def _restart_each(self, names: Sequence[str]) -> None:
-        for name in names:  # one after the other, so that the others serve meanwhile
+        """One after the other, each as soon as the one before serves: meanwhile the others do."""
+        for position, name in enumerate(names):
+            if position:
+                await self._until_served(names[position - 1])
             await self._node.supervisor.restart(name)
+
+    async def _until_served(self, name: str) -> None:
+        """Until it says what it does; a start that fails or takes long is not waited for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SERVING_S):
+                while any(  # noqa: ASYNC110 - heartbeats tell it, and nobody else waits for them
+                    actor.name == name and actor.state == "running" and not actor.doing
+                    for actor in self._node.supervisor.statuses()
+                ):
+                    await asyncio.sleep(LOOK_S)
 
     async def _stop(self, request: ServiceRequest) -> bytes:
         return await self._to_actors(request, self._node.supervisor.hold)

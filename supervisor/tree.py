@@ -29,7 +29,7 @@ from supervisor.events import (
 )
 from supervisor.group import ChildGroup, World
 from supervisor.orders import Hold, Release, Replace, Restart, StartAll, StopAll
-from supervisor.process import OnLine, write_line
+from supervisor.process import Exit, OnLine, write_line
 from supervisor.restart import Group
 
 __all__ = [
@@ -78,6 +78,7 @@ class Supervisor:
         }
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping: asyncio.Task[None] | None = None
+        self._all_at_once = False
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
     # ---- life
@@ -126,13 +127,17 @@ class Supervisor:
             if self._stopping is None:
                 group.drain()
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while running := [process.exited for group in self._groups.values() for process in group.processes]:
+        while self._stopping is None and (running := self._running_ends()):
             left_s = deadline - asyncio.get_running_loop().time()
-            if left_s <= 0 or self._stopping is not None:
+            if left_s <= 0:
                 break
             await asyncio.wait(running, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.sleep(0)  # the group takes note of it
+        self._all_at_once = True  # nobody takes anything any more, so nobody needs another to go first
         await self.stop()
+
+    def _running_ends(self) -> list[asyncio.Future[Exit]]:
+        ends = (process.exited for group in self._groups.values() for process in group.processes)
+        return [end for end in ends if not end.done()]
 
     async def kill_now(self) -> None:
         """SIGKILL to every child and its process group at once: what a second Ctrl-C asks for."""
@@ -142,7 +147,9 @@ class Supervisor:
 
     async def _stop_groups(self) -> None:
         if self._tasks:
-            for group in reversed(self._groups.values()):
+            if self._all_at_once:
+                await asyncio.gather(*(group.ask(StopAll) for group in self._groups.values()))
+            for group in () if self._all_at_once else reversed(self._groups.values()):
                 await group.ask(StopAll)
             await asyncio.gather(*self._tasks)
         if not self._outcome.done():

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from bus.connection import NoResponder
 from bus.embedded import EmbeddedServer
+from bus.errors import Ambiguous
 from bus.messages import JobOwned, ReplyRetrying
+from bus.service import ask
 from bus.system_events import ActorExited, ActorRestarting, NodeDraining, NodeStopped
 from tests.nodes import RunningNode, Town, town
 from tests.waiting import wait_until
@@ -146,6 +149,44 @@ async def test_after_the_time_out_calls_are_handed_back(nats_server: EmbeddedSer
         retries: list[Any] = [r.event for r in await here.events("one") if isinstance(r.event, ReplyRetrying)]
         assert [e.handed_back for e in retries] == [True]
         assert Counter(here.effects()) == {"one/gate:1 begun": 2, "one/gate:1 ended": 1}
+
+
+async def test_a_direct_call_runs_to_its_end_too(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """A request to a tool's own endpoint is answered by the process that is being drained."""
+    async with town(nats_server.url, tmp_path) as here:
+        n1 = await here.node("n1", "--only", "gate", "--no-gateway")
+        pid = (await n1.pids())["gate-1"]
+        answer = asyncio.create_task(ask(here.bus, "tool.gate.v1.call", b"{}", timeout_s=DEADLINE_S))
+        await wait_until(lambda: len(here.effects()) == 1, DEADLINE_S)
+        await n1.ask("drain", timeout_s=60)
+        with pytest.raises(NoResponder):  # it takes no more
+            await wait_until(lambda: _calls(here), DEADLINE_S)
+        here.switch("open")
+        assert msgspec.json.decode(await answer) == str(pid)
+        assert await n1.end() == 0
+
+
+async def _calls(here: Town) -> bool:
+    with contextlib.suppress(Ambiguous):
+        await ask(here.bus, "tool.gate.v1.describe", timeout_s=1)
+    return False
+
+
+async def test_a_server_that_is_away_in_the_middle_of_a_drain(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """The result of the call in flight is delivered on return, and then the node ends."""
+    async with town(nats_server.url, tmp_path) as here:
+        n1 = await here.node("n1", *AT_GATE)
+        await at_gate(here, "one")
+        await n1.ask("drain", timeout_s=60)
+        await until_draining(n1, "gate-1")
+        await nats_server.kill()
+        here.switch("open")
+        await wait_until(lambda: len(here.effects()) == 2, DEADLINE_S)
+        await nats_server.restart()
+        assert await n1.end() == 0
+        await here.node("n2", *AT_GATE)
+        assert (await here.end("one", deadline_s=DEADLINE_S)).kind == "job.completed"
+        assert here.effects() == ["one/gate:1 begun", "one/gate:1 ended"]
 
 
 async def test_a_stop_cuts_a_drain_short(nats_server: EmbeddedServer, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ async def test_the_command_line_finds_the_node(nats_server: EmbeddedServer, tmp_
             here.node("n1", "--only", "quick", "--only", "first", "--no-gateway"),
             here.node("n2", "--only", "quick", "--no-gateway"),
         )
-        code, out, err = await here.cli("supervise", "stop", "first")
+        code, out, err = await here.cli("--nats", here.url, "supervise", "stop", "first")
         assert code == 0, err
         assert "first-1" in out
         assert "stopped" in out
@@ -223,6 +223,7 @@ async def test_scaling_under_load_loses_no_call(nats_server: EmbeddedServer, tmp
         for replicas in (3, 1, 4, 2):
             await node.ask("scale", component="slow", replicas=replicas, wait_s=40)
             await node.ask("scale", component="quick", replicas=replicas, wait_s=40)
+            await node.ask("scale", component="ride", replicas=replicas, wait_s=40)
         await check_rides(here, jobs)
 
 

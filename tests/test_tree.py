@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from supervisor.restart import Group, Strategy
 from supervisor.tether import TETHER_FD_VARIABLE
 from supervisor.tree import (
     ChildExited,
+    ChildHeld,
     ChildKilled,
     ChildRestarting,
     ChildStarted,
@@ -424,6 +426,108 @@ async def test_scale_changes_only_what_differs(stage: Staging) -> None:
     assert {status.state for status in s.supervisor.statuses()} == {"running"}
     assert s["r1"].pid == first
     assert s.order(ChildExited) == ["r2"]
+
+
+async def test_what_is_held_stays_stopped_until_it_is_released(stage: Staging) -> None:
+    """Whatever happens to its siblings; release starts it, and only what does not run."""
+    s = stage(child("a"), child("b"), child("c"), default=all_together("one_for_all"))
+    await s.supervisor.start()
+    await s.supervisor.hold(["c", "a"])
+    assert s.of(ChildHeld) == [ChildHeld("a"), ChildHeld("c")]
+    assert s.order(ChildExited) == ["c", "a"]
+    s.kill("b")
+    await s.until(lambda: len(s.of(ChildStarted, "b")) == 2)
+    assert {name: s[name].state for name in "abc"} == {"a": "stopped", "b": "running", "c": "stopped"}
+    before = s["b"].pid
+    await s.supervisor.hold(["a"])
+    assert len(s.of(ChildHeld)) == 2, "it was held already"
+    await s.supervisor.release(["a", "b"])
+    assert {name: s[name].state for name in "abc"} == {"a": "running", "b": "running", "c": "stopped"}
+    assert s["b"].pid == before
+    await s.supervisor.restart("c")
+    assert s["c"].state == "running"
+
+
+async def test_what_is_held_in_a_backoff_is_not_started(stage: Staging) -> None:
+    """A restart that was due is called off, and what was given up counts as stopped."""
+    s = stage(child("a", sh("exit 1"), group="a"), child("b", sh("exit 1"), group="b"), default=MANY, roll=lambda: 0.99)
+    await s.supervisor.start()
+    await s.until(lambda: len(s.of(ChildRestarting, "a")) == 3)
+    await s.supervisor.hold(["a"])
+    starts = len(s.of(ChildStarted, "a"))
+    await s.until(lambda: len(s.of(ChildRestarting, "b")) == 4)
+    assert (s["a"].state, len(s.of(ChildStarted, "a"))) == ("stopped", starts)
+
+
+async def test_exit_78_gives_up_at_once(stage: Staging) -> None:
+    """A wrong configuration is not tried again: the last error that the process named is the reason."""
+    wrong = sh("echo 'error: no key' >&2; echo 'hint: set KEY' >&2; exit 78")
+    s = stage(child("a", wrong, group="g"), child("b", group="g"), child("t", wrong, kind="temporary"), child("z"))
+    await s.supervisor.start()
+    await s.until(lambda: bool(s.of(GroupGivenUp)) and s["t"].state == "stopped")
+    [given_up] = s.of(GroupGivenUp)
+    assert given_up.group == "g"
+    assert given_up.reason.endswith("(exit 78), another start would not help: no key")
+    assert not s.of(ChildRestarting)
+    assert [(it.group, it.actors) for it in s.supervisor.given_up] == [("g", ("a", "b"))]
+    await s.supervisor.hold(["a", "b"])
+    assert not s.supervisor.given_up, "who stops it takes note of it"
+
+
+# ---- drain
+
+# Tells when it is ready, ends in order on SIGUSR1 once the file is gone.
+DRAINS = "trap 'while [ -e {0} ]; do sleep 0.05; done; exit 0' USR1; echo ready; while :; do sleep 0.05; done"
+
+
+async def test_a_drain_lets_children_end_by_themselves(stage: Staging, tmp_path: Path) -> None:
+    """All get SIGUSR1 at once; the end of each is expected, and nobody is started again."""
+    busy = tmp_path / "busy"
+    busy.touch()
+    s = stage(child("a", sh(DRAINS.format(busy))), child("b", sh(DRAINS.format("/nonexistent")), group="b"))
+    running = asyncio.create_task(s.supervisor.run())
+    await s.until(lambda: len(s.lines) == 2)
+    draining = asyncio.create_task(s.supervisor.drain(DEADLINE_S))
+    await s.until(lambda: bool(s.of(ChildExited, "b")))
+    assert s["a"].state == "draining"
+    with pytest.raises(UsageError, match="being stopped"):
+        await s.supervisor.restart("b")
+    busy.unlink()
+    async with asyncio.timeout(DEADLINE_S):
+        await draining
+        assert await running == "stopped"
+    assert [(e.name, e.description, e.expected) for e in s.of(ChildExited)] == [
+        ("b", "exit 0", True), ("a", "exit 0", True),
+    ]  # fmt: skip
+    assert not s.of(ChildRestarting)
+
+
+async def test_a_drain_ends_at_its_time_out(stage: Staging, tmp_path: Path) -> None:
+    """What is left then is stopped; of two drains the shorter one counts; a crash meanwhile is told as one."""
+    busy = tmp_path / "busy"
+    busy.touch()
+    s = stage(*(child(name, sh(DRAINS.format(busy)), grace_s=0.1, group=name) for name in "abc"))
+    await s.supervisor.start()
+    await s.until(lambda: len(s.lines) == 3)
+    long = asyncio.create_task(s.supervisor.drain(600))
+    await s.until(lambda: True)
+    s.kill("b")
+    await s.until(lambda: bool(s.of(ChildExited)))
+    async with asyncio.timeout(DEADLINE_S):
+        await s.supervisor.drain(0.1)
+        await long
+    assert s.of(ChildExited)[0].expected is False
+    assert {e.name for e in s.of(ChildExited) if e.expected} == {"a", "c"}
+    assert len(s.of(ChildStarted)) == 3
+
+
+async def test_a_stop_before_the_start_starts_nothing(stage: Staging) -> None:
+    """A supervisor that was drained before it ran ends at once."""
+    s = stage(child("a"))
+    await s.supervisor.drain(DEADLINE_S)
+    async with asyncio.timeout(DEADLINE_S):
+        assert await s.supervisor.run() == "stopped"
+    assert not s.events
 
 
 async def test_wrong_requests_say_what_would_be_right(stage: Staging) -> None:
