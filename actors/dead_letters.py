@@ -277,6 +277,8 @@ def _refused(letter: Letter, why: str, hint: str = "") -> Redriven:
 
 async def _publish(bus: Bus, blobs: Blobs, letter: Letter, events: list[Recorded]) -> Redriven:
     """The request as it came. Under the id that was meant, so that twice is once."""
+    if not letter.subject.startswith("jobs."):
+        return _refused(letter, f"{letter.subject} is no place for a request", "drop the letter")
     event = next(r.event for r in events if r.sequence == letter.id)
     whole = await unclaim(blobs, event)
     assert isinstance(whole, DeadKept)
@@ -305,7 +307,8 @@ async def _retry(bus: Bus, blobs: Blobs, workspace: str, job: str, letters: list
 def _verdict(journal: Journal, letter: Letter) -> Redriven | None:
     """What can be said without a retry; None if the job has to be retried for this letter."""
     entry = journal.entries.get(letter.call) or Entry(letter.call, "", "")
-    if max(entry.void_to, 0 if letter.call else journal.retried_at) > letter.id:
+    is_taken_up = journal.ended is not None or journal.owned_at > journal.retried_at
+    if is_taken_up and max(entry.void_to, 0 if letter.call else journal.retried_at) > letter.id:
         return Redriven(letter.id, letter.job, "already")
     if isinstance(entry.outcome, Succeeded):
         return _refused(letter, f"{letter.call} has an output", "drop the letter")
