@@ -179,7 +179,7 @@ async def test_a_server_that_is_away_in_the_middle_of_a_drain(nats_server: Embed
         await at_gate(here, "one")
         await n1.ask("drain", timeout_s=60)
         await until_draining(n1, "gate-1")
-        await nats_server.kill()
+        nats_server.kill()
         here.switch("open")
         await wait_until(lambda: len(here.effects()) == 2, DEADLINE_S)
         await nats_server.restart()
