@@ -84,7 +84,7 @@ class JobEnds:
         if self._closed:
             raise BusClosed(self._closed)
         was_expected, heard = job in self._expected, self._expected.pop(job, None)
-        if heard and heard.sequence > since:
+        if heard and heard.sequence > since and not heard.subject.endswith(_FAILED):
             return await recorded(self._blobs, heard)
         waiter = _Waiter(job, since, asyncio.get_running_loop().create_future())
         self._waiters.setdefault(job, []).append(waiter)
@@ -92,7 +92,9 @@ class JobEnds:
         try:
             unsubscribe = await self._listen(job)
             delay_s = _FRESH_LOOK_S if unsubscribe else _FRESH_LOOK_SHARED_S
-            self._plan_look(waiter, LOOK_S if was_expected else delay_s if fresh else 0.0)
+            # A failure that was heard may be void by now: the job may have been retried.
+            is_heard_next = was_expected and heard is None
+            self._plan_look(waiter, LOOK_S if is_heard_next else delay_s if fresh and not heard else 0.0)
             stored = await waiter.end
         finally:
             self._forget(waiter)

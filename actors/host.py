@@ -139,7 +139,7 @@ class JobHost:
             order = await read_order(delivery, self.hosting.blobs)
             await self._admit(order, delivery)
         except UsageError as error:
-            await reject(self.hosting.bus, self.hosting.blobs, delivery, error)
+            await reject(self.hosting.bus, self.hosting.blobs, delivery, error, self.hosting.host)
 
     async def _admit(self, order: Order, delivery: Delivery) -> None:
         key = (order.workspace, order.job)

@@ -77,7 +77,7 @@ def asked_id(request: Placed, workspace: str) -> tuple[str, str]:
         return own_id(request), request.headers.get(h.JOB_ID, "")
 
 
-def refused_delivery(delivery: Delivery, error: UsageError, actor: str = "") -> Refused:
+def refused_delivery(delivery: Delivery, error: UsageError, actor: str) -> Refused:
     """A request that a host was given."""
     workspace, workflow, _ = subjects.parse_request(delivery.subject)
     return Refused(
@@ -87,7 +87,7 @@ def refused_delivery(delivery: Delivery, error: UsageError, actor: str = "") -> 
     )  # fmt: skip
 
 
-def refused_stored(stored: Stored, failure: Failure, workspace: str, workflow: str, actor: str = "") -> Refused:
+def refused_stored(stored: Stored, failure: Failure, workspace: str, workflow: str, actor: str) -> Refused:
     """A request that still lies in the queue."""
     return Refused(
         subject=stored.subject, sequence=stored.sequence, body=stored.body, headers=message_headers(stored),
@@ -96,7 +96,7 @@ def refused_stored(stored: Stored, failure: Failure, workspace: str, workflow: s
     )  # fmt: skip
 
 
-async def reject(bus: Bus, blobs: Blobs, delivery: Delivery, error: UsageError, actor: str = "") -> None:
+async def reject(bus: Bus, blobs: Blobs, delivery: Delivery, error: UsageError, actor: str) -> None:
     """Refuse a request that a host was given, and drop it. Raises: BusError."""
     await record_refusal(bus, blobs, refused_delivery(delivery, error, actor))
     await delivery.ack()

@@ -163,6 +163,11 @@ class _Asked(Journal):
             self.report(Difference("operation", call, f"{entry.op} {entry.name}", f"{op} {name}"))
             raise
 
+    def end_at_retry(self) -> None:
+        """A history that ends with a retry has no more to say on what is asked for anew: there the replay waits."""
+        for entry in self.entries.values():
+            entry.void_to = 0
+
     def unasked(self) -> list[Entry]:
         """What is recorded and was not asked for."""
         return [entry for call, entry in self.entries.items() if call not in self.asked]
@@ -232,6 +237,8 @@ class _Operations(Operations):
 
     async def _record_now(self, key: str, op: str, name: str, fn: Callable[[], Any]) -> Any:
         del name, fn  # what is not in the history is not run
+        if key in self.journal.entries:  # failed there, and was to run anew when the history ended
+            await asyncio.get_running_loop().create_future()
         await self._note(key, op, b"null")
 
     async def _gather(self, key: str, branches: Sequence[Any]) -> tuple[Any, ...]:
@@ -260,6 +267,7 @@ class _Replay:
         self._journal = _Asked()
         self._journal.asked, self._journal.report = {}, self._report
         self._journal.read(events)
+        self._journal.end_at_retry()
         self._difference: Difference | None = None
         self._differs = asyncio.Event()
         hosting, log = cast("Hosting", _App(self._journal)), cast("JobLog", _History(submitted.job, self._refuse))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +20,7 @@ from actors.journal import Journal
 from actors.outcome import JobFailedError
 from actors.requests import publish_wake
 from actors.takeover import redrive_wake
+from actors.testing import replay
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
@@ -37,6 +40,7 @@ from bus.messages import (
     ReplyFailed,
 )
 from store.log import Recorded, append_unfenced
+from tests.apps import letters as letters_app
 from tests.stage import Stage, stage
 from tests.waiting import wait_until
 
@@ -205,6 +209,56 @@ async def test_branches_that_failed_go_on_beside_one_that_did_not(nats_server: E
         end = await retried(on, "g")
         assert isinstance(end, JobCompleted) and bytes(end.output) == b"[2,2,3]"
         assert set(Counter(on.effects()).values()) == {1}
+
+
+async def test_a_call_that_was_under_way_when_its_job_failed(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """Redelivered while the job was over it was dropped unanswered; the retried job asks for it anew, and gets it."""
+    async with stage(nats_server.url, tmp_path, APP, only=("with_gate", "gate", "broken")) as on:
+        await on.submit("with_gate", "g", {"n": 1})
+        await wait_until(lambda: "g/gate:1 began" in on.effects(), LIMIT_S)
+        await failed(on, "with_gate", "g", n=1)
+        os.kill(on.pid("gate-1"), signal.SIGKILL)
+
+        async def dropped() -> bool:
+            info = await on.bus.api("CONSUMER.INFO.EVENTS.tool-gate-v1")
+            return bool(info["num_ack_pending"] == info["num_pending"] == 0)
+
+        await wait_until(dropped, LIMIT_S, what="nobody has the call any more")
+        mend(on)
+        retry = await retry_job(on.bus, on.blobs, "default", "g")
+        mend(on, "gate")
+        end = await next_end(on, "g", retry.sequence)
+        assert isinstance(end, JobCompleted) and bytes(end.output) == b"[2,2]"
+        assert Counter(on.effects()) == {"g/gate:1 began": 2, "g/gate:1": 1, "g/broken:1": 1}
+
+
+async def test_a_call_that_is_under_way_when_its_job_is_retried(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """It may run beside its new self, under the same key; the first answer counts, and the job ends once."""
+    async with stage(nats_server.url, tmp_path, APP, only=("with_gate", "gate", "broken")) as on:
+        await on.submit("with_gate", "g", {"n": 1})
+        await wait_until(lambda: "g/gate:1 began" in on.effects(), LIMIT_S)
+        await failed(on, "with_gate", "g", n=1)
+        mend(on)
+        retry = await retry_job(on.bus, on.blobs, "default", "g")
+        await wait_until(lambda: on.effects().count("g/gate:1 began") == 2, LIMIT_S)
+        mend(on, "gate")
+        end = await next_end(on, "g", retry.sequence)
+        assert isinstance(end, JobCompleted) and bytes(end.output) == b"[2,2]"
+        assert set(on.effects()) == {"g/gate:1 began", "g/gate:1", "g/broken:1"}
+
+
+async def test_a_local_function_that_failed_runs_anew(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """What the host itself records as failed is voided as a call is; and the replay kit can replay such a history."""
+    async with stage(nats_server.url, tmp_path, APP, only=("locally", "step")) as on:
+        await failed(on, "locally", "l", n=1)
+        mend(on, "local")
+        end = await retried(on, "l")
+        assert isinstance(end, JobCompleted) and bytes(end.output) == b"7"
+        assert on.effects() == ["l/step:1"]
+        history = await on.events("l")
+    at = next(n for n, r in enumerate(history) if isinstance(r.event, JobRetried))
+    for end_at in (len(history), at + 2, at + 1, at):
+        assert (await replay(letters_app.locally, history[:end_at])).ok, f"the first {end_at} events"
 
 
 async def test_a_failure_that_was_caught_stands_unless_it_is_named(nats_server: EmbeddedServer, tmp_path: Path) -> None:

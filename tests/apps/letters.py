@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -31,6 +32,16 @@ async def deadly(ctx: ToolContext, n: int) -> int:
     """Kill the process that serves it, until it is mended."""
     if n >= 0 and not mended("deadly"):
         os.kill(os.getpid(), signal.SIGKILL)
+    note(ctx.idempotency_key)
+    return n + 1
+
+
+@app.tool(retry=Retry(attempts=9, backoff_s=0.01), timeout_s=60, concurrency=4)
+async def gate(ctx: ToolContext, n: int) -> int:
+    """Wait until the test opens the gate."""
+    note(f"{ctx.idempotency_key} began")
+    while not mended("gate"):  # noqa: ASYNC110 - the test is another process
+        await asyncio.sleep(0.02)
     note(ctx.idempotency_key)
     return n + 1
 
@@ -65,6 +76,26 @@ async def brittle(job: Job, start: int) -> int:
 async def beside(job: Job, n: int) -> list[int]:
     """Branches that fail beside ones that do not."""
     return list(await job.gather(job.call(step, n=n), job.call(broken, n=n), job.call(broken, n=n + 1)))
+
+
+@app.job
+async def with_gate(job: Job, n: int) -> list[int]:
+    """A branch that fails while another one is still at work."""
+    return list(await job.gather(job.call(gate, n=n), job.call(broken, n=n)))
+
+
+def fragile_thing() -> int:
+    """A local function that raises until it is mended."""
+    if not mended("local"):
+        raise ValueError("not mended")
+    return 5
+
+
+@app.job
+async def locally(job: Job, n: int) -> int:
+    """A step, and a local function that fails."""
+    value = await job.call(step, n=n)
+    return value + await job.local(fragile_thing)
 
 
 @app.job
