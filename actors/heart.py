@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 
 from bus import subjects
 from bus.connection import Bus
-from bus.errors import BusClosed
 from bus.mailbox import Mailbox
 from supervisor.heartbeat import STALL_VARIABLE, Heartbeat, MailboxBeat, encode, interval_of
 
@@ -29,7 +28,9 @@ def starting() -> Heartbeat:
     return Heartbeat(pid=os.getpid(), doing="")
 
 
-def heartbeat_of(doing: str, since_s: float, handled: int = 0, busy: int = 0, mailboxes: Sequence[Mailbox] = ()) -> Heartbeat:
+def heartbeat_of(
+    doing: str, since_s: float, handled: int = 0, busy: int = 0, mailboxes: Sequence[Mailbox] = ()
+) -> Heartbeat:
     """A heartbeat; ``since_s`` is by ``time.monotonic``."""
     return Heartbeat(
         pid=os.getpid(),
@@ -42,18 +43,24 @@ def heartbeat_of(doing: str, since_s: float, handled: int = 0, busy: int = 0, ma
     )
 
 
-async def keep_beating(bus: Bus, node: str, actor: str, beat: Callable[[], Beat]) -> None:
-    """Say what ``beat()()`` gives until this is cancelled, as often as the supervisor asked for.
+class Heart:
+    """Says what ``beat()`` gives, for actor ``actor`` of node ``node``."""
 
-    A heartbeat that fails is left out: who is silent is killed, and that has to mean that nothing moves any more.
-    """
-    subject = subjects.heartbeat(node or "none", actor)
-    interval_s = interval_of(os.environ.get(STALL_VARIABLE))
-    while True:
+    def __init__(self, bus: Bus, node: str, actor: str, beat: Beat) -> None:
+        self._bus = bus
+        self._subject = subjects.heartbeat(node or "none", actor)
+        self._beat = beat
+        self._interval_s = interval_of(os.environ.get(STALL_VARIABLE))
+
+    async def beat(self) -> None:
+        """One heartbeat; if it fails it is left out. Who is silent is killed, so nothing else may silence us."""
         try:
-            await bus.publish(subject, encode(beat()()))
-        except BusClosed:
-            return
+            await self._bus.publish(self._subject, encode(self._beat()))
         except Exception:
             log.exception("a heartbeat was left out")
-        await asyncio.sleep(interval_s)
+
+    async def keep_beating(self) -> None:
+        """A heartbeat as often as the supervisor asked for, until this is cancelled."""
+        while True:
+            await self.beat()
+            await asyncio.sleep(self._interval_s)

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from actors.app import App
-from actors.heart import Beat, keep_beating, starting
+from actors.heart import Beat, Heart, starting
 from actors.loading import load_app
 from bus.connection import Bus
 from bus.courier import deliver_inherited
@@ -151,17 +151,19 @@ async def _live(role: Role, name: str) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, actor.stop.set)
     loop.add_signal_handler(signal.SIGUSR1, actor.draining.set)
-    heart = asyncio.create_task(keep_beating(bus, node, name, lambda: actor.heartbeat))
+    heart = Heart(bus, node, name, lambda: actor.heartbeat())  # noqa: PLW0108 - its role gives it another one
+    beating = asyncio.create_task(heart.keep_beating())
     try:
         await deliver_inherited(bus, actor.outbox.path, f"{node}/{name}")
         await hand_back_inherited(bus, actor.leases)
         stop = await role(actor)
+        await heart.beat()  # it serves from now on, and people wait to see that
         _ease_collector()
         await _until_end(actor)
         await _drain(actor)
         await _stop(stop)
     finally:
-        heart.cancel()
+        beating.cancel()
         actor.leases.close()
         await actor.outbox.close()
         await bus.close()

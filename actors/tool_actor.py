@@ -307,6 +307,8 @@ class ToolActor:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a tool may raise anything
             if not serving.cancelled:
                 self._gate.end(permit, error, serving.duration_s)
+            if isinstance(error, Stuck):
+                self._stopping = True  # a process that has to go begins nothing more, not even this call's next attempt
             await self._replies.failed(serving, error)
             if isinstance(error, Stuck):
                 self._on_stuck()

@@ -22,9 +22,11 @@ from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
 from bus.messages import encode
+from bus.objects import Blobs
 from bus.options import ConnectOptions
 from bus.paths import DATA_DIR_VARIABLE
-from bus.system_events import BreakerClosed, BreakerHalfOpened, BreakerOpened
+from bus.system_events import ActorKilled, BreakerClosed, BreakerHalfOpened, BreakerOpened
+from store.log import read_job
 from supervisor.child import ChildStatus
 from supervisor.events import ChildExited, ChildKilled, ChildRestarting
 from supervisor.heartbeat import Heartbeat
@@ -120,6 +122,10 @@ async def test_metrics_of_a_node(nats_server: EmbeddedServer, tmp_path: Path) ->
         await wait_until(lambda: restarted(url, "patient-1", 2), 60)
         assert await value("callboard_actor_kills_total", "patient-1", "stalled", "n1") == 1
         assert await value("callboard_node_healthy", "n1") == 1
+
+        log = await read_job(bus, Blobs(bus), "_system", "n1")
+        [killed] = [recorded.event for recorded in log if isinstance(recorded.event, ActorKilled)]
+        assert (killed.actor, killed.cause, killed.pid) == ("patient-1", "stalled", pid)
 
         opened = BreakerOpened(job="breakers", breaker="patient", reason="all failed", open_s=5)
         await bus.append(subjects.event("_system", "breakers", opened.kind), encode(opened))

@@ -11,11 +11,14 @@ import signal
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from actors.requests import publish_wake
 from bus.connection import Message
 from bus.embedded import EmbeddedServer
-from bus.messages import JobCompleted, JobFailed
+from bus.messages import JobCompleted, JobFailed, Signal
+from store.log import append_unfenced
 from supervisor.heartbeat import HEARTBEAT_S, decode
 from supervisor.lookout import Lookout
 from supervisor.watch import start_allowance_s
@@ -174,9 +177,9 @@ async def test_deaf_tool_is_replaced(nats_server: EmbeddedServer, tmp_path: Path
 
 
 async def test_calls_that_do_not_yield(nats_server: EmbeddedServer, tmp_path: Path) -> None:
-    """A thread that sleeps, one that holds the GIL, a coroutine that swallows its cancellation: each costs its process
-    once for each attempt, each attempt is recorded with its reason, and the call ends as failed, once."""
-    expected = {"nap": "timeout", "swallow": "timeout", "hold_gil": "process_died"}
+    """A thread that sleeps or holds the GIL, a coroutine that blocks its loop or swallows its cancellation: each costs
+    its process once for each attempt, each attempt is recorded with its reason, and the call ends as failed, once."""
+    expected = {"nap": "timeout", "swallow": "timeout", "freeze": "process_died", "hold_gil": "process_died"}
     async with watched(nats_server.url, tmp_path, only=(*expected, "ask")) as (on, _):
         for tool in expected:
             await call(on, tool, tool)
@@ -189,7 +192,8 @@ async def test_calls_that_do_not_yield(nats_server: EmbeddedServer, tmp_path: Pa
             (first, one), (second, other) = runs(on, tool)
             assert (first, second) == (1, 2)
             assert one != other
-        for tool, words in (("nap", "exit 75"), ("swallow", "exit 75"), ("hold_gil", "killed: said nothing")):
+        silent = "killed: said nothing"
+        for tool, words in (("nap", "exit 75"), ("swallow", "exit 75"), ("freeze", silent), ("hold_gil", silent)):
             await wait_until(lambda tool=tool, words=words: words in status_of(on, f"{tool}-1").last_exit, 30)  # type: ignore[misc]
 
 
@@ -225,6 +229,28 @@ async def test_neighbours_of_a_stuck_call_are_handed_over(nats_server: EmbeddedS
         assert "its last words: beside:1 of beside-" in status_of(on, "beside-1").last_exit
 
 
+async def test_job_that_blocks_its_host(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """A job's own endless loop stops its host: it is replaced, and all its jobs go on from where they were."""
+    async with watched(nats_server.url, tmp_path, only=("listen", "hog"), stall_s=STALL_S) as (on, _):
+        pid = await wait_until(lambda: status_of(on, "host-1").doing == "idle" and on.pid("host-1"), 30)
+        jobs = [f"hog-{n}" for n in range(1, 4)]
+        for n, job in enumerate(jobs, 1):
+            await on.submit("hog", job, {"n": n})
+        await wait_until(lambda: all(runs(on, job) for job in jobs), 30)
+        await wait_until(lambda: status_of(on, "host-1").doing == "3 jobs", 30)
+        await on.submit("hog", "hog-0", {"n": 0})
+        await replaced(on, "host-1", pid, "killed: said nothing for")
+        for n, job in enumerate(["hog-0", *jobs]):
+            signal_event = Signal(job=job, name="go", data=msgspec.Raw(b"null"))
+            await append_unfenced(on.bus, on.blobs, "default", signal_event)
+            await publish_wake(on.bus, "default", "hog", job, "signal.go")
+            end = await on.end(job, deadline_s=60)
+            assert isinstance(end, JobCompleted), end
+            assert bytes(end.output) == str(1 + n).encode()
+            check_decisions(await on.events(job))
+            assert len(runs(on, job)) == 1
+
+
 # ---- what it costs, and how it is set
 
 
@@ -232,7 +258,7 @@ async def test_idle_node_is_quiet(nats_server: EmbeddedServer, tmp_path: Path) -
     """What flows while nothing is to be done, counted over ten heartbeats of the node: a heartbeat each two seconds for
     each actor and the node, a question about each consumer each five seconds, and nothing is written."""
     async with watched(nats_server.url, tmp_path, FIVE, stall_s=15.0) as (on, _):
-        await wait_until(lambda: status_of(on, "host-1").doing == "idle", 30)
+        await wait_until(lambda: all(status.doing == "idle" for status in on.supervisor.statuses()), 30)
         subjects: list[str] = []
         pulses: list[str] = []
 
@@ -251,7 +277,9 @@ async def test_idle_node_is_quiet(nats_server: EmbeddedServer, tmp_path: Path) -
         periods = len(pulses) * HEARTBEAT_S / 5 + 1
         assert 5 * children <= beats <= 13 * (children + 1)
         assert 0 < len(asked) <= consumers * periods
-        others = [s for s in subjects if not s.startswith(("hb.", "$JS.API.CONSUMER.INFO.", "_INBOX."))]
+        # The server tells of each question, but only since somebody (this test) listens.
+        known = ("hb.", "$JS.API.CONSUMER.INFO.", "_INBOX.", "$JS.EVENT.ADVISORY.API")
+        others = [s for s in subjects if not s.startswith(known)]
         assert len(others) <= 10, others
         assert not [s for s in others if s.startswith(("log.", "events.", "jobs.", "timers.", "$KV."))]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from actors.console.amount import ago, plural
+from actors.console.amount import ago, duration, plural
 from actors.console.page import Column, Gap, Page, SheetBuilder, Span, Style, line, one_line
 from supervisor.child import ChildStatus, GivenUp
 
@@ -104,6 +104,8 @@ def _given_up(node: str, given_up: GivenUp) -> Page:
 
 def _add_actor(builder: SheetBuilder, node: str, actor: ChildStatus, now: datetime) -> None:
     doing = one_line(actor.doing)
+    if actor.since is not None:
+        doing += f" for {duration((now - actor.since).total_seconds())}"
     if actor.state in ("backing_off", "given_up", "stopped") and actor.last_exit:
         doing = one_line(f"ended: {actor.last_exit}")
     builder.add(

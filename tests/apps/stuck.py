@@ -81,6 +81,14 @@ def hold_gil(ctx: ToolContext, n: int = 64) -> int:
     return 1
 
 
+@app.tool(retry=TWICE, timeout_s=None, stall_s=STALL_S)
+async def freeze(ctx: ToolContext) -> int:
+    """Blocks the event loop for an hour, and may take as long as it likes."""
+    note(f"{ctx.idempotency_key} {ctx.attempt} {os.getpid()}")
+    time.sleep(3600)  # noqa: ASYNC251 - on purpose
+    return 1
+
+
 @app.tool(retry=OFTEN, timeout_s=60, stall_s=STALL_S)
 async def beside(ctx: ToolContext, mode: str) -> int:
     """Keeps the GIL, or waits beside a call that does."""
@@ -178,3 +186,16 @@ TOOLS = {tool.name: tool for tool in app.components}
 async def ask(job: Job, tool: str, arguments: dict[str, Any]) -> Any:
     """Call one tool."""
     return await job.call(TOOLS[tool], **arguments)
+
+
+@app.job
+async def hog(job: Job, n: int) -> int:
+    """A job whose own code blocks its host, the first time that it comes to that."""
+    value = await job.call(listen)
+    marker = gate("hogged")
+    if n == 0 and not marker.exists():
+        marker.touch()
+        while True:
+            pass
+    await job.wait_for("go")
+    return value + n
