@@ -13,7 +13,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -32,8 +32,6 @@ log = logging.getLogger("callboard.courier")
 PERIOD_S = 5.0
 TRY_AGAIN_S = 60.0
 INHERITED_S = 30.0
-_AT_ONCE = 32
-_AT_ONCE_BYTES = 4 * 1024 * 1024
 _PASSING = (Ambiguous, NoResponder, StreamFull, BusClosed)
 
 
@@ -120,36 +118,39 @@ class Courier:
     async def _round_of(self, path: Path, done: Round, *, force: bool) -> None:
         outbox = Outbox(path)
         try:
-            pending = await outbox.pending()
-            for holder in sorted({held.holder for held in pending}):
-                await self._deliver_of(outbox, holder, done, force=force)
+            holders = await outbox.holders()
+            for holder, count in holders.items():
+                await self._deliver_of(outbox, holder, count, done, force=force)
+            outbox.tidy(holders)
         finally:
             await outbox.close()
-        if not pending:
+        if not holders:
             self._known_empty[path] = _signature(path)
 
-    async def _deliver_of(self, outbox: Outbox, holder: str, done: Round, *, force: bool) -> None:
+    async def _deliver_of(self, outbox: Outbox, holder: str, count: int, done: Round, *, force: bool) -> None:
         lock = outbox.claim(holder)
-        # Read again under the lock: its holder, or another courier, may have delivered some before letting go.
-        mine = [held for held in await outbox.pending() if held.holder == holder]
         if lock is None:
-            done.in_use += len(mine)
+            done.in_use += count
             return
+        left = count
         try:
-            mine = self._deliverable(mine, done, force=force)
-            async for chunk in _chunks(outbox, mine):
-                if not await self._deliver(outbox, chunk, done):
-                    break
-            left = [held for held in await outbox.pending() if held.holder == holder]
-        except BaseException:
-            lock.release(remove=False)
-            raise
-        lock.release(remove=not left and holder != FREE)
+            await self._deliver_all(outbox, holder, done, force=force)
+            left = (await outbox.holders()).get(holder, 0)
+        finally:
+            lock.release(remove=not left and holder != FREE)
 
-    def _deliverable(self, pending: list[Held], done: Round, *, force: bool) -> list[Held]:
-        ours = [held for held in pending if self._bus.destination.reaches(held.destination)]
+    async def _deliver_all(self, outbox: Outbox, holder: str, done: Round, *, force: bool) -> None:
+        last = 0
+        while (chunk := await outbox.chunk(holder, after=last)).messages:
+            last = chunk.last
+            if not await self._deliver(outbox, self._due(chunk.messages, done, force=force), done):
+                done.waiting += await outbox.count_after(holder, last)
+                return
+
+    def _due(self, messages: list[Held], done: Round, *, force: bool) -> list[Held]:
+        ours = [held for held in messages if self._bus.destination.reaches(held.destination)]
         due = [held for held in ours if force or not held.trouble or time.time() - held.tried_at > TRY_AGAIN_S]
-        done.elsewhere += len(pending) - len(ours)
+        done.elsewhere += len(messages) - len(ours)
         done.refused += len(ours) - len(due)
         return due
 
@@ -230,19 +231,6 @@ async def _left_of(bus: Bus, path: Path, owner: str) -> bool:
     finally:
         await outbox.close()
     return any(not held.trouble and bus.destination.reaches(held.destination) for held in pending)
-
-
-async def _chunks(outbox: Outbox, pending: list[Held]) -> AsyncIterator[list[Held]]:
-    """Whole messages, some at a time: of small ones the round trips add up, of big ones the memory."""
-    chunk: list[Held] = []
-    for one in pending:
-        if whole := await outbox.get(one.event_id):
-            chunk.append(whole)
-        if len(chunk) == _AT_ONCE or sum(held.size_bytes for held in chunk) > _AT_ONCE_BYTES:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def _passes(error: BaseException) -> bool:

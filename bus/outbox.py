@@ -10,12 +10,13 @@ is gone, or if there never was one (the request of a client), the message is fre
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -63,6 +64,13 @@ class Counts(msgspec.Struct, frozen=True):
     messages: int = 0
     size_bytes: int = 0
     oldest_at: float = 0.0
+
+
+class Chunk(NamedTuple):
+    """Some messages; ``last`` is where the next chunk goes on."""
+
+    last: int
+    messages: list[Held]
 
 
 _COLUMNS = ("event_id", "owner", "kind", "about", "subject", "headers", "since", "destination", "stored_at",
@@ -173,6 +181,38 @@ class Outbox:
         return Counts(messages, size_bytes, oldest_at or 0.0)
 
     # ---- holders
+
+    async def holders(self) -> dict[str, int]:
+        """Who holds how many messages. Raises: OutboxError."""
+        return dict(await self._file.run("SELECT holder, count(*) FROM message GROUP BY holder"))
+
+    async def chunk(self, holder: str, *, after: int = 0, limit: int = 32, limit_bytes: int = 1 << 22) -> Chunk:
+        """The next whole messages of a holder after ``after``: one at least, if there is one. Raises: OutboxError."""
+        ids: list[int] = []
+        left_bytes = limit_bytes
+        sql = "SELECT id, size_bytes FROM message WHERE holder = ? AND id > ? ORDER BY id LIMIT ?"
+        for number, size_bytes in await self._file.run(sql, [holder, after, limit]):
+            if ids and size_bytes > left_bytes:
+                break
+            ids.append(number)
+            left_bytes -= size_bytes
+        where = f"WHERE id IN ({', '.join('?' * len(ids))}) ORDER BY id"
+        rows = await self._file.run(f"{_SELECT}, body, blob FROM message {where}", ids)
+        return Chunk(ids[-1] if ids else after, [_held(row) for row in rows])
+
+    async def count_after(self, holder: str, after: int) -> int:
+        """How many messages of a holder come after ``after``. Raises: OutboxError."""
+        sql = "SELECT count(*) FROM message WHERE holder = ? AND id > ?"
+        [(count,)] = await self._file.run(sql, [holder, after])
+        return int(count)
+
+    def tidy(self, holders: Iterable[str]) -> None:
+        """Delete the lock files of processes that are gone and hold nothing, all but those of ``holders``."""
+        keep = {self._lock_path(holder) for holder in (FREE, self.token, *holders)}
+        with contextlib.suppress(OSError):
+            for path in {*self._lock_path("*").parent.glob(f"{self.path.stem}.*")} - keep:
+                if lock := HolderLock.take(path):
+                    lock.release(remove=True)
 
     def _hold(self) -> str:
         if self._lock is None:

@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS message (
   stored_at REAL NOT NULL, size_bytes INTEGER NOT NULL, trouble TEXT NOT NULL DEFAULT '', tried_at REAL NOT NULL
   DEFAULT 0, body BLOB NOT NULL, blob BLOB);
 CREATE INDEX IF NOT EXISTS message_about ON message(about);
+CREATE INDEX IF NOT EXISTS message_holder ON message(holder, id, size_bytes);
 CREATE TABLE IF NOT EXISTS total (one INTEGER PRIMARY KEY CHECK (one = 1), messages INTEGER, size_bytes INTEGER);
 INSERT OR IGNORE INTO total VALUES (1, 0, 0);
 CREATE TRIGGER IF NOT EXISTS put AFTER INSERT ON message BEGIN
