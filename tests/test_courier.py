@@ -147,6 +147,22 @@ async def test_living_holder_is_left_alone(nats_server: EmbeddedServer, tmp_path
         assert await stored_ids(bus) == {"old-1": 1} and not await pending(path)
 
 
+async def test_locks_of_the_dead_go(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """A process that was killed when it held nothing any more has left its lock file: the next round takes it away."""
+    path = tmp_path / "n1.db"
+    async with buses(nats_server) as [bus]:
+        dead, alive = Outbox(path), Outbox(path)
+        await dead.put(reply(1, bus))
+        await alive.put(reply(2, bus))
+        await dead.remove(["old-1"])
+        await alive.remove(["old-2"])
+        await dead.close()
+        (tmp_path / "holders" / "n10.other").touch()
+        await Courier(bus, [path]).round()
+        assert {file.name for file in (tmp_path / "holders").iterdir()} == {f"n1.{alive.token}", "n10.other"}
+        await alive.close(empty=True)
+
+
 async def test_nothing_inherited_makes_no_file(nats_server: EmbeddedServer, tmp_path: Path) -> None:
     """An actor that begins looks whether there is an outbox, and makes none."""
     async with buses(nats_server) as [bus]:

@@ -126,6 +126,24 @@ async def test_tool_and_host_live_through_it(nats_server: EmbeddedServer, tmp_pa
         await until_empty(tmp_path)
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_server_that_hangs(nats_server: EmbeddedServer, tmp_path: Path, is_killed: bool) -> None:
+    """The connection stands and nobody answers: the result is held; what is under way already is not stored twice."""
+    async with stage(nats_server.url, tmp_path, CORE) as on:
+        await at_the_gate(on, "a")
+        assert nats_server.pid
+        os.kill(nats_server.pid, signal.SIGSTOP)
+        try:
+            open_gate(on)
+            await until_held(tmp_path)
+            if is_killed:
+                await kill(on, "gate-1")
+        finally:
+            os.kill(nats_server.pid, signal.SIGCONT)
+        await check_once(on, "a")
+        await until_empty(tmp_path)
+
+
 async def test_host_killed_while_the_server_is_away(nats_server: EmbeddedServer, tmp_path: Path) -> None:
     """A host keeps nothing on disk: what it has not recorded is done again from the journal, and no call runs twice."""
     async with stage(nats_server.url, tmp_path, CORE) as on:
