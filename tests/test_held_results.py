@@ -221,6 +221,20 @@ async def test_whole_node_killed_while_the_server_is_away(nats_server: EmbeddedS
             await check_once(later, "a")
 
 
+async def test_node_stopped_in_order_while_the_server_is_away(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """What it held lies on disk when it ends, and is delivered when it is started again."""
+    async with stage(nats_server.url, tmp_path, CORE) as on:
+        await at_the_gate(on, "a")
+        nats_server.kill()
+        open_gate(on)
+        await until_held(tmp_path)
+    assert [held.about for held in await held_by(tmp_path) if "completed" in held.subject] == ["default/a/gate:1"]
+    await nats_server.restart()
+    async with stage(nats_server.url, tmp_path, CORE) as on:
+        await check_once(on, "a")
+        await until_empty(tmp_path)
+
+
 async def test_nothing_touches_the_disk_while_all_is_well(nats_server: EmbeddedServer, tmp_path: Path) -> None:
     """A call that succeeds opens no outbox, and makes none."""
     async with stage(nats_server.url, tmp_path, CORE) as on:
