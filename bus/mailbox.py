@@ -152,6 +152,7 @@ class Mailbox:
         self._leases = leases
         self._on_gap = on_gap
         self._heard_s = 0.0
+        self._was_silent = False
         self._pulls: dict[str, _Pull] = {}
         self._ids = itertools.count()
         self._inbox = ""
@@ -295,12 +296,14 @@ class Mailbox:
         for token in [t for t, p in self._pulls.items() if p.seen_s <= oldest]:
             log.warning("%s: a pull was not heard of for %g s, asking again", self.consumer, HEARTBEAT_S * 2)
             del self._pulls[token]
+            self._was_silent = True
 
     # ---- what comes
 
     def _on_message(self, msg: Msg) -> None:
         now = self._time()
-        if now - self._heard_s > HEARTBEAT_S * LATE_HEARTBEATS:
+        if self._was_silent or now - self._heard_s > HEARTBEAT_S * LATE_HEARTBEATS:
+            self._was_silent = False
             self._on_gap()
         self._heard_s = now
         if msg.reply.startswith("$JS.ACK."):

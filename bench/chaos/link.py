@@ -68,7 +68,8 @@ class Link:
         assert task is not None
         self._tasks.add(task)
         try:
-            await self._serve(reader, writer)
+            with contextlib.suppress(asyncio.CancelledError):  # we are closed; asyncio would report it as an error
+                await self._serve(reader, writer)
         finally:
             self._tasks.discard(task)
 
