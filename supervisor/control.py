@@ -27,7 +27,7 @@ from supervisor.demand import (
     read_demand,
 )
 from supervisor.status import NodeStatus, actors_named, known_names, no_actor
-from supervisor.tree import Supervisor
+from supervisor.tree import Supervisor, by_group
 
 log = logging.getLogger("callboard.control")
 
@@ -61,6 +61,7 @@ class Control:
         self._node = node
         self._scaled = scaled
         self._service = Service()
+        self._scaling = asyncio.Lock()
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def start(self, bus: Bus) -> None:
@@ -114,8 +115,7 @@ class Control:
         demand = read_demand(request.body, ScaleDemand, _SCALE_EXAMPLE)
         if self._scaled is None:
             raise UsageError("the actors of this node are fixed: nothing can be scaled", code="fixed")
-        specs = self._scaled(demand.component, demand.replicas)
-        done = await self._carry_out(self._reshape(specs), demand.wait_s)
+        done = await self._carry_out(self._rescale(self._scaled, demand), demand.wait_s)
         return self._answer(done, lambda: actors_named(self._node.status().actors, demand.component))
 
     async def _drain(self, request: ServiceRequest) -> bytes:
@@ -134,10 +134,14 @@ class Control:
         done = await self._carry_out(_awaited(order(names)), demand.wait_s)
         return self._answer(done, lambda: names)
 
-    async def _reshape(self, specs: Sequence[ChildSpec]) -> None:
-        groups = {actor.group for actor in self._node.status().actors} | {spec.group for spec in specs}
-        for group in sorted(groups):
-            await self._node.supervisor.scale(group, [spec for spec in specs if spec.group == group])
+    async def _rescale(self, scaled: Scaled, demand: ScaleDemand) -> None:
+        """One after the other: each begins with what the one before has made. Other groups are left as they are."""
+        async with self._scaling:
+            wanted = by_group(scaled(demand.component, demand.replicas))
+            present = by_group(self._node.supervisor.specs)
+            for group in {**present, **wanted}:
+                if wanted.get(group, []) != present.get(group, []):
+                    await self._node.supervisor.scale(group, wanted.get(group, []))
 
     async def _carry_out(self, work: Coroutine[Any, Any, None], wait_s: float) -> bool:
         """Whether it was done in time; if not it goes on. Raises: what it raised in time."""

@@ -74,7 +74,7 @@ class Supervisor:
         self._on_event = on_event
         self._groups = {
             name: ChildGroup(name, members, policies.get(name, default), world)
-            for name, members in _by_group(specs).items()
+            for name, members in by_group(specs).items()
         }
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping: asyncio.Task[None] | None = None
@@ -122,6 +122,7 @@ class Supervisor:
         """Ask all children to finish what they have begun (SIGUSR1), wait for their end, then stop what is left.
 
         Nothing is started from the first moment on. :meth:`stop` cuts it short; of two drains the shorter one counts.
+        A program that knows nothing of SIGUSR1 is ended by it.
         """
         for group in self._groups.values():
             if self._stopping is None:
@@ -160,6 +161,11 @@ class Supervisor:
     def statuses(self) -> list[ChildStatus]:
         """Every child as it is now, in start order."""
         return [seat.status() for group in self._groups.values() for seat in group.seats.values()]
+
+    @property
+    def specs(self) -> list[ChildSpec]:
+        """The specs of all children as they are now, in start order."""
+        return [seat.spec for group in self._groups.values() for seat in group.seats.values()]
 
     def running(self) -> list[tuple[ChildSpec, int]]:
         """The children whose processes run, each with its pid; without those that are being stopped."""
@@ -245,7 +251,8 @@ class Supervisor:
             self._outcome.set_result("given_up")
 
 
-def _by_group(specs: Sequence[ChildSpec]) -> dict[str, list[ChildSpec]]:
+def by_group(specs: Sequence[ChildSpec]) -> dict[str, list[ChildSpec]]:
+    """The specs of each group, both in their order."""
     groups: dict[str, list[ChildSpec]] = {}
     for spec in specs:
         groups.setdefault(spec.group, []).append(spec)

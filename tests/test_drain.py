@@ -225,6 +225,21 @@ async def test_a_draining_node_restarts_nobody(nats_server: EmbeddedServer, tmp_
         assert (await here.end("one", deadline_s=DEADLINE_S)).kind == "job.completed"
 
 
+async def test_a_node_that_is_killed_while_it_drains(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """Its actors hand back what they have and end too; the command says that it did not end in order."""
+    async with town(nats_server.url, tmp_path) as here:
+        n1 = await here.node("n1", *AT_GATE)
+        await at_gate(here, "one")
+        command = asyncio.create_task(here.cli("node", "drain", "n1", "--json"))
+        await until_draining(n1, "gate-1")
+        n1.process.kill()
+        code, out, err = await command
+        assert (code, json.loads(out)) == (1, {"node": "n1", "drained": False}), err
+        here.switch("open")
+        await here.node("n2", *AT_GATE)
+        assert (await here.end("one", deadline_s=DEADLINE_S)).kind == "job.completed"
+
+
 async def test_draining_what_is_not_there(nats_server: EmbeddedServer, tmp_path: Path) -> None:
     """A name that no node has is refused with the nearest one."""
     async with town(nats_server.url, tmp_path) as here:

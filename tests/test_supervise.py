@@ -130,6 +130,25 @@ async def _is_running(node: RunningNode, name: str, before: dict[str, int | None
     return actor.state == "running" and actor.pid != before[name]
 
 
+async def test_scaling_leaves_other_groups_alone(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """Of two orders at the same moment both are carried out, and what was given up elsewhere stays given up."""
+    async with town(nats_server.url, tmp_path) as here:
+        here.switch("wrong")
+        options = ("--only", "moody", "--only", "quick", "--only", "slow", "--no-gateway")
+        node = await here.node("n1", *options, up=False)
+        await wait_until(lambda: "is given up" in node.log, DEADLINE_S, what=lambda: node.log)
+        await asyncio.gather(
+            node.ask("scale", component="quick", replicas=3, wait_s=40),
+            node.ask("scale", component="slow", replicas=2, wait_s=40),
+            node.ask("scale", component="quick", replicas=2, wait_s=40),
+        )
+        actors = await node.actors()
+        assert list(actors) == ["moody-1", "quick-1", "quick-2", "slow-1", "slow-2"]
+        assert {name: actor.state for name, actor in actors.items() if actor.state != "running"} == {
+            "moody-1": "given_up"
+        }
+
+
 async def test_wrong_orders_are_refused_with_what_would_be_right(nats_server: EmbeddedServer, tmp_path: Path) -> None:
     """Names, numbers and bodies that cannot be meant are refused, and nothing is done."""
     wrong: list[tuple[str, bytes, str]] = [
