@@ -73,12 +73,14 @@ async def breaker_states(bus: Bus) -> list[BreakerState]:
 async def force(bus: Bus, key: str, order: ForcedOpen | ForcedClosed) -> BreakerState:
     """Move a circuit by hand, and record who did. Closing what is closed changes nothing.
 
-    Raises: UsageError (no key of a circuit), BusError.
+    Raises: UsageError (no key of a circuit, no bucket yet), BusError.
     """
     if not _KEY.fullmatch(key):
         raise UsageError(
             f"{key!r} is no circuit", code="bad_breaker", hint="tool.<name>.v<major> or dep.<name>; see the list"
         )
+    if await stream_info(bus, BREAKERS) is None:
+        raise UsageError("there are no circuits: no node has ever been here", code="no_bucket", hint="start a node")
     kv = Kv(bus, BUCKET)
     for _ in range(_TRIES):
         entry = await kv.get(key)

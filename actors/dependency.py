@@ -92,10 +92,13 @@ class Dependency:
         self._circuit = self._breakers.peek(self._key)
         if self._circuit and (permit := self._circuit.closed_permit):  # nearly always
             return permit
+        if self._breakers.loop.is_closed():
+            return Permit()
         entering = asyncio.run_coroutine_threadsafe(self._enter(self._breakers), self._breakers.loop)
         try:
             return entering.result(2 * ENTER_S)
-        except concurrent.futures.TimeoutError:  # the loop is stalled: that is no fault of the dependency
+        except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
+            # The loop is stalled, or it ends: that is no fault of the dependency.
             entering.cancel()
             return Permit()
 

@@ -13,15 +13,20 @@ import msgspec
 import pytest
 
 from actors.breaker_states import breaker_states, force
+from actors.job_retry import retry_job
 from actors.requests import publish_wake
+from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
-from bus.messages import CallTool, JobCompleted, ReplyCompleted, ReplyFailed, Signal
+from bus.messages import CallTool, JobCompleted, JobFailed, ReplyCompleted, ReplyFailed, Signal
+from bus.options import ConnectOptions
+from bus.streams import ensure_streams
 from bus.subjects import SYSTEM_WORKSPACE
 from bus.system_events import BREAKERS_LOG, BreakerClosed, BreakerHalfOpened, BreakerOpened
 from store.log import Recorded, append_unfenced, read_job
 from supervisor.circuit import ForcedClosed, ForcedOpen
 from tests.stage import Stage, stage
+from tests.test_cli import Shell
 from tests.waiting import wait_until
 
 APP = "tests.apps.breaking:app"
@@ -153,6 +158,27 @@ async def test_prober_that_is_killed_is_succeeded(nats_server: EmbeddedServer, t
         assert len(set(probers)) == len(probers) == 2
 
 
+async def test_prober_that_is_stopped_is_succeeded(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """SIGSTOP in the middle of the probe: another one probes and closes; what the first says later changes nothing."""
+    async with stage(nats_server.url, tmp_path, APP, only=("slow_probe", "ask"), replicas={"slow_probe": 2}) as on:
+        await wait_until(lambda: all(s.state == "running" for s in on.supervisor.statuses()))
+        await force(on.bus, "tool.slow_probe.v1", ForcedOpen("test", open_s=0.3))
+        await ask(on, "slow_probe", ["probe"])
+        await wait_until(lambda: attempts(on, "began"), DEADLINE_S)
+        stopped = int(attempts(on, "began")[0].split()[1])
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            Mishap(on).begin("open")
+            await moved(on, BreakerClosed)
+            await all_done(on, ["probe"])
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        await ask(on, "slow_probe", [f"next-{n}" for n in range(5)])
+        await all_done(on, [f"next-{n}" for n in range(5)])
+        assert len(await moves(on, BreakerClosed)) == 1
+        assert len({r.event.by for r in await moves(on, BreakerHalfOpened)}) == 2  # type: ignore[union-attr]
+
+
 # ---- a caller that does not wait
 
 
@@ -179,6 +205,24 @@ async def test_refusal_is_recorded_and_replayed(nats_server: EmbeddedServer, tmp
         assert msgspec.json.decode(end.output) == ["circuit_open True True tool.shaky.v1", "got 1"]
         commands = [r.event.call for r in await on.events("hurried") if isinstance(r.event, CallTool)]
         assert commands == ["shaky:2"]
+        assert len(attempts(on, "ok")) == 1
+
+
+async def test_job_that_was_refused_can_be_retried(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """The job failed over a call that was never given out; retried, it gives it out."""
+    async with stage(nats_server.url, tmp_path, APP, only=("shaky", "strict")) as on:
+        await force(on.bus, "tool.shaky.v1", ForcedOpen("test"))
+        await on.submit("strict", "refused", {"tool": "shaky"})
+        end = await on.end("refused", deadline_s=DEADLINE_S)
+        assert isinstance(end, JobFailed)
+        assert end.failure.code == "circuit_open"
+        await force(on.bus, "tool.shaky.v1", ForcedClosed("test"))
+        await retry_job(on.bus, on.blobs, "default", "refused", by="test")
+
+        async def done() -> bool:
+            return any(isinstance(r.event, JobCompleted) for r in await on.events("refused"))
+
+        await wait_until(done, DEADLINE_S)
         assert len(attempts(on, "ok")) == 1
 
 
@@ -270,3 +314,34 @@ async def test_server_killed_while_the_circuit_is_open(nats_server: EmbeddedServ
         await on.bus.settle()
         await asyncio.wait_for(all_done(on, jobs), DEADLINE_S)
         await moved(on, BreakerClosed)
+
+
+def test_command_line(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """The list, opening and closing by hand, as a table and as JSON; wrong keys are refused with a hint."""
+    shell = Shell(nats_server.url, tmp_path)
+    assert shell("breakers") == (0, "no circuit was ever open\n", "")
+    code, _, err = shell("breakers", "open", "dep.billing-api")
+    assert code == 2
+    assert "start a node" in err
+    asyncio.run(make_streams(nats_server.url))
+    code, out, err = shell("breakers", "open", "dep.billing-api", "--reason", "maintenance")
+    assert (code, err) == (0, "")
+    assert "maintenance" in out
+    (row,) = shell.json("breakers", "--json")
+    assert (row["key"], row["state"], row["until"], row["forced"]) == ("dep.billing-api", "open", None, True)
+    code, out, _ = shell("breakers")
+    assert code == 0
+    assert "dep.billing-api  open" in out
+    assert "1 circuit, 1 not closed" in out
+    assert shell.json("breakers", "close", "dep.billing-api", "--json")["state"] == "closed"
+    assert shell.json("--nats", nats_server.url, "breakers", "--json")[0]["state"] == "closed"
+    assert shell.json("breakers", "open", "tool.quote.v1", "--for", "60", "--json")["until"] is not None
+    code, _, err = shell("breakers", "close", "quote")
+    assert code == 2
+    assert "'quote' is no circuit" in err
+
+
+async def make_streams(url: str) -> None:
+    """As the first node does."""
+    async with await Bus.connect(ConnectOptions(servers=[url])) as bus:
+        await ensure_streams(bus)

@@ -112,3 +112,9 @@ async def impatient(job: Job, tool: str) -> str:
     except CallFailed as error:
         failure, details = error.failure, error.failure.details or {}
         return f"{failure.code} {failure.retryable} {(failure.retry_after_s or 0) > 0} {details['breaker']}"
+
+
+@app.job
+async def strict(job: Job, tool: str) -> int:
+    """A call that does not wait, and nothing to catch what that brings."""
+    return await job.options(on_open="fail").call(TOOLS[tool])
