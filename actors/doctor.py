@@ -14,6 +14,7 @@ from typing import Any, assert_never
 
 from actors.console.amount import count, duration, plural, size
 from actors.finding import Finding, worst
+from actors.held_findings import held_findings
 from actors.permissions import try_permissions
 from bus.connection import ApiError, Bus, NoResponder
 from bus.errors import BusError, BusUnreachable, ServerUnsuitable, StreamConflict, UsageError
@@ -64,6 +65,7 @@ async def _examine(bus: Bus, options: ConnectOptions, workspace: str) -> list[Fi
         ("consumers", lambda: _consumers(bus)),
         ("clock", lambda: _clock(bus)),
         ("permissions", lambda: try_permissions(bus, workspace)),
+        ("outbox", held_findings),
     ]
     for what, check in checks:
         findings += await _guarded(what, check)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from actors.client import Client
+from actors.doctor import examine
 from actors.offline import hold_request
 from actors.requests import JobRequest
 from bus.connection import Bus
@@ -249,6 +250,21 @@ async def test_next_submit_and_flush_deliver(nats_server: EmbeddedServer, tmp_pa
         assert code == 3 and "delivered 1 that" in err
         assert [s.headers["Job-Id"] for s in await read_all(bus, JOBS, "jobs.>")] == ["big", "later"]
     assert await held(data) == []
+
+
+async def test_doctor_tells_what_waits(nats_server: EmbeddedServer, data: Path) -> None:
+    """Something that is held though the server is there is a finding, with what to do; an empty outbox is none."""
+    options = ConnectOptions(servers=[nats_server.url])
+    await hold_request(JobRequest(workflow="w", job="a"), destination_of(ConnectOptions(servers=[NOBODY])))
+    [found] = [finding for finding in await examine(options) if finding.what == "outbox"]
+    assert found.level == "ok" and "client holds 1 message" in found.detail
+    outbox = Outbox(data / "outbox" / "client.db")
+    await outbox._file.run("UPDATE message SET stored_at = stored_at - 100")
+    [found] = [finding for finding in await examine(options) if finding.what == "outbox"]
+    assert found.level == "warn" and "callboard outbox flush" in found.advice
+    await outbox.remove([held.event_id for held in await outbox.pending()])
+    await outbox.close()
+    assert not [finding for finding in await examine(options) if finding.what == "outbox"]
 
 
 async def test_refused_credentials_are_no_outage(tmp_path: Path, data: Path) -> None:
