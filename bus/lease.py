@@ -27,7 +27,7 @@ import msgspec
 
 from bus import headers as h
 from bus.connection import ApiError, Bus
-from bus.errors import BusClosed, BusError, Fenced, PermissionRefused
+from bus.errors import BusClosed, BusError, Contended, Fenced, PermissionRefused
 from bus.event import utc_now
 from bus.streams import DUTIES
 
@@ -110,6 +110,8 @@ class Lease:
         """Keep it for another ``ttl_s``; False if it is another's by now. Raises: BusError (it may still be ours)."""
         try:
             await self._write(self._revision, self.epoch)
+        except Contended:  # an earlier renewal of ours is still on its way through the cluster: try again later
+            raise
         except Fenced:
             return await self._renew_unanswered()
         return True
@@ -121,6 +123,8 @@ class Lease:
             return False
         try:
             await self._write(found.revision, self.epoch)
+        except Contended:
+            raise
         except Fenced:
             return False
         return True

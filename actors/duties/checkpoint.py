@@ -63,7 +63,7 @@ async def load_checkpoint(bus: Bus, log: str) -> Checkpoint:
 
 
 async def save_checkpoint(bus: Bus, checkpoint: Checkpoint) -> bool:
-    """Whether it was stored; one that does not fit a message (some 20,000 open jobs) is not, and the last one stays."""
+    """Whether it was stored; one that does not fit a message (some 40,000 open jobs) is not, and the last one stays."""
     body = msgspec.json.encode(checkpoint)
     if len(body) > bus.max_body_bytes:
         log.info("%d open jobs: too many for a checkpoint, the last one stays", len(checkpoint.jobs))

@@ -1,7 +1,7 @@
 """The node watch: who is there is asked of the nodes themselves; who falls silent is declared lost, once.
 
 The leader asks ``sup.ps`` every five seconds, one message to all and one answer from each. To listen to heartbeats
-instead would bring it one message for each actor every two seconds: fifty times as many (ADR 010).
+instead would bring it one message for each actor every two seconds: fifty times as many (ADR 008).
 """
 
 from __future__ import annotations

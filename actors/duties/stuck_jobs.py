@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import assert_never
@@ -27,7 +28,7 @@ from bus.connection import ApiError
 from bus.errors import BusError, Fenced, Unreadable, UsageError
 from bus.lease import own_clock_s
 from bus.messages import Event, JobCancelled, JobCompleted, JobFailed, JobRetried, decode
-from bus.reader import Stored, at_sequence, read_all, scan
+from bus.reader import Stored, at_sequence, last_of_each, scan
 from bus.streams import EVENTS, JOBS, stream_info
 from store.log import read_job
 
@@ -38,8 +39,12 @@ _SIGNALS = subjects.event("*", "*", "signal.*")
 # The kinds whose bodies are not needed: an output may be big.
 _ENDS = frozenset({"job.completed", "job.failed", "job.cancelled"})
 _AT_ONCE = 32
+# One answer holds the last messages of 1,024 subjects at most, and a job has ten kinds of events of its own.
+_JOBS_A_READ = 100
 # So many events are read again at most after a change of leaders: a second's work.
 SAVE_EVENTS = 5_000
+# The very first leader of an old log may need minutes; its successor goes on from where it was.
+_SAVE_ON_THE_WAY = 20
 _NOT_FOUND = 10037
 # Between two pages of a long log the gateway gets to answer its callers.
 _BREATH_S = 0.005
@@ -77,8 +82,7 @@ class StuckJobs:
         await self._check_log()
         for subject in (_JOB_EVENTS, _SIGNALS):
             await self._read_on(subject)
-        for key in list(self.jobs.reopened):
-            await self._reopen(key)
+        await self._reopen(list(self.jobs.reopened))
         await self._save()
         now_s = own_clock_s()
         suspects = list(self.jobs.suspects(now_s, datetime.now(UTC), self._timing.settle_s))
@@ -101,8 +105,7 @@ class StuckJobs:
 
     async def _restore(self, saved: Checkpoint) -> None:
         """Begin where a former leader was."""
-        for start in range(0, len(saved.jobs), _AT_ONCE):
-            await asyncio.gather(*(self._reopen(key) for key in saved.jobs[start : start + _AT_ONCE]))
+        await self._reopen(saved.jobs)
         for workspace, job, call, child in saved.ended_children:
             if (parent := self.jobs.jobs.get((workspace, job))) is not None:
                 parent.ended_children = {**parent.ended_children, call: (child, own_clock_s())}
@@ -123,6 +126,8 @@ class StuckJobs:
                 self._fold(stored, now_s)
             self._read_to[subject] = page[-1].sequence
             self._unsaved += len(page)
+            if self._unsaved >= _SAVE_ON_THE_WAY * SAVE_EVENTS:
+                await self._save()
             await asyncio.sleep(_BREATH_S)
 
     def _fold(self, stored: Stored, now_s: float) -> None:
@@ -135,20 +140,26 @@ class StuckJobs:
         except (Unreadable, UsageError) as error:
             log.warning("left out: %s", error)
 
-    async def _reopen(self, key: Key) -> None:
-        """Fold the whole log of one job: one that had ended, was forgotten, and was retried, or one of a checkpoint."""
-        if (job := await self._present(key)) is not None:
-            self.jobs.jobs[key] = job
-        self.jobs.reopened.discard(key)
+    async def _reopen(self, keys: Sequence[Key]) -> None:
+        """Take up jobs as their logs say: retried ones, which were forgotten when they ended, those of a checkpoint."""
+        for start in range(0, len(keys), _JOBS_A_READ):
+            chunk = keys[start : start + _JOBS_A_READ]
+            self.jobs.jobs.update(await self._present(chunk))
+            self.jobs.reopened.difference_update(chunk)
 
-    async def _present(self, key: Key) -> OpenJob | None:
-        """The job as its log says at this moment; None if it has ended, or is not there."""
-        workspace, name = key
-        stored = await read_all(self._term.bus, EVENTS, subjects.event(workspace, name, "job.*"))
+    async def _present(self, keys: Sequence[Key]) -> dict[Key, OpenJob]:
+        """Those of the jobs that are open at this moment. The last event of each kind says all that there is to say."""
+        wanted = [subjects.event(workspace, job, "job.*") for workspace, job in keys]
+        stored = sorted(await last_of_each(self._term.bus, EVENTS, wanted), key=lambda s: s.sequence)
+        events = defaultdict[Key, list[tuple[int, Event]]](list)
+        for one in stored:
+            if event := _readable(one):
+                events[subjects.parse_event(one.subject)[:2]].append((one.sequence, event))
         fresh, now_s = OpenJobs(), own_clock_s()
-        for sequence, event in _since_retried([(s.sequence, e) for s in stored if (e := _readable(s))]):
-            fresh.read(workspace, sequence, event, now_s)
-        return fresh.jobs.get(key)
+        for (workspace, _), history in events.items():
+            for sequence, event in _since_retried(history):
+                fresh.read(workspace, sequence, event, now_s)
+        return fresh.jobs
 
     # ---- looking into one
 
@@ -204,7 +215,7 @@ class StuckJobs:
         return journal
 
     async def _still_open(self, key: Key) -> OpenJob | None:
-        job = await self._present(key)
+        job = (await self._present([key])).get(key)
         if job is None:  # its end is not folded yet, or somebody has purged its log
             self.jobs.jobs.pop(key, None)
         return job

@@ -7,7 +7,8 @@ after a stop, and has not looked at its clock yet, is refused by the log, like a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from bus import headers as h
 from bus import subjects
@@ -39,6 +40,8 @@ class Term:
     node: str
     epoch: int
     taken: int
+    # One append at a time: on a replicated stream two under the same condition get in each other's way.
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False, compare=False)
 
     def check(self) -> None:
         """Look at the clock before an act that the log does not fence. Raises: TermOver."""
@@ -47,10 +50,11 @@ class Term:
 
     async def append(self, workspace: str, event: Event) -> int:
         """Append as leader. Raises: Fenced (another leads), TermOver, BusError."""
-        self.check()
         condition = {h.EXPECTED_SEQUENCE: str(self.taken), h.EXPECTED_SUBJECT: TAKEN}
         prefix = subjects.log_prefix(workspace, event.job)
-        return await append_event(self.bus, self.blobs, prefix, event, condition, since=self.taken)
+        async with self.turn:
+            self.check()
+            return await append_event(self.bus, self.blobs, prefix, event, condition, since=self.taken)
 
 
 async def begin_term(bus: Bus, blobs: Blobs, lease: Lease, node: str) -> Term:
