@@ -57,6 +57,7 @@ class Courier:
         self._blobs = Blobs(bus)
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._said = ""
         self._known_empty: dict[Path, tuple[int, ...]] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -93,10 +94,13 @@ class Courier:
         try:
             done = await self.round()
         except (OutboxError, BusError) as error:
-            log.warning("%s; trying again", error)
+            if str(error) != self._said:  # such as a disk that is full: once, not every five seconds
+                log.warning("%s; trying again", error)
+            self._said = str(error)
         except Exception:
             log.exception("delivering what lies in outboxes failed; trying again")
         else:
+            self._said = ""
             if done.delivered:
                 log.info("delivered %d held messages", done.delivered)
 

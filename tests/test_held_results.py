@@ -285,6 +285,35 @@ async def test_full_outbox(nats_server: EmbeddedServer, tmp_path: Path, caplog: 
         assert await outbox.pending() == []
 
 
+async def test_call_that_comes_to_another_replica(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """Whoever gets a call again waits for the result that a living replica holds, and delivers a dead one's itself."""
+    outbox, other = Outbox(tmp_path / "n1.db"), Outbox(tmp_path / "n1.db")
+    async with results(nats_server, outbox) as (bus, held):
+        await held.settle("default", "j", "x:1")
+        assert not outbox.exists()
+        alive = HeldResults(bus, other, "n1/other")
+        config = (await bus.api(f"STREAM.INFO.{EVENTS}"))["config"]
+        await bus.api(f"STREAM.UPDATE.{EVENTS}", config | {"max_msgs": 1})
+        await asyncio.gather(*storing(bus, alive, b"1", "x:0"))
+        stores = storing(bus, alive, b"1", "x:1", "x:2")
+        await wait_until(lambda: len(alive) == 2, DEADLINE_S)
+        settling = asyncio.create_task(held.settle("default", "j", "x:1"))
+        await held.settle("default", "j", "x:3")
+        assert not settling.done()
+        await bus.api(f"STREAM.UPDATE.{EVENTS}", config)
+        await asyncio.gather(settling, *stores)
+        await bus.api(f"STREAM.UPDATE.{EVENTS}", config | {"max_msgs": 3})
+        stores = storing(bus, alive, b"1", "x:4")
+        await wait_until(lambda: len(alive) == 1, DEADLINE_S)
+        stores[0].cancel()
+        await asyncio.wait(stores)
+        await other.close()  # as if that process had died
+        await bus.api(f"STREAM.UPDATE.{EVENTS}", config)
+        await held.settle("default", "j", "x:4")
+        events = [r.event for r in await read_job(bus, Blobs(bus), "default", "j")]
+        assert sorted(e.call for e in events if isinstance(e, ReplyCompleted)) == ["x:0", "x:1", "x:2", "x:4"]
+
+
 async def test_big_result(nats_server: EmbeddedServer, tmp_path: Path) -> None:
     """A result for the object store is held whole; somebody else delivers it, and readers see all of it."""
     outbox, output = Outbox(tmp_path / "n1.db"), msgspec.json.encode("x" * 400_000)
