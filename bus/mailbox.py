@@ -243,8 +243,11 @@ class Mailbox:
 
     @property
     def room(self) -> int:
-        """How many messages it has asked for, or is about to. None while it is in trouble, which it knows of itself."""
-        if self._trouble or self._recovering:
+        """How many messages it has asked for, or is about to.
+
+        0 while it does not wait for any, and knows it: not begun, stopped, on hold, or in trouble with its consumer.
+        """
+        if self._loop_task is None or self._trouble or self._recovering:
             return 0
         asked, more = sum(p.left for p in self._pulls.values()), self._room()
         return asked + more if more >= self._threshold() else asked

@@ -266,6 +266,29 @@ def test_replicas_share_a_question() -> None:
     assert len(asked) <= 120 / 5
 
 
+def test_many_mailboxes_are_asked_about_in_turn() -> None:
+    """A host of a hundred workflows costs sixteen questions a look at most, and where work waits it is asked first."""
+    lookout, host = Lookout(), Watched("host-1", 1, STALL_S)
+    names = [f"job-{n:03}-normal" for n in range(300)]
+    said = Heartbeat(pid=1, doing="idle", mailboxes=tuple(MailboxBeat("JOBS", name, 1000) for name in names))
+    looks: list[list[tuple[str, str]]] = []
+    verdicts: list[Verdict] = []
+    for tick in range(60):
+        now = 2.0 * tick
+        lookout.pulse(now)
+        verdicts += lookout.look([host], now)
+        lookout.heard("host-1", said, now)
+        looks.append(lookout.to_ask(now))
+        for consumer in looks[-1]:
+            lookout.told(consumer, IGNORED if consumer[1] == names[-1] else Backlog(0), now + 0.1)
+        if verdicts:
+            break
+    assert max(map(len, looks)) == 16
+    assert {name for look in looks for _, name in look} == set(names)
+    assert [verdict.cause for verdict in verdicts] == ["deaf"]
+    assert names[-1] in verdicts[0].reason
+
+
 # ---- heartbeats on the wire
 
 

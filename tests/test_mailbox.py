@@ -14,6 +14,7 @@ from bus import headers as h
 from bus import mailbox as mailbox_module
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
+from bus.errors import BusError
 from bus.mailbox import Delivery, Mailbox
 from bus.options import ConnectOptions
 from bus.streams import JOBS, ensure_consumer, ensure_streams
@@ -227,3 +228,47 @@ def test_both_shapes_of_ack_subjects(reply: str) -> None:
     """Old ack subjects, and those with domain and account, say the same."""
     delivery = Delivery(_NoMailbox(), Msg(None, subject="s", reply=reply, data=b""))  # type: ignore[arg-type]
     assert (delivery.attempt, delivery.sequence, delivery.stored_ns) == (3, 1234, 1700000000123456789)
+
+
+# ---- what it says of itself
+
+
+async def test_room_is_what_it_waits_for(nats_server: EmbeddedServer) -> None:
+    """What was asked for and has not come; nothing before it starts, when it is full, on hold, or stopped."""
+    async with worker(nats_server, capacity=8, auto=False) as one:
+        box = one.mailbox
+        assert box.room == 8
+        await publish(one.bus, range(7))
+        await wait_until(lambda: len(one.got) == 7)
+        assert (box.room, box.taken, box.handled) == (1, 7, 0)
+        await publish(one.bus, [7])
+        await wait_until(lambda: len(one.got) == 8)
+        assert box.room == 0
+        await one.got[0].ack()
+        assert (box.room, box.handled, box.last_sequence) == (0, 1, one.got[0].sequence), "one is too few to ask for"
+        await one.got[1].ack()
+        assert box.room == 2
+        await box.hold()
+        assert box.room == 0
+        await box.resume()
+        assert box.room == 2
+        await box.stop_taking()
+        assert box.room == 0
+    assert Mailbox(one.bus, JOBS, "box", print, capacity=8, rebuild=one._rebuild).room == 0
+
+
+async def test_mailbox_in_trouble_has_no_room(nats_server: EmbeddedServer) -> None:
+    """While its consumer is gone and cannot be made again it waits for nothing, and is not taken for deaf."""
+    async with worker(nats_server, capacity=8) as one:
+        making = one._rebuild
+
+        async def refuse() -> None:
+            one.rebuilt += 1
+            raise BusError("not now")
+
+        one.mailbox._rebuild = refuse
+        await one.bus.api(f"CONSUMER.DELETE.{JOBS}.box")
+        await wait_until(lambda: one.rebuilt > 1)
+        assert one.mailbox.room == 0
+        one.mailbox._rebuild = making
+        await wait_until(lambda: one.mailbox.room == 8, 30)
