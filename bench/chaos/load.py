@@ -42,7 +42,7 @@ class Load:
         begun = time.monotonic()
         for number in self._numbers(begun, seconds, jobs_per_s):
             await asyncio.sleep(max(0.0, begun + number / jobs_per_s - time.monotonic()))
-            self._launch(make_order(self._seed, number))
+            self.submit(make_order(self._seed, number))
 
     @staticmethod
     def _numbers(begun: float, seconds: float, jobs_per_s: float) -> Iterator[int]:
@@ -63,7 +63,8 @@ class Load:
         for task in self._tasks:
             task.cancel()
 
-    def _launch(self, order: Order) -> None:
+    def submit(self, order: Order) -> None:
+        """See this order through: until it is accepted, and until the signal that it waits for is given."""
         task = asyncio.create_task(self._see_through(order), name=order.job)
         self._tasks.add(task)
         task.add_done_callback(self._done)
