@@ -27,7 +27,9 @@ from bus.messages import (
     CallJob,
     Event,
     JobCompleted,
+    JobFailed,
     JobOwned,
+    JobRetried,
     JobSubmitted,
     JobWaiting,
     ReplyCompleted,
@@ -218,6 +220,18 @@ async def mother(job: Job, name: str) -> str:
     return str(await job.call(waits, name=name))
 
 
+moods: list[str] = []
+
+
+@app.job
+async def moody(job: Job) -> str:
+    """Fail the first time."""
+    moods.append("bad")
+    if len(moods) == 1:
+        raise ValueError("not today")
+    return "fine"
+
+
 async def purge(bus: Bus, subject: str) -> None:
     """Take requests or timers out of the queue, as an operator might."""
     await bus.api(f"STREAM.PURGE.{JOBS}", {"filter": subject})
@@ -337,6 +351,40 @@ async def test_parent_that_was_not_told(nats_server: EmbeddedServer, told: bool)
         assert isinstance(completed, JobCompleted) and bytes(completed.output) == b'"done"'
         check_decisions(await on.events("m"))
         assert sum(isinstance(r.event, ReplyCompleted) for r in await on.events("m")) == 1
+
+
+async def test_retried_job_that_was_not_woken(nats_server: EmbeddedServer) -> None:
+    """Whoever retried a failed job died before its wake-up: the sweep learns that it is open again, and it goes on."""
+    async with troupe(nats_server.url, app) as on:
+        moods.clear()
+        await on.submit("moody", "r", {})
+        assert isinstance(await on.end("r"), JobFailed)
+        sweep = StuckJobs(await term_on(on.bus), AT_ONCE)
+        await sweep.sweep()
+        assert sweep.redriven == 0 and not sweep.jobs.jobs
+        await append_unfenced(on.bus, on.blobs, "default", JobRetried(job="r"))
+        await sweep.sweep()
+        assert sweep.redriven == 1
+
+        async def completed() -> bool:
+            return any(isinstance(r.event, JobCompleted) for r in await on.events("r"))
+
+        await wait_until(completed, 30)
+        await sweep.sweep()
+        assert sweep.redriven == 1 and not sweep.jobs.jobs
+
+
+async def test_job_that_was_submitted_and_never_owned(nats_server: EmbeddedServer) -> None:
+    """A host died between the two events that begin a job, and its request was purged."""
+    async with troupe(nats_server.url, app) as on:
+        moods.append("good")
+        await append_unfenced(on.bus, on.blobs, "default", JobSubmitted(job="s", workflow="moody", version="1.0.0",
+                                                                        input=msgspec.Raw(b"{}")))  # fmt: skip
+        sweep = StuckJobs(await term_on(on.bus), AT_ONCE)
+        await sweep.sweep()
+        assert sweep.redriven == 1
+        assert isinstance(await on.end("s"), JobCompleted)
+        check_decisions(await on.events("s"))
 
 
 async def test_next_leader_reads_on_from_a_checkpoint(

@@ -22,6 +22,7 @@ from bus.reader import read_all
 from bus.streams import EVENTS, JOBS, ensure_streams
 from bus.system_events import DutiesTaken, NodeLost, NodeReturned
 from store.log import Recorded
+from supervisor.node import node_statuses
 from supervisor.tree import Supervisor
 from tests.stage import Stage, stage
 from tests.test_crash import RESULT, check_log
@@ -155,6 +156,7 @@ async def test_node_stopped_and_continued_under_load(nats_server: EmbeddedServer
         whole_node(nats_server.url, tmp_path, "n2", env=QUICK),
     ):
         await all_serve(house.bus, "n1", "n2")
+        await wait_until(lambda: one_says_that_it_leads(house.bus), 60)
         jobs = await under_load(house, "stopped")
         first.stop()
         await house.check_all(jobs)
@@ -171,6 +173,12 @@ async def test_node_stopped_and_continued_under_load(nats_server: EmbeddedServer
         ]  # fmt: skip
         epochs = [event.epoch for event in await house.taken()]
         assert epochs == sorted(set(epochs))
+
+
+async def one_says_that_it_leads(bus: Bus) -> bool:
+    """Whether ``callboard ps`` shows one leader."""
+    doing = [actor.doing for node in await node_statuses(bus) for actor in node.actors if actor.name == "gateway"]
+    return sorted(doing) == ["serving", "serving, leads"]
 
 
 # ---- leaders

@@ -243,8 +243,8 @@ class StuckJobs:
 
     async def _wake(self, key: Key, workflow: str, standing_at: int, reason: str) -> None:
         """Publish a wake-up, unless our earlier one for the same standing of the job still waits for a host."""
-        known_at, wake = self._wakes.get(key, (0, 0))
-        if known_at == standing_at and await self._is_leased(key, wake):
+        earlier = self._wakes.get(key)
+        if earlier is not None and earlier[0] == standing_at and await self._is_leased(key, earlier[1]):
             return
         self._term.check()
         workspace, job = key
