@@ -15,18 +15,21 @@ import msgspec
 import pytest
 
 from actors.requests import publish_wake
-from bus.connection import Message
+from bus.connection import Bus, Message
 from bus.embedded import EmbeddedServer
 from bus.messages import JobCompleted, JobFailed, Signal
+from bus.options import ConnectOptions
 from store.log import append_unfenced
 from supervisor.heartbeat import HEARTBEAT_S, decode
 from supervisor.lookout import Lookout
+from supervisor.status import NodeStatus, node_statuses
 from supervisor.watch import start_allowance_s
 from tests.apps.stuck import STALL_S
 from tests.stage import Stage
+from tests.test_metrics import node_with_metrics
 from tests.troupe import check_decisions
 from tests.waiting import wait_until
-from tests.watched import call, failures, replies, runs, status_of, watched
+from tests.watched import STUCK, call, failures, replies, runs, status_of, watched
 
 FIVE = "tests.apps.five:app"
 
@@ -152,6 +155,38 @@ async def test_nobody_is_killed_while_the_server_is_away(nats_server: EmbeddedSe
         (tmp_path / "ledger.open").touch()
         assert isinstance(await on.end("before", deadline_s=60), JobCompleted)
         assert {status.name: status.pid for status in on.supervisor.statuses()} == pids
+
+
+async def test_node_that_was_stopped_blames_nobody(
+    nats_server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A supervisor that was stopped itself, for far longer than ``stall_s``, finds its children as they were."""
+    monkeypatch.setenv("CALLBOARD_STALL_S", str(STALL_S))
+    chosen = ("--only", "patient", "--only", "ask")
+    async with (
+        node_with_metrics(nats_server.url, tmp_path, STUCK, *chosen),
+        await Bus.connect(ConnectOptions(servers=[nats_server.url])) as bus,
+    ):
+
+        async def serving() -> NodeStatus | None:
+            [status] = await node_statuses(bus) or [None]
+            return status if status and all(actor.doing for actor in status.actors) else None
+
+        before = await wait_until(serving, 60)
+        assert before is not None
+        back_at = time.monotonic() + 2.5 * STALL_S
+        os.kill(before.pid, signal.SIGSTOP)
+        try:
+            await wait_until(lambda: time.monotonic() > back_at, 60)
+        finally:
+            os.kill(before.pid, signal.SIGCONT)
+        pulses: list[float] = []
+        sub = await bus.subscribe("hb.n1._node", lambda _: pulses.append(time.monotonic()))
+        await wait_until(lambda: pulses and pulses[-1] - pulses[0] > 1.5 * STALL_S, 60)
+        await sub.unsubscribe()
+        after = await wait_until(serving, 60)
+        assert after is not None
+        assert [(a.name, a.pid, a.restarts) for a in after.actors] == [(a.name, a.pid, 0) for a in before.actors]
 
 
 # ---- deaf
