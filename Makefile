@@ -38,12 +38,8 @@ bench: venv ## Measure the system against the hand-written floor
 	$(RUN) -m bench $(ARGS)
 
 .PHONY: chaos
-chaos: venv ## Kill, stop and cut off what runs under load, and check every promise (ARGS="--seconds 60 --seed 1")
+chaos: venv ## Kill, stop and cut off what runs under load, and check every promise
 	$(RUN) -m bench.chaos $(ARGS)
-
-.PHONY: chaoslong
-chaoslong: venv ## The same for an hour
-	$(RUN) -m bench.chaos --seconds 3600 --gap 3 --rate 4 --keep chaos-run $(ARGS)
 
 .PHONY: check
 check: venv ## Format, lint and types
