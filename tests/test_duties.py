@@ -80,6 +80,9 @@ async def test_a_former_leader_is_fenced(bus: Bus) -> None:
     second = await term_on(bus, "n2", "other")  # another lease, so that the first one's clock says nothing
     with pytest.raises(Fenced):
         await first.append("_system", NodeLost(job="x", silent_s=1))
+    with pytest.raises(Fenced):
+        await first.confirm()
+    await second.confirm()
     await second.append("_system", NodeLost(job="y", silent_s=1))
     assert [event.job for event in await system_events(bus, NodeLost)] == ["y"]
 

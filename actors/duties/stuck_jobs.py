@@ -79,6 +79,7 @@ class StuckJobs:
 
     async def sweep(self) -> None:
         """Read what is new, and look into every job that may be stuck. Raises: Fenced, TermOver, BusError."""
+        await self._term.confirm()
         await self._check_log()
         for subject in (_JOB_EVENTS, _SIGNALS):
             await self._read_on(subject)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from bus import headers as h
 from bus import subjects
 from bus.connection import ApiError, Bus
-from bus.errors import CallboardError
+from bus.errors import CallboardError, Fenced
 from bus.lease import Lease
 from bus.messages import Event
 from bus.objects import Blobs
@@ -47,6 +47,12 @@ class Term:
         """Look at the clock before an act that the log does not fence. Raises: TermOver."""
         if not self.lease.is_held or self.lease.epoch != self.epoch:
             raise TermOver(f"the lease {self.lease.name} of epoch {self.epoch} is over")
+
+    async def confirm(self) -> None:
+        """Ask the log, as an append would: for who has nothing to write. Raises: Fenced, TermOver, BusError."""
+        self.check()
+        if await _last_taken(self.bus) != self.taken:
+            raise Fenced(TAKEN, expected=self.taken)
 
     async def append(self, workspace: str, event: Event) -> int:
         """Append as leader. Raises: Fenced (another leads), TermOver, BusError."""
