@@ -189,8 +189,8 @@ class Breakers:
     async def _look(self, key: str) -> None:
         with contextlib.suppress(BusError):
             entry = await self._kv.get(key)
-            if entry is None:  # the bucket is a new one
-                self._adopt(key, CLOSED, 0)
+            if entry is None:  # the bucket is a new one, or a replica lags
+                await self._cache.check()
             elif entry.revision > self.known(key).revision:
                 self._adopt(key, CLOSED if entry.deleted else decode_state(entry.value), entry.revision)
 

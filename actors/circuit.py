@@ -83,7 +83,7 @@ class Circuit:
         self._is_moving = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self._telling: asyncio.TimerHandle | None = None
-        self._told_s = float("-inf")
+        self._told_s = self._rests_until_s = float("-inf")
         self._asks = False
         self._sub: Subscription | None = None
         self._time = breakers.loop.time
@@ -193,7 +193,8 @@ class Circuit:
     def _weigh(self) -> None:
         self._peers = fresh(self._peers, self.policy.window_s, self._time())
         counts = sum_of(self._counts(), self._peers)
-        if trip_reason(self.policy, counts) and not self._is_moving.locked():
+        is_free = not self._is_moving.locked() and self._time() >= self._rests_until_s
+        if is_free and trip_reason(self.policy, counts):
             self._breakers.spawn(self._move(Seen(counts, self._breakers.me)))
 
     def _on_told(self, msg: Message) -> None:
@@ -302,6 +303,7 @@ class Circuit:
         return False
 
     def _try_later(self) -> None:
+        self._rests_until_s = self._time() + TRY_AGAIN_S
         if self._timer:
             self._timer.cancel()
         act = self._renew if self.is_mine else self._on_due
