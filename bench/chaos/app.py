@@ -13,6 +13,7 @@ from bus.failure import RetryableError, TerminalError
 # A process may be killed under a call any number of times: that must not fail the call. And no group is given up for
 # what is done to it here.
 STUBBORN = Retry(attempts=50, backoff_s=0.1, max_wait_s=1.0)
+# A tool that fails on purpose has no circuit, which would open and hold its jobs back for minutes: rightly.
 app = App("chaos", version="1.0.0", groups={"tools": Group(max_restarts=10_000), "hosts": Group(max_restarts=10_000)})
 
 FAILS = 2
@@ -34,7 +35,7 @@ async def slow(ctx: ToolContext, n: int, seconds: float) -> int:
         return n + 1
 
 
-@app.tool(retry=STUBBORN, group="tools")
+@app.tool(retry=STUBBORN, group="tools", breaker=None)
 def flaky(ctx: ToolContext, n: int) -> int:
     """Fail twice, then work."""
     with entered(ctx):
@@ -43,14 +44,14 @@ def flaky(ctx: ToolContext, n: int) -> int:
         return n * 2
 
 
-@app.tool(retry=STUBBORN, group="tools")
+@app.tool(retry=STUBBORN, group="tools", breaker=None)
 async def doomed(ctx: ToolContext, n: int) -> int:
     """Fail for good."""
     with entered(ctx):
         raise TerminalError(f"{n} fails for good on purpose", code="doomed")
 
 
-@app.tool(retry=STUBBORN, group="tools")
+@app.tool(retry=STUBBORN, group="tools", breaker=None)
 async def deadly(ctx: ToolContext, n: int) -> int:
     """Kill its own process at the first attempt, as a bug in a C extension would."""
     with entered(ctx) as entry:
