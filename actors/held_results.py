@@ -83,7 +83,6 @@ class HeldResults:
         async with self._turn:
             if event_id in self._kept or event_id not in self._waiting:
                 return
-            crash_point("outbox.before_put")
             try:
                 await outbox.put(self._held(append))
             except OutboxError as error:
@@ -91,7 +90,6 @@ class HeldResults:
                 return
             self._kept.add(event_id)
             self._in_memory.discard(event_id)
-            crash_point("outbox.after_put")
 
     async def drop(self, append: KeptAppend) -> None:
         """It is stored, or refused for good."""

@@ -21,7 +21,7 @@ import msgspec
 from bus import headers as h
 from bus.connection import Bus
 from bus.crash import crash_point
-from bus.errors import Ambiguous, BusClosed, BusError, NoResponder, OutboxError, StreamFull, UsageError
+from bus.errors import Ambiguous, BusClosed, BusError, CallboardError, NoResponder, OutboxError, StreamFull, UsageError
 from bus.objects import Blobs
 from bus.outbox import FREE, Held, Outbox, outbox_dir
 from bus.reader import read_all
@@ -93,7 +93,7 @@ class Courier:
     async def _look(self) -> None:
         try:
             done = await self.round()
-        except (OutboxError, BusError) as error:
+        except CallboardError as error:
             if str(error) != self._said:  # such as a disk that is full: once, not every five seconds
                 log.warning("%s; trying again", error)
             self._said = str(error)

@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from bus.crash import crash_point
 from bus.destination import Destination
 from bus.errors import OutboxError, OutboxFull, UsageError
 from bus.holder import HolderLock
@@ -123,6 +124,7 @@ class Outbox:
 
         Putting in what is there already does nothing. Raises: OutboxFull, OutboxError.
         """
+        crash_point("outbox.before_put")
         holder = FREE if free else self._hold()
         size_bytes = _size_of(held)
         texts = {"headers": _text(held.headers), "destination": _text(held.destination)}
@@ -136,6 +138,7 @@ class Outbox:
         )
         if not added and await self.get(held.event_id) is None:
             raise await self._full(held, size_bytes)
+        crash_point("outbox.after_put")
 
     async def _full(self, held: Held, size_bytes: int) -> OutboxFull:
         counts = await self.counts()

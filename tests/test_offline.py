@@ -18,6 +18,7 @@ from actors.doctor import examine
 from actors.offline import hold_request
 from actors.requests import JobRequest
 from bus.connection import Bus
+from bus.crash import VARIABLE
 from bus.destination import destination_of
 from bus.embedded import EmbeddedServer
 from bus.errors import BusUnreachable, OutboxFull, TooLarge, UsageError
@@ -250,6 +251,33 @@ async def test_next_submit_and_flush_deliver(nats_server: EmbeddedServer, tmp_pa
         assert code == 3 and "delivered 1 that" in err
         assert [s.headers["Job-Id"] for s in await read_all(bus, JOBS, "jobs.>")] == ["big", "later"]
     assert await held(data) == []
+
+
+@pytest.mark.parametrize("point", ["outbox.before_send", "outbox.after_send"])
+async def test_killed_while_it_delivers(nats_server: EmbeddedServer, tmp_path: Path, data: Path, point: str) -> None:
+    """Killed before or after the server has it: who comes next delivers, and it is in the queue once."""
+    shell = Shell(nats_server.url, tmp_path)
+    async with await Bus.connect(ConnectOptions(servers=[nats_server.url])) as bus:
+        await ensure_streams(bus)
+        for job in ("a", "b", "c"):
+            await hold_request(JobRequest(workflow="w", job=job), bus.destination)
+        code, _, _ = await run(shell, "outbox", "flush", env={VARIABLE: f"{point}:1:{tmp_path / 'died'}"})
+        assert code == -9 and len(await held(data)) == 3
+        nats_server.kill()
+        await nats_server.restart()
+        code, out, _ = await run(shell, "outbox", "flush")
+        assert code == 0 and "3 delivered" in out and not await held(data)
+        await bus.settle()
+        assert [s.headers["Job-Id"] for s in await read_all(bus, JOBS, "jobs.>")] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(("point", "count"), [("outbox.before_put", 0), ("outbox.after_put", 1)])
+async def test_killed_while_it_keeps(tmp_path: Path, data: Path, point: str, count: int) -> None:
+    """A submission that was killed over it is kept whole or not at all."""
+    shell = Shell(NOBODY, tmp_path)
+    env = {VARIABLE: f"{point}:1:{tmp_path / 'died'}"}
+    code, out, _ = await run(shell, "submit", "five", "start:=1", "--offline-ok", env=env)
+    assert code == -9 and not out and len(await held(data)) == count
 
 
 async def test_doctor_tells_what_waits(nats_server: EmbeddedServer, data: Path) -> None:
