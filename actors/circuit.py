@@ -145,6 +145,7 @@ class Circuit:
             return self.closed_permit
         if self.may_probe:
             self._probe = Permit()
+            self._arm()  # from here on the lease is kept
             return self._probe
         return None
 
@@ -152,9 +153,8 @@ class Circuit:
         """As :meth:`admit`; if it is time to probe and nobody does, this call is the probe."""
         permit = self.admit()
         if permit is None and self.is_due:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ENTER_S):
-                    await self._try_to_probe()
+            # Not cancelled when it takes too long: it may be done all the same, and who did it has to say so.
+            await asyncio.wait({self._breakers.spawn(self._try_to_probe())}, timeout=ENTER_S)
             permit = self.admit()
         return permit
 
@@ -257,7 +257,7 @@ class Circuit:
         if left_s is None:
             return
         if self.is_mine:
-            self._timer = self._breakers.loop.call_later(min(left_s, LEASE_S / 3), self._renew)
+            self._timer = self._breakers.loop.call_later(min(left_s / 2, LEASE_S / 3), self._renew)
         elif self._is_eager:
             wait_s = spread_s(left_s, random.random()) + TIMER_S
             self._timer = self._breakers.loop.call_later(wait_s, self._on_due)

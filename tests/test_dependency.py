@@ -165,6 +165,9 @@ async def test_a_probe_that_takes_long_keeps_its_lease(
     async with users(nats_server, "ann", "bob") as (ann, bob):
         await opened(ann, bob)
         await due(ann)
+        part_of(ann).want()
+        await wait_until(lambda: isinstance(ann.known(KEY).state, HalfOpen))
+        await wait_until(lambda: (part_of(ann).left_s or 0) < 0.15)
         async with block(ann):
             first = bob.known(KEY).revision
             await wait_until(lambda: bob.known(KEY).revision >= first + 4)
