@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Iterable
@@ -58,7 +59,7 @@ class Courier:
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         self._said = ""
-        self._known_empty: dict[Path, tuple[int, ...]] = {}
+        self._idle: dict[Path, tuple[int, ...]] = {}
         self._task: asyncio.Task[None] | None = None
 
     # ---- life
@@ -101,17 +102,23 @@ class Courier:
             log.exception("delivering what lies in outboxes failed; trying again")
         else:
             self._said = ""
-            if done.delivered:
-                log.info("delivered %d held messages", done.delivered)
+            self._report(done)
+
+    def _report(self, done: Round) -> None:
+        if done.delivered:
+            log.info("delivered %d held messages", done.delivered)
+        if done.elsewhere:
+            where = self._bus.destination
+            log.warning("%d held messages are not for %s: see 'callboard outbox list'", done.elsewhere, where)
 
     # ---- one round
 
     async def round(self, *, force: bool = False) -> Round:
-        """Once over all outboxes; ``force``: also what was refused a moment ago. Raises: OutboxError."""
+        """Once over all outboxes; ``force``: also what was refused a moment ago. Raises: OutboxError, UsageError."""
         done = Round()
         async with self._turn:
             for path in self._files():
-                if self._known_empty.get(path) != _signature(path):
+                if force or self._idle.get(path) != _signature(path):
                     await self._round_of(path, done, force=force)
         return done
 
@@ -121,42 +128,40 @@ class Courier:
 
     async def _round_of(self, path: Path, done: Round, *, force: bool) -> None:
         outbox = Outbox(path)
+        tried_before = math.inf if force else time.time() - TRY_AGAIN_S
+        todo_before = done.in_use + done.refused + done.waiting
         try:
             holders = await outbox.holders()
             for holder, count in holders.items():
-                await self._deliver_of(outbox, holder, count, done, force=force)
+                await self._deliver_of(outbox, holder, count, tried_before, done)
             outbox.tidy(holders)
         finally:
             await outbox.close()
-        if not holders:
-            self._known_empty[path] = _signature(path)
+        if done.in_use + done.refused + done.waiting == todo_before:  # nothing for us before somebody writes to it
+            self._idle[path] = _signature(path)
 
-    async def _deliver_of(self, outbox: Outbox, holder: str, count: int, done: Round, *, force: bool) -> None:
+    async def _deliver_of(self, outbox: Outbox, holder: str, count: int, tried_before: float, done: Round) -> None:
         lock = outbox.claim(holder)
         if lock is None:
             done.in_use += count
             return
         left = count
         try:
-            await self._deliver_all(outbox, holder, done, force=force)
-            left = (await outbox.holders()).get(holder, 0)
+            done.refused += await outbox.count(holder, tried_after=tried_before)
+            await self._deliver_all(outbox, holder, tried_before, done)
+            left = await outbox.count(holder)
         finally:
             lock.release(remove=not left and holder != FREE)
 
-    async def _deliver_all(self, outbox: Outbox, holder: str, done: Round, *, force: bool) -> None:
+    async def _deliver_all(self, outbox: Outbox, holder: str, tried_before: float, done: Round) -> None:
         last = 0
-        while (chunk := await outbox.chunk(holder, after=last)).messages:
+        while (chunk := await outbox.chunk(holder, after=last, tried_before=tried_before)).messages:
             last = chunk.last
-            if not await self._deliver(outbox, self._due(chunk.messages, done, force=force), done):
-                done.waiting += await outbox.count_after(holder, last)
+            ours = [held for held in chunk.messages if self._bus.destination.reaches(held.destination)]
+            done.elsewhere += len(chunk.messages) - len(ours)
+            if not await self._deliver(outbox, ours, done):
+                done.waiting += await outbox.count(holder, after=last)
                 return
-
-    def _due(self, messages: list[Held], done: Round, *, force: bool) -> list[Held]:
-        ours = [held for held in messages if self._bus.destination.reaches(held.destination)]
-        due = [held for held in ours if force or not held.trouble or time.time() - held.tried_at > TRY_AGAIN_S]
-        done.elsewhere += len(messages) - len(ours)
-        done.refused += len(ours) - len(due)
-        return due
 
     async def _deliver(self, outbox: Outbox, chunk: list[Held], done: Round) -> bool:
         """Whether it makes sense to go on."""

@@ -11,6 +11,7 @@ is gone, or if there never was one (the request of a client), the message is fre
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import time
@@ -189,12 +190,18 @@ class Outbox:
         """Who holds how many messages. Raises: OutboxError."""
         return dict(await self._file.run("SELECT holder, count(*) FROM message GROUP BY holder"))
 
-    async def chunk(self, holder: str, *, after: int = 0, limit: int = 32, limit_bytes: int = 1 << 22) -> Chunk:
-        """The next whole messages of a holder after ``after``: one at least, if there is one. Raises: OutboxError."""
+    async def chunk(
+        self, holder: str, *, after: int = 0, tried_before: float = math.inf, limit: int = 32,
+        limit_bytes: int = 1 << 22,
+    ) -> Chunk:  # fmt: skip
+        """The next whole messages of a holder after ``after``: one at least, if there is one.
+
+        ``tried_before``: not what was refused since that instant. Raises: OutboxError.
+        """
         ids: list[int] = []
         left_bytes = limit_bytes
-        sql = "SELECT id, size_bytes FROM message WHERE holder = ? AND id > ? ORDER BY id LIMIT ?"
-        for number, size_bytes in await self._file.run(sql, [holder, after, limit]):
+        sql = "SELECT id, size_bytes FROM message WHERE holder = ? AND id > ? AND tried_at <= ? ORDER BY id LIMIT ?"
+        for number, size_bytes in await self._file.run(sql, [holder, after, tried_before, limit]):
             if ids and size_bytes > left_bytes:
                 break
             ids.append(number)
@@ -203,10 +210,10 @@ class Outbox:
         rows = await self._file.run(f"{_SELECT}, body, blob FROM message {where}", ids)
         return Chunk(ids[-1] if ids else after, [_held(row) for row in rows])
 
-    async def count_after(self, holder: str, after: int) -> int:
-        """How many messages of a holder come after ``after``. Raises: OutboxError."""
-        sql = "SELECT count(*) FROM message WHERE holder = ? AND id > ?"
-        [(count,)] = await self._file.run(sql, [holder, after])
+    async def count(self, holder: str, *, after: int = 0, tried_after: float = -1.0) -> int:
+        """How many messages of a holder come after ``after``, tried since ``tried_after``. Raises: OutboxError."""
+        sql = "SELECT count(*) FROM message WHERE holder = ? AND id > ? AND tried_at > ?"
+        [(count,)] = await self._file.run(sql, [holder, after, tried_after])
         return int(count)
 
     def tidy(self, holders: Iterable[str]) -> None:

@@ -184,6 +184,22 @@ async def test_other_server_other_user(nats_server: EmbeddedServer, tmp_path: Pa
         assert [held.event_id for held in await pending(path)] == ["old-0", "old-2"]
 
 
+async def test_other_server_is_said(
+    nats_server: EmbeddedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A courier that runs says once that something is not for its server, and does not read it again and again."""
+    path = tmp_path / "n1.db"
+    async with buses(nats_server) as [bus]:
+        await left_behind(path, [msgspec.structs.replace(reply(1, bus), destination=Destination(("other:4222",)))])
+        courier = Courier(bus, [path])
+        await courier._look()
+        assert "1 held messages are not for localhost:" in caplog.text
+        assert await courier.round() == Round()
+        assert await courier.round(force=True) == Round(elsewhere=1)
+        await left_behind(path, [reply(2, bus)])
+        assert await courier.round() == Round(delivered=1, elsewhere=1)
+
+
 async def test_refused_message(nats_server: EmbeddedServer, tmp_path: Path) -> None:
     """What the server refuses stays with the reason, does not stop the others, and is tried again only when asked."""
     path = tmp_path / "n1.db"

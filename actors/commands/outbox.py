@@ -158,6 +158,8 @@ async def deliver_before(session: Session, bus: Bus) -> None:
         return
     if done.delivered:
         session.notes().show([line(f"delivered {done.delivered} that were held in the outbox")])
+    if left := done.elsewhere + done.refused:
+        session.notes().show([line(f"{left} that are held are for other servers, or refused: callboard outbox list")])
 
 
 # ---- drop
