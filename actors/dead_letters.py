@@ -141,7 +141,9 @@ def fold_letters(workspace: str, events: Iterable[Recorded]) -> list[Letter]:
     for recorded in events:
         match recorded.event:
             case DeadKept() as event:
-                first = ids[recorded.sequence] = firsts.setdefault((event.stream, event.sequence), recorded.sequence)
+                first = ids[recorded.sequence] = firsts.setdefault(
+                    (event.stream, event.stream_sequence), recorded.sequence
+                )
                 letters.setdefault(first, _kept(workspace, recorded.sequence, event))
             case DeadRedriven(letter=number) | DeadDropped(letter=number) as event if number in ids:
                 letters[ids[number]] = _closed(letters[ids[number]], event)
@@ -153,8 +155,8 @@ def fold_letters(workspace: str, events: Iterable[Recorded]) -> list[Letter]:
 def _kept(workspace: str, sequence: int, event: DeadKept) -> Letter:
     return Letter(
         id=sequence, workspace=workspace, job=event.job, at=event.at, failure=event.failure, subject=event.subject,
-        stream=event.stream, sequence=event.sequence, deliveries=event.deliveries, call=event.call, actor=event.actor,
-        headers=event.headers or {},
+        stream=event.stream, sequence=event.stream_sequence, deliveries=event.deliveries, call=event.call,
+        actor=event.actor, headers=event.headers or {},
     )  # fmt: skip
 
 
@@ -220,7 +222,7 @@ def _chosen(letters: list[Letter], ids: Iterable[int], events: list[Recorded]) -
     place = {(letter.stream, letter.sequence): letter for letter in letters}
     for recorded in events:
         if isinstance(recorded.event, DeadKept):
-            by_id[recorded.sequence] = place[recorded.event.stream, recorded.event.sequence]
+            by_id[recorded.sequence] = place[recorded.event.stream, recorded.event.stream_sequence]
     for number in (ids := list(ids)):
         if number not in by_id:
             raise UsageError(f"there is no dead letter {number}", code="no_such_letter", path="letter",

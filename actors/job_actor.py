@@ -317,7 +317,7 @@ class JobActor:
         """Its request is kept as a dead letter; a wake-up says nothing, so what is kept is the input it began with."""
         lease, order = self.lease, self.order
         letter = DeadKept(
-            job=order.job, failure=failure, subject=lease.subject, stream=JOBS, sequence=lease.sequence,
+            job=order.job, failure=failure, subject=lease.subject, stream=JOBS, stream_sequence=lease.sequence,
             deliveries=lease.attempt, body=letter_body(bytes(self._submitted().input)), headers=dict(lease.headers),
             actor=self._hosting.host,
         )  # fmt: skip

@@ -135,7 +135,7 @@ async def _leave_trace(bus: Bus, blobs: Blobs, refused: Refused) -> None:
 
 def _letter(refused: Refused, job: str) -> DeadKept:
     return DeadKept(
-        job=job, failure=refused.failure, subject=refused.subject, stream=JOBS, sequence=refused.sequence,
+        job=job, failure=refused.failure, subject=refused.subject, stream=JOBS, stream_sequence=refused.sequence,
         deliveries=refused.deliveries, body=letter_body(refused.body), headers=refused.headers, actor=refused.actor,
     )  # fmt: skip
 

@@ -57,7 +57,7 @@ def call_letter(delivery: Delivery, event: ReplyFailed) -> DeadKept:
     """The command as a dead letter; ``event`` is the answer that its job is going to get."""
     return DeadKept(
         job=event.job, call=event.call, failure=event.failure, subject=delivery.subject, stream=EVENTS,
-        sequence=delivery.sequence, deliveries=delivery.attempt, body=letter_body(delivery.body),
+        stream_sequence=delivery.sequence, deliveries=delivery.attempt, body=letter_body(delivery.body),
         headers=dict(delivery.headers), actor=event.actor,
     )  # fmt: skip
 

@@ -218,14 +218,14 @@ class Signal(BaseEvent, frozen=True, tag="signal"):
 class DeadKept(BaseEvent, frozen=True, tag="dead.kept"):
     """A message that nobody can work on was taken out of its queue. This event's sequence is the letter's id.
 
-    ``subject``, ``stream`` and ``sequence`` say where it stood; ``body`` is base64 of its bytes, which may be anything.
-    ``call`` is the call of the job that it was, empty for a job request.
+    ``subject``, ``stream`` and ``stream_sequence`` say where it stood; ``body`` is base64 of its bytes, which may be
+    anything. ``call`` is the call of the job that it was, empty for a job request.
     """
 
     failure: Failure
     subject: str
     stream: str
-    sequence: int
+    stream_sequence: int
     deliveries: int
     body: str = ""
     headers: dict[str, str] | None = None

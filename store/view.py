@@ -249,7 +249,7 @@ class JobFold:
         """What a letter's message meant to the job is a reply or an end; a message has one letter."""
         if not isinstance(event, DeadKept):
             self._letters.pop(event.letter, None)
-        elif (place := (event.stream, event.sequence)) not in self._letters.values():
+        elif (place := (event.stream, event.stream_sequence)) not in self._letters.values():
             self._letters[sequence] = place
 
     def _on_reply(self, view: JobView, event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress) -> None:

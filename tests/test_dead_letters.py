@@ -55,7 +55,7 @@ BAD = Failure(code="x", message="bad")
 
 def kept(sequence: int, *, stream: str = "EVENTS", call: str = "a:1") -> DeadKept:
     return DeadKept(
-        job="j", failure=BAD, subject="s", stream=stream, sequence=sequence, deliveries=1, call=call,
+        job="j", failure=BAD, subject="s", stream=stream, stream_sequence=sequence, deliveries=1, call=call,
     )  # fmt: skip
 
 
@@ -74,11 +74,11 @@ def test_a_message_has_one_letter(events: list[Event]) -> None:
     first: dict[tuple[str, int], int] = {}
     for r in log:
         if isinstance(r.event, DeadKept):
-            first.setdefault((r.event.stream, r.event.sequence), r.sequence)
+            first.setdefault((r.event.stream, r.event.stream_sequence), r.sequence)
     assert {(letter.stream, letter.sequence): letter.id for letter in letters} == first
     for letter in letters:
         ids = {r.sequence for r in log if isinstance(r.event, DeadKept)
-               and (r.event.stream, r.event.sequence) == (letter.stream, letter.sequence)}  # fmt: skip
+               and (r.event.stream, r.event.stream_sequence) == (letter.stream, letter.sequence)}  # fmt: skip
         closing = [r.event for r in log if isinstance(r.event, DeadRedriven | DeadDropped)
                    and r.event.letter in ids and r.sequence > r.event.letter]  # fmt: skip
         last = closing[-1] if closing else None

@@ -451,7 +451,7 @@ async def test_request_for_unknown_workflow_is_refused_with_a_trace(place: Place
     job = jobid.from_delivery(stored.stored_ns, sequence)
     letter, event = await place.events(job)
     assert isinstance(letter, DeadKept) and isinstance(event, JobRejected)
-    assert (letter.stream, letter.sequence, letter.failure) == (JOBS, sequence, event.failure)
+    assert (letter.stream, letter.stream_sequence, letter.failure) == (JOBS, sequence, event.failure)
     assert (event.workflow, event.failure.code, bytes(event.input)) == ("ordr", "unknown_workflow", b'{"a":1}')
     assert event.failure.hint == "did you mean order?"
 

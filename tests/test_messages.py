@@ -49,7 +49,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "actor.stopped": ("actor",),
     "actor.killed": ("actor", "cause", "reason", "pid"),
     "dead.kept": (
-        "failure", "subject", "stream", "sequence", "deliveries", "body", "headers", "call", "actor",
+        "failure", "subject", "stream", "stream_sequence", "deliveries", "body", "headers", "call", "actor",
     ),
     "dead.redriven": ("letter", "by"),
     "dead.dropped": ("letter", "by", "reason"),

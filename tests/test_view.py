@@ -253,7 +253,7 @@ def test_only_a_failed_job_can_be_retried(end: Event | None) -> None:
 
 def letter(sequence: int) -> DeadKept:
     """The dead letter of a message of EVENTS."""
-    return DeadKept(job="j", failure=BOOM, subject="s", stream="EVENTS", sequence=sequence, deliveries=3)
+    return DeadKept(job="j", failure=BOOM, subject="s", stream="EVENTS", stream_sequence=sequence, deliveries=3)
 
 
 def test_dead_letters_are_shown_until_somebody_has_seen_to_them() -> None:
