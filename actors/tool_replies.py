@@ -89,6 +89,7 @@ class ToolReplies:
             case Again(delay_s):
                 event = self._retrying(serving, serving.attempt, failure=failure, delay_s=round(delay_s, 3))
                 await self._append(serving, event)
+                crash_point("tool.before_nak")
                 await serving.delivery.nak(delay_s)
             case _:
                 assert_never(decision)

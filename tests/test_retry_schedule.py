@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from actors.retry_wait import rest_of_wait_s
+from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer
 from bus.event import utc_now
 from bus.messages import JobCompleted, JobFailed, ReplyCompleted, ReplyFailed, ReplyRetrying
@@ -26,6 +27,7 @@ APP = "tests.apps.retries:app"
 EARLY_S = 0.05
 JOBS = 5
 FAILS = 2
+POINT = "tool.before_nak"
 
 
 @pytest.fixture
@@ -102,6 +104,21 @@ async def test_schedule_survives(on: Stage, nats_server: EmbeddedServer, kill: A
         assert isinstance(end, JobCompleted)
         assert bytes(end.output) == b"3"
         await check_schedule(on, job, [1.5, 2.25])
+
+
+@pytest.mark.parametrize("server_too", [False, True])
+async def test_tool_killed_before_the_server_knows_the_delay(
+    nats_server: EmbeddedServer, tmp_path: Path, server_too: bool
+) -> None:
+    """The failure is recorded and the call not yet handed back: its successor gets it at once, and keeps the wait."""
+    marker = tmp_path / "died"
+    async with stage(nats_server.url, tmp_path, APP, env={VARIABLE: f"{POINT}:1:{marker}"}) as on:
+        await on.submit("ask", "early", {"tool": "patient"})
+        await wait_until(marker.exists, 30)
+        if server_too:
+            await kill_server(on, nats_server)
+        assert bytes((await on.end("early", deadline_s=60)).output) == b"2"
+        await check_schedule(on, "early", [4.0])
 
 
 # ---- what the policy says, end to end

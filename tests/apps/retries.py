@@ -27,6 +27,15 @@ async def flaky(ctx: ToolContext, fails: int) -> int:
     return ctx.attempt
 
 
+@app.tool(retry=Retry(attempts=2, backoff_s=4.0, jitter=False))
+async def patient(ctx: ToolContext) -> int:
+    """The second attempt comes so late that a process which is started meanwhile is there before."""
+    begin(ctx)
+    if ctx.attempt == 1:
+        raise RetryableError("not yet")
+    return ctx.attempt
+
+
 @app.tool(retry=QUICK)
 async def throttled(ctx: ToolContext) -> int:
     """The other side says when to come again."""
