@@ -21,6 +21,7 @@ from actors.version import parse_version
 from bus.errors import UsageError
 from bus.subjects import CallKind, check_name
 from supervisor.breaker import Breaker
+from supervisor.heartbeat import STALL_LEAST_S
 from supervisor.limits import Limits
 from supervisor.restart import RESTART_KINDS, RestartKind
 from supervisor.retry import Retry
@@ -107,8 +108,8 @@ class Options:
             check_name(self.group, f"group of {label}")
         if self.restart not in RESTART_KINDS:
             raise _bad_option(label, "restart", self.restart, f"one of {', '.join(RESTART_KINDS)}")
-        if not _is_duration(self.stall_s):
-            raise _bad_option(label, "stall_s", self.stall_s, "seconds above 0")
+        if not (_is_duration(self.stall_s) and self.stall_s >= STALL_LEAST_S):
+            raise _bad_option(label, "stall_s", self.stall_s, f"seconds from {STALL_LEAST_S:g}")
         if not isinstance(self.limits, Limits):
             raise _bad_option(label, "limits", self.limits, "Limits, such as Limits(memory_bytes=512 * 1024**2)")
         if self.breaker is not None and not isinstance(self.breaker, Breaker):

@@ -16,7 +16,7 @@ import msgspec
 from actors.component import DEFAULT_STALL_S, ComponentInfo
 from bus.errors import UsageError
 from supervisor.child import ChildSpec
-from supervisor.heartbeat import STALL_VARIABLE
+from supervisor.heartbeat import STALL_LEAST_S, STALL_VARIABLE
 from supervisor.limits import NO_LIMITS, Limits, strictest
 from supervisor.restart import Group, RestartKind
 
@@ -46,9 +46,10 @@ def default_stall_s(environ: Mapping[str, str]) -> float:
     text = environ.get(STALL_VARIABLE, "")
     with contextlib.suppress(ValueError):
         stall_s = float(text or DEFAULT_STALL_S)
-        if 0 < stall_s < float("inf"):
+        if STALL_LEAST_S <= stall_s < float("inf"):
             return stall_s
-    raise UsageError(f"{STALL_VARIABLE} is {text!r}", code="bad_stall", path=STALL_VARIABLE, hint="seconds above 0")
+    hint = f"seconds from {STALL_LEAST_S:g}"
+    raise UsageError(f"{STALL_VARIABLE} is {text!r}", code="bad_stall", path=STALL_VARIABLE, hint=hint)
 
 
 def roster(target: str, components: Iterable[ComponentInfo], choice: Choice) -> list[ChildSpec]:

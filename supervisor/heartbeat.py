@@ -13,6 +13,8 @@ import msgspec
 HEARTBEAT_S = 2.0
 # Four within the time after which an actor is taken for dead: one may be late, and one may be lost with a connection.
 BEATS_WITHIN_STALL = 4
+# Below this a busy machine, and not the actor, would decide who is taken for dead.
+STALL_LEAST_S = 1.0
 STALL_VARIABLE = "CALLBOARD_STALL_S"
 # Under this name the node speaks to itself. No actor has it: theirs end in a number or are "gateway".
 NODE_ITSELF = "_node"

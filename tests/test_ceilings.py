@@ -36,6 +36,7 @@ async def test_tool_that_takes_too_much_memory(nats_server: EmbeddedServer, tmp_
         end = await on.end("greed", deadline_s=90)
         assert isinstance(end, JobFailed), end
         assert end.failure.code == "process_died"
+        assert "MiB of memory, at most 250 MiB are allowed" in end.failure.message, "whoever reads it knows the reason"
         assert await failures(on, "greed") == [(1, "process_died"), (2, "process_died")]
         assert await replies(on, "greed") == ["reply.failed"]
         assert len({pid for _, pid in runs(on, "greed")}) == 2

@@ -147,6 +147,9 @@ def test_options_override_the_function() -> None:
         ({"concurrency": True}, "bad_option"),
         ({"retry": 3}, "bad_option"),
         ({"description": 3}, "bad_option"),
+        ({"stall_s": 0.5}, "bad_option"),
+        ({"stall_s": float("inf")}, "bad_option"),
+        ({"limits": 2**30}, "bad_option"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], code: str) -> None:

@@ -399,6 +399,13 @@ def test_the_table_of_nodes() -> None:
     assert "callboard up" in text_of(node_page([], at(0)))
 
 
+def test_ps_says_for_how_long() -> None:
+    """What an actor is at since when it said, whatever the process has done before."""
+    actor = ChildStatus(name="a-1", component="a", state="running", pid=1, started_at=at(0), doing="idle", since=at(5))
+    text = text_of(node_page([Node("n1", actors=[actor])], at(65)))
+    assert "idle for 1m00s" in text
+
+
 def test_a_node_that_is_not_healthy() -> None:
     """What was given up is said below the table with its reason and the command that starts it again."""
     gone = GivenUp(group="quote", actors=("quote-1", "quote-2"), reason="quote-1 ended with exit 3: restart 11")

@@ -82,7 +82,7 @@ def test_the_nodes_own_time_comes_from_the_environment() -> None:
     """What is no time is refused before anything starts."""
     assert default_stall_s({}) == 15
     assert default_stall_s({"CALLBOARD_STALL_S": "40"}) == 40
-    for text in ("0", "-1", "soon", "inf", "nan"):
+    for text in ("0", "0.9", "-1", "soon", "inf", "nan"):
         with pytest.raises(UsageError, match="CALLBOARD_STALL_S is"):
             default_stall_s({"CALLBOARD_STALL_S": text})
 
