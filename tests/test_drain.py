@@ -20,6 +20,7 @@ from bus.messages import JobOwned, ReplyRetrying
 from bus.service import ask
 from bus.system_events import ActorExited, ActorRestarting, NodeDraining, NodeStopped
 from tests.nodes import RunningNode, Town, town
+from tests.rides import check_rides, keep_riding, submit_rides
 from tests.waiting import wait_until
 
 DEADLINE_S = 90.0
@@ -27,54 +28,11 @@ RIDE = ("--only", "ride", "--only", "quick", "--only", "slow", "--no-gateway")
 AT_GATE = ("--only", "wait_at_gate", "--only", "gate", "--no-gateway")
 
 
-async def submit_rides(here: Town, count: int) -> dict[str, int]:
-    """Jobs of a few quick and slow steps."""
-    jobs = {f"ride-{n}": n for n in range(count)}
-    for job, n in jobs.items():
-        await here.submit("ride", job, {"n": n})
-    return jobs
-
-
-async def keep_riding(here: Town, *, until: RunningNode) -> dict[str, int]:
-    """Submit jobs, so that some thirty are always under way, until a node has ended; the jobs."""
-    jobs: dict[str, int] = {}
-
-    async def has_ended() -> bool:
-        while len(jobs) * 5 - len(here.effects()) < 100:
-            number = len(jobs)
-            await here.submit("ride", f"ride-{number}", {"n": number})
-            jobs[f"ride-{number}"] = number
-        return until.process.returncode is not None
-
-    await wait_until(has_ended, 3 * DEADLINE_S)
-    return jobs
-
-
-async def check_rides(here: Town, jobs: dict[str, int], nodes: set[str]) -> int:
-    """Each job is right, each effect happened once, each call was retried only because it was handed back, and each
-    job was owned once by each of ``nodes`` at most. Returns how many jobs had more than one owner.
-    """
-    handed_over = 0
-    for job, n in jobs.items():
-        end = await here.end(job, deadline_s=DEADLINE_S)
-        assert end.kind == "job.completed", end
-        assert msgspec.json.decode(end.output) == 2 * (n + 2) + 2
-        events = [r.event for r in await here.events(job)]
-        assert [e for e in events if isinstance(e, ReplyRetrying) and not e.handed_back] == []
-        owners = [e.host.partition("/")[0] for e in events if isinstance(e, JobOwned)]
-        assert set(owners) <= nodes, owners
-        assert len(owners) == len(set(owners)), owners
-        handed_over += len(owners) > 1
-    effects = here.effects()
-    assert len(effects) == len(set(effects)) == 5 * len(jobs)
-    return handed_over
-
-
 async def test_a_node_is_drained_under_load(nats_server: EmbeddedServer, tmp_path: Path) -> None:
     """Two nodes under load, one is drained in the middle: all jobs end as if nothing had happened."""
     async with town(nats_server.url, tmp_path) as here:
         n1, _ = await asyncio.gather(here.node("n1", *RIDE), here.node("n2", *RIDE))
-        loading = asyncio.create_task(keep_riding(here, until=n1))
+        loading = asyncio.create_task(keep_riding(here, until=lambda: n1.process.returncode is not None))
         await wait_until(lambda: len(here.effects()) >= 60, DEADLINE_S)
         code, out, err = await here.cli("node", "drain", "n1", "--timeout", "60")
         assert (code, out) == (0, "n1 is drained and has ended\n"), err
@@ -93,7 +51,7 @@ async def test_nodes_are_replaced_one_by_one(nats_server: EmbeddedServer, tmp_pa
     """A rolling upgrade: each node is drained once its successor serves, and the load notices nothing."""
     async with town(nats_server.url, tmp_path) as here:
         old = await asyncio.gather(here.node("a1", *RIDE), here.node("a2", *RIDE))
-        loading = asyncio.create_task(keep_riding(here, until=old[1]))
+        loading = asyncio.create_task(keep_riding(here, until=lambda: old[1].process.returncode is not None))
         for number, node in enumerate(old, 1):
             await here.node(f"b{number}", *RIDE)
             await node.ask("drain", timeout_s=60)
