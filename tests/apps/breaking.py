@@ -18,7 +18,7 @@ QUICK = Breaker(min_calls=4, open_s=1.0, max_open_s=2.0)
 TOGETHER = Breaker(min_calls=6, open_s=1.0)
 BILLING = Breaker(min_calls=4, open_s=1.0)
 ONCE = Retry(attempts=1)
-OFTEN = Retry(attempts=20, backoff_s=0.05, max_wait_s=0.5)
+OFTEN = Retry(attempts=500, backoff_s=0.05, max_wait_s=0.5)
 
 
 def is_there(what: str) -> bool:
