@@ -23,8 +23,6 @@ from bus.messages import (
     CallAgent,
     CallJob,
     CallTool,
-    JobCancelled,
-    JobCompleted,
     JobFailed,
     JobRetried,
     JobWaiting,
@@ -119,38 +117,49 @@ def causes(journal: Journal, events: list[Recorded]) -> tuple[str, ...]:
     """The failed calls after which a failed job recorded nothing but its end.
 
     A failure that the job's code caught has something after it: another call, a wait. It stands, and a retry does not
-    change the way that the job went. What parallel branches of a gather recorded meanwhile is no sign of that, since
-    they did not know of it. When the host ended the job (time-out, poison, changed code) no call was the cause.
+    change the way that the job went. What runs beside it is no sign of that: other branches of a gather, and a call
+    that had no answer when the job ended with this very failure. When the host ended the job (time-out, poison,
+    changed code) no call was the cause.
     """
     if not isinstance(journal.ended, JobFailed):
         return ()
     failed = [e for e in journal.entries.values() if isinstance(e.outcome, Spent)]
     if _is_hosts(journal.ended.failure, failed):
         return ()
-    return tuple(entry.call for entry in failed if not any(_went_on(entry, r) for r in events))
+    return tuple(entry.call for entry in failed if not any(_went_on(journal, entry, r) for r in events))
 
 
 def _is_hosts(failure: Failure, failed: list[Entry]) -> bool:
     """Whether the job was ended from outside of its code, which always raises some exception."""
-    return failure.code == "changed_code" or (
-        not failure.exception
-        and all(isinstance(entry.outcome, Spent) and entry.outcome.failure != failure for entry in failed)
-    )
+    is_some_calls = any(_failure_of(entry) == failure for entry in failed)
+    return failure.code == "changed_code" or (not failure.exception and not is_some_calls)
 
 
-def _went_on(entry: Entry, recorded: Recorded) -> bool:
+def _failure_of(entry: Entry) -> Failure | None:
+    return entry.outcome.failure if isinstance(entry.outcome, Spent) else None
+
+
+def _went_on(journal: Journal, entry: Entry, recorded: Recorded) -> bool:
     """Whether this event shows that the job's code knew of the entry's failure and did not end by it."""
     if recorded.sequence <= entry.sequence:
         return False
     match recorded.event:
         case CallTool(call=call) | CallAgent(call=call) | CallJob(call=call):
-            return not _is_beside(call, entry.call)
+            return not _is_beside(call, entry.call) and not _may_be_beside(journal, entry, call)
         case ReplyCompleted(call=call, op=op) | ReplyFailed(call=call, op=op) if op:
             return call != entry.call and not _is_beside(call, entry.call)
         case JobWaiting(on=on):
             return entry.call not in on and not any(_is_beside(call, entry.call) for call in on)
-        case JobCompleted() | JobCancelled() | _:
+        case _:
             return False
+
+
+def _may_be_beside(journal: Journal, entry: Entry, call: str) -> bool:
+    """``gather(job.call(a), job.call(b))``: no key says that they were side by side, and ``a`` may fail very soon."""
+    assert isinstance(journal.ended, JobFailed)
+    other = journal.entries[call]
+    was_awaited = 0 < other.sequence < journal.ended_at
+    return _failure_of(entry) == journal.ended.failure and not was_awaited
 
 
 def _is_beside(one: str, other: str) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from actors.client import Client
-from actors.ends import read_ends
+from actors.ends import SHARED_FROM, read_ends
 from actors.job_retry import causes, retry_job
 from actors.journal import Journal
 from actors.outcome import JobFailedError
@@ -42,6 +42,7 @@ from bus.messages import (
 from store.log import Recorded, append_unfenced
 from tests.apps import letters as letters_app
 from tests.stage import Stage, stage
+from tests.troupe import check_decisions, troupe
 from tests.waiting import wait_until
 
 APP = "tests.apps.letters:app"
@@ -99,6 +100,14 @@ HISTORIES: dict[str, tuple[list[Event], tuple[str, ...]]] = {
     "a branch within a branch": (
         [asked("gather:1.0/gather:1.0/a:1"), no("gather:1.0/gather:1.0/a:1"), asked("gather:1.1/b:1"), END],
         ("gather:1.0/gather:1.0/a:1",),
+    ),
+    "side by side, failed before the other was asked for": ([asked("a:1"), no("a:1"), asked("b:1"), END], ("a:1",)),
+    "caught, then another branch failed": (
+        [
+            asked("gather:1.0/a:1"), no("gather:1.0/a:1"), asked("gather:1.0/b:1"), asked("gather:1.1/c:1"),
+            no("gather:1.1/c:1", failure=OTHER), OTHER_END,
+        ],
+        ("gather:1.1/c:1",),
     ),
     "two sleeps are no branches": ([asked("a:1"), no("a:1"), yes("sleep:1/woke", "timer"), OTHER_END], ()),
     "a late reply of a branch": ([asked("a:1"), asked("b:1"), no("a:1"), END, no("b:1")], ("a:1", "b:1")),
@@ -341,6 +350,85 @@ async def test_host_killed_at_each_step_of_a_retried_job(
         assert Counter(on.effects()) == {"b/step:1": 1, "b/broken:1": 1, "b/step:2": 1}
         commands = Counter(r.event.call for r in await on.events("b") if isinstance(r.event, CallTool))
         assert commands == {"step:1": 1, "broken:1": 2, "step:2": 1}
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "host.before.call.job.brittle.v1:1",
+        "host.after.call.job.brittle.v1:1",
+        "host.before_request:1",
+        "host.before.call.tool.broken.v1:1",
+        "host.before_parent_reply:1",
+        "host.after_parent_reply:1",
+        "retry.before_wake:1",
+    ],
+)
+async def test_host_killed_while_parent_and_child_go_on(
+    nats_server: EmbeddedServer, tmp_path: Path, point: str
+) -> None:
+    """Whatever is half done when the host dies, the child goes on once, and its parent with it."""
+    marker = tmp_path / "died"
+    parts = {"only": ("parent", "brittle", "step", "broken")}
+    async with stage(nats_server.url, tmp_path, APP, **parts) as on:
+        await failed(on, "parent", "p", start=1)
+    mend(on)
+    env = {VARIABLE: f"{point}:{marker}", "CALLBOARD_LEASE_S": "2"}
+    async with stage(nats_server.url, tmp_path, APP, env=env, **parts) as on:
+        end = await retried(on, "p")
+        assert isinstance(end, JobCompleted) and bytes(end.output) == b"16"
+        assert marker.exists(), "the host never came by the crash point"
+        effects = Counter(on.effects())
+        assert len(effects) == 5 and set(effects.values()) == {1}, effects
+        (child,) = {r.event.child for r in await on.events("p") if isinstance(r.event, CallJob)}
+        assert sum(isinstance(r.event, JobRetried) for r in await on.events(child)) == 1
+
+
+async def test_a_failure_heard_before_the_retry_is_not_the_result(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """A client that hears all ends of its workspace keeps those of its own jobs; a retry makes them void."""
+    async with (
+        stage(nats_server.url, tmp_path, APP, only=("brittle", "step", "broken")) as on,
+        Client(on.bus) as client,
+    ):
+        waiting = [asyncio.create_task(client.result(f"nobody-{n}")) for n in range(SHARED_FROM + 1)]
+        handle = await client.submit(letters_app.brittle, start=1)
+
+        async def has_failed() -> bool:
+            return bool(await on.events(handle.id)) and (await handle.view()).state == "failed"
+
+        await wait_until(has_failed, LIMIT_S)
+        mend(on)
+        await retry_job(on.bus, on.blobs, "default", handle.id)
+        assert await handle.result(LIMIT_S) == 14
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_live_owner_is_fenced_by_who_finds_its_job_without_a_request(
+    nats_server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """Another host takes the job although its owner lives; the owner's copy ends, and nothing is decided twice."""
+    async with troupe(nats_server.url, letters_app.app, hosts=2, tools=False) as on:
+        await on.submit("with_gate", "g", {"n": 1})
+
+        async def both_called() -> bool:
+            return sum(isinstance(r.event, CallTool) for r in await on.events("g")) == 2
+
+        async def taken() -> bool:
+            (owned_at,) = [r.sequence for r in await on.events("g") if isinstance(r.event, JobOwned)][-1:]
+            await publish_wake(on.bus, "default", "with_gate", "g", redrive_wake(owned_at))
+            return sum(isinstance(r.event, JobOwned) for r in await on.events("g")) > 1
+
+        await wait_until(both_called, LIMIT_S)
+        await wait_until(taken, LIMIT_S, what="a wake-up has come to the host that does not run the job")
+        for call in ("gate:1", "broken:1"):
+            await append_unfenced(
+                on.bus, on.blobs, "default", ReplyCompleted(job="g", call=call, output=msgspec.Raw(b"2"))
+            )
+        end = await on.end("g", deadline_s=LIMIT_S)
+        assert isinstance(end, JobCompleted) and bytes(end.output) == b"[2,2]"
+        check_decisions(await on.events("g"))
 
 
 async def test_retries_at_once_are_one(nats_server: EmbeddedServer, tmp_path: Path) -> None:
