@@ -88,6 +88,11 @@ class Entry(msgspec.Struct):
         """Where its outcome stands in the log, 0 while there is none."""
         return 0 if isinstance(self.outcome, Pending) else self.outcome.sequence
 
+    @property
+    def is_out(self) -> bool:
+        """Whether it is a call that was given out and has no answer yet."""
+        return self.command is not None and isinstance(self.outcome, Pending) and not self.is_void
+
 
 class ChangedCode(TerminalError):
     """The job's code asks for another operation at a place where the log has one."""
@@ -122,6 +127,11 @@ class Journal:
     read_to: int = 0
     heard: dict[str, int] = field(default_factory=dict)
     consumed: set[int] = field(default_factory=set)
+
+    @property
+    def has_calls_out(self) -> bool:
+        """Whether the job waits for somebody else's answer, as far as the log can tell."""
+        return any(entry.is_out for entry in self.entries.values())
 
     def read(self, events: list[Recorded]) -> list[str]:
         """Fold what was read from the log in full; returns the calls that were answered by it."""

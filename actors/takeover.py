@@ -20,6 +20,9 @@ from bus.messages import JobSubmitted
 
 # One crash may be anything; five in a row with nothing done in between are the job's own doing.
 IN_VAIN_LIMIT = 5
+# A job with a call out most likely just waits, and its hosts die of something else: of another job, or of kill -9. Not
+# without limit, since a branch beside the call may be what kills.
+IN_VAIN_LIMIT_WAITING = 25
 REDRIVE = "redrive."
 
 
@@ -92,7 +95,7 @@ def decide(
     orphaned = redriven is not None and redriven == journal.owned_at
     if not mine and not orphaned and not (wake and journal.parked):
         return Drop()
-    if journal.owned_in_vain >= IN_VAIN_LIMIT:
+    if journal.owned_in_vain >= (IN_VAIN_LIMIT_WAITING if journal.has_calls_out else IN_VAIN_LIMIT):
         return Poisoned(journal.owned_at, journal.owned_in_vain)
     return Resume(journal.owned_at)
 

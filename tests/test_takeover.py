@@ -19,6 +19,7 @@ from actors import App, Job
 from actors.journal import CRASH_LOOP_S, Journal
 from actors.takeover import (
     IN_VAIN_LIMIT,
+    IN_VAIN_LIMIT_WAITING,
     Decision,
     Drop,
     Finish,
@@ -43,6 +44,7 @@ from bus.messages import (
     JobRetried,
     JobSubmitted,
     JobWaiting,
+    ReplyCompleted,
 )
 from bus.options import ConnectOptions
 from store.log import Recorded
@@ -119,6 +121,17 @@ def test_table(decided: Decision, wanted: Decision) -> None:
 def test_another_job_of_the_same_id_is_refused(events: tuple[Event, ...], workflow: str, body: bytes) -> None:
     """Running, parked or ended: an id belongs to one workflow and input."""
     assert isinstance(decision(*events, workflow=workflow, body=body), Refuse)
+
+
+def test_job_that_waits_for_a_call_is_not_poison() -> None:
+    """Its hosts die of other jobs, or of kill -9: it has done nothing in between since there was nothing to do."""
+    call = CallTool(job="j", call="x:1", name="x", version=1)
+    waits = [SUBMITTED, owned(7), call, *(owned(7, n) for n in range(1, 2 * IN_VAIN_LIMIT))]
+    assert isinstance(decision(*waits), Resume)
+    answered = ReplyCompleted(job="j", call="x:1")
+    assert isinstance(decision(*waits, answered, *(owned(7, 20 + n) for n in range(IN_VAIN_LIMIT))), Poisoned)
+    beside = [owned(7, n) for n in range(IN_VAIN_LIMIT_WAITING)]
+    assert isinstance(decision(SUBMITTED, owned(7), call, *beside), Poisoned), "a branch beside the call may kill"
 
 
 def test_poison() -> None:
