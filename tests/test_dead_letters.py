@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -24,9 +25,10 @@ from actors.dead_letters import (
     retry_job,
 )
 from bus import headers as h
+from bus.connection import Bus
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer
-from bus.errors import UsageError
+from bus.errors import PermissionRefused, UsageError
 from bus.failure import Failure
 from bus.messages import (
     DeadDropped,
@@ -38,12 +40,15 @@ from bus.messages import (
     JobFailed,
     JobRejected,
     JobRetried,
+    JobSubmitted,
     ReplyFailed,
 )
+from bus.objects import Blobs
+from bus.options import ConnectOptions
 from bus.reader import read_all
-from bus.streams import EVENTS, JOBS
-from store.log import Recorded
-from tests.stage import Stage, stage
+from bus.streams import EVENTS, JOBS, ensure_streams
+from store.log import Recorded, append_unfenced
+from tests.stage import ROOT, Stage, stage
 from tests.waiting import wait_until
 
 APP = "tests.apps.letters:app"
@@ -318,3 +323,39 @@ async def test_a_job_that_went_on_without_a_call_does_not_get_it_again(
         for strange in (b"{", b'{"type": "dead.kept"}'):
             await on.bus.append("log.default.c.dead.kept", strange)
         assert [letter.id for letter in await letters(on)] == [number]
+
+
+async def test_a_client_may_see_to_letters_and_forge_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With deploy/nats.conf a client retries, re-drives and drops; it writes no letter, and no end of a job."""
+    for variable, value in PASSWORDS.items():
+        monkeypatch.setenv(variable, value)
+    text = (ROOT / "deploy" / "nats.conf").read_text()
+    config = re.sub(r"^ *(port|http|store_dir):.*$", "", text, flags=re.MULTILINE)
+    async with await EmbeddedServer.start(config=config) as server:
+        admin = ConnectOptions(servers=[server.url], user="admin", password=PASSWORDS["ADMIN_PASSWORD"])
+        shop = ConnectOptions(
+            servers=[server.url], user="shop", password=PASSWORDS["CLIENT_PASSWORD"], inbox_prefix="_INBOX.shop"
+        )
+        async with await Bus.connect(admin) as bus:
+            await ensure_streams(bus)
+            blobs = Blobs(bus)
+            for event in (
+                JobSubmitted(job="j", workflow="w", version="1.0.0"),
+                ReplyFailed(job="j", call="a:1", failure=BAD),
+                kept(1),
+                kept(2, stream="JOBS", call=""),
+                JobFailed(job="j", failure=BAD),
+            ):
+                await append_unfenced(bus, blobs, "shop", event)
+        async with await Bus.connect(shop) as bus:
+            first, second = await list_letters(bus, "shop")
+            (done,) = await redrive(bus, Blobs(bus), "shop", [first.id])
+            assert done.how == "retried"
+            await drop(bus, "shop", [second.id])
+            assert await list_letters(bus, "shop") == []
+            for kind in ("dead.kept", "job.failed", "job.completed"):
+                with pytest.raises(PermissionRefused):
+                    await bus.append(f"log.shop.j.{kind}", b"{}")
+
+
+PASSWORDS = {"ADMIN_PASSWORD": "admin-secret", "NODE_PASSWORD": "node-secret", "CLIENT_PASSWORD": "client-secret"}
