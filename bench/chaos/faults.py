@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,7 @@ class Injector:
         self._seats = seats
         self._server_busy = asyncio.Lock()
         self._down: set[str] = set()
+        self._hurt: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def carry_out(self, plan: Sequence[Fault]) -> None:
@@ -162,10 +164,13 @@ class Injector:
         begun, pids = time.time(), [child.pid for child in seat.node.children()]
         hurt: dict[str, Callable[[], None]] = {"cut link": seat.link.cut, "stall link": seat.link.stall}
         hurt.get(fault.kind, lambda: setattr(seat.link, "delay_s", fault.delay_s))()
+        self._hurt[seat.node.name] += 1
         try:
             await asyncio.sleep(fault.length_s)
         finally:
-            seat.link.heal()
+            self._hurt[seat.node.name] -= 1
+            if not self._hurt[seat.node.name]:  # the last of several heals
+                seat.link.heal()
             pids += [child.pid for child in seat.node.children()]
             self._note(fault, begun, sorted(set(pids)), node=seat.node.name)
 
