@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from actors.registry import Registry
-from actors.rejection import asked_id, record_refusal, refused_stored, usable
+from actors.rejection import record_refusal, refused_stored, usable
 from bus import headers as h
 from bus import subjects
 from bus.connection import ApiError, Bus
@@ -171,11 +171,6 @@ class Sweep:
 
 
 # ---- pure
-
-
-def job_id_of(stored: Stored, workspace: str) -> tuple[str, str]:
-    """(the id of the job that a request asks for, what it named instead if that can be no id)."""
-    return asked_id(stored, workspace)
 
 
 def _bad_subject(subject: str, error: UsageError) -> Verdict:
