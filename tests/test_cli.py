@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import cli
 from bus.embedded import EmbeddedServer
@@ -247,6 +248,28 @@ def test_every_command_has_an_example() -> None:
     assert not [name for name, text in texts.items() if f"Example: callboard {name}" not in text]
 
 
+def test_node_runs_an_app_unless_the_first_word_is_a_command() -> None:
+    """``node TARGET`` and ``node drain NAME`` both work, and the help of ``node`` explains both."""
+    runner, command = CliRunner(), cli.app
+    text = runner.invoke(command, ["node", "--help"]).output
+    for words in ("TARGET | drain NAME", "--replicas NAME=N", "The app: module:app", "drain  Hand everything back",
+                  "Example: callboard node shop:app", "Example: callboard node drain n1"):  # fmt: skip
+        assert words in text, words
+    assert "--timeout SECONDS" in runner.invoke(command, ["node", "drain", "--help"]).output
+    for arguments in (["a.b:c", "--nme", "x"], ["--nme", "x", "a.b:c"], ["run", "a.b:c", "--nme", "x"]):
+        said = runner.invoke(command, ["node", *arguments])
+        assert (said.exit_code, "No such option: --nme" in said.output) == (2, True), said.output
+
+
+def test_commands_within_commands_have_an_example() -> None:
+    """Nobody has to guess how an order to an actor is written."""
+    group: Any = typer.main.get_command(cli.app)
+    inner = {f"{name} {sub}": each.help for name, command in group.commands.items()
+             for sub, each in getattr(command, "commands", {}).items() if not each.hidden}  # fmt: skip
+    assert "supervise restart" in inner
+    assert not [name for name, text in inner.items() if f"Example: callboard {name}" not in text]
+
+
 def test_options_before_the_command(shell: Shell) -> None:
     """Options before the command weigh more than the environment, and less than those after it."""
     shell.json("--workspace", "other", "submit", "five", "start:=1", "--job-id", "cli-before")
@@ -311,6 +334,7 @@ def test_components_before_any_node(nats_server: EmbeddedServer, tmp_path: Path)
     """On a server that no node has seen there are no components, which is said with what to do."""
     run = Shell(nats_server.url, tmp_path)
     assert run.json("components", "--json") == []
+    assert (run("ps")[0], run("ps", "--check")[0]) == (0, 1), "no node is not a healthy one"
     code, _, err = run("components", "five")
     assert code == 2
     assert "callboard up" in err
