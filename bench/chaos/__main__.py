@@ -34,7 +34,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         outcome = asyncio.run(_run(settings, folder))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         _say(f"interrupted; nothing runs any more; what there was is in {folder}")
         return 130
     print(json.dumps(figures(outcome), indent=2) if options.json else render(outcome))
