@@ -172,6 +172,16 @@ def mend(on: Stage, what: str = "broken") -> None:
     Path(f"{on.ledger}.{what}").touch()
 
 
+async def idle(on: Stage, *tools: str) -> None:
+    """Wait until nobody has, or will get, a call of these tools: all are answered, or dropped with their job."""
+
+    async def is_idle() -> bool:
+        infos = [await on.bus.api(f"CONSUMER.INFO.EVENTS.tool-{tool}-v1") for tool in tools]
+        return not any(info["num_ack_pending"] or info["num_pending"] for info in infos)
+
+    await wait_until(is_idle, LIMIT_S)
+
+
 async def test_a_job_goes_on_from_where_it_failed(nats_server: EmbeddedServer, tmp_path: Path) -> None:
     """The failed call is made anew under its key, steps before it are not; waiting and looking see the new end only."""
     async with stage(nats_server.url, tmp_path, APP, only=("brittle", "step", "broken")) as on:
@@ -209,11 +219,7 @@ async def test_branches_that_failed_go_on_beside_one_that_did_not(nats_server: E
     async with stage(nats_server.url, tmp_path, APP, only=("beside", "step", "broken")) as on:
         await failed(on, "beside", "g", n=1)
 
-        async def all_answered() -> bool:
-            answers = [r for r in await on.events("g") if isinstance(r.event, ReplyCompleted | ReplyFailed)]
-            return len(answers) == 3
-
-        await wait_until(all_answered, LIMIT_S)
+        await idle(on, "step", "broken")
         mend(on)
         end = await retried(on, "g")
         assert isinstance(end, JobCompleted) and bytes(end.output) == b"[2,2,3]"
@@ -223,36 +229,34 @@ async def test_branches_that_failed_go_on_beside_one_that_did_not(nats_server: E
 async def test_a_call_that_was_under_way_when_its_job_failed(nats_server: EmbeddedServer, tmp_path: Path) -> None:
     """Redelivered while the job was over it was dropped unanswered; the retried job asks for it anew, and gets it."""
     async with stage(nats_server.url, tmp_path, APP, only=("with_gate", "gate", "broken")) as on:
-        await on.submit("with_gate", "g", {"n": 1})
+        await on.submit("with_gate", "g", {"n": 77})
         await wait_until(lambda: "g/gate:1 began" in on.effects(), LIMIT_S)
-        await failed(on, "with_gate", "g", n=1)
+        mend(on, "go")
+        assert isinstance(await on.end("g", deadline_s=LIMIT_S), JobFailed)
         os.kill(on.pid("gate-1"), signal.SIGKILL)
 
-        async def dropped() -> bool:
-            info = await on.bus.api("CONSUMER.INFO.EVENTS.tool-gate-v1")
-            return bool(info["num_ack_pending"] == info["num_pending"] == 0)
-
-        await wait_until(dropped, LIMIT_S, what="nobody has the call any more")
+        await idle(on, "gate")
         mend(on)
         retry = await retry_job(on.bus, on.blobs, "default", "g")
         mend(on, "gate")
         end = await next_end(on, "g", retry.sequence)
-        assert isinstance(end, JobCompleted) and bytes(end.output) == b"[2,2]"
+        assert isinstance(end, JobCompleted) and bytes(end.output) == b"[78,78]"
         assert Counter(on.effects()) == {"g/gate:1 began": 2, "g/gate:1": 1, "g/broken:1": 1}
 
 
 async def test_a_call_that_is_under_way_when_its_job_is_retried(nats_server: EmbeddedServer, tmp_path: Path) -> None:
     """It may run beside its new self, under the same key; the first answer counts, and the job ends once."""
     async with stage(nats_server.url, tmp_path, APP, only=("with_gate", "gate", "broken")) as on:
-        await on.submit("with_gate", "g", {"n": 1})
+        await on.submit("with_gate", "g", {"n": 77})
         await wait_until(lambda: "g/gate:1 began" in on.effects(), LIMIT_S)
-        await failed(on, "with_gate", "g", n=1)
+        mend(on, "go")
+        assert isinstance(await on.end("g", deadline_s=LIMIT_S), JobFailed)
         mend(on)
         retry = await retry_job(on.bus, on.blobs, "default", "g")
         await wait_until(lambda: on.effects().count("g/gate:1 began") == 2, LIMIT_S)
         mend(on, "gate")
         end = await next_end(on, "g", retry.sequence)
-        assert isinstance(end, JobCompleted) and bytes(end.output) == b"[2,2]"
+        assert isinstance(end, JobCompleted) and bytes(end.output) == b"[78,78]"
         assert set(on.effects()) == {"g/gate:1 began", "g/gate:1", "g/broken:1"}
 
 

@@ -48,7 +48,9 @@ async def gate(ctx: ToolContext, n: int) -> int:
 
 @app.tool(retry=Retry(attempts=1))
 async def broken(ctx: ToolContext, n: int) -> int:
-    """Fail for good, until it is mended."""
+    """Fail for good, until it is mended; 77 waits for a word from the test first."""
+    while n == 77 and not mended("go"):  # noqa: ASYNC110 - the test is another process
+        await asyncio.sleep(0.02)
     if not mended("broken"):
         raise TerminalError(f"broken at {n}", code="broken")
     note(ctx.idempotency_key)
