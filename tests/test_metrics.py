@@ -105,9 +105,7 @@ async def test_metrics_of_a_node(nats_server: EmbeddedServer, tmp_path: Path) ->
         assert before["callboard_actors", "n1", "given_up"] == 0
         assert before["callboard_actor_restarts_total", "patient-1", "n1"] == 0
 
-        [status] = await node_statuses(bus)
-        pids = {actor.name: actor.pid for actor in status.actors}
-        os.kill(pids["patient-1"] or 0, signal.SIGKILL)
+        os.kill(await wait_until(lambda: serving_pid(bus, "patient-1"), 60), signal.SIGKILL)
         await wait_until(lambda: restarted(url, "patient-1", 1), 30)
         after = await scrape(url)
         assert after["callboard_actor_restarts_total", "host-1", "n1"] == 0
@@ -115,10 +113,8 @@ async def test_metrics_of_a_node(nats_server: EmbeddedServer, tmp_path: Path) ->
             "it was not the node that killed"
         )
 
-        await wait_until(all_beat, 60)
-        [status] = await node_statuses(bus)
-        pid = next(actor.pid for actor in status.actors if actor.name == "patient-1")
-        os.kill(pid or 0, signal.SIGSTOP)
+        pid = await wait_until(lambda: serving_pid(bus, "patient-1"), 60)
+        os.kill(pid, signal.SIGSTOP)
         await wait_until(lambda: restarted(url, "patient-1", 2), 60)
         assert await value("callboard_actor_kills_total", "patient-1", "stalled", "n1") == 1
         assert await value("callboard_node_healthy", "n1") == 1
@@ -140,6 +136,12 @@ async def test_metrics_of_a_node(nats_server: EmbeddedServer, tmp_path: Path) ->
             return await value("callboard_consumer_pending", "tool-patient-v1", "n1", "EVENTS") == 0
 
         await wait_until(asked, 60)
+
+
+async def serving_pid(bus: Bus, actor: str) -> int:
+    """The pid of an actor that has said so itself; 0 until then."""
+    found = [status for node in await node_statuses(bus) for status in node.actors if status.name == actor]
+    return (found[0].pid or 0) if found and found[0].doing else 0
 
 
 async def restarted(url: str, actor: str, times: int) -> bool:

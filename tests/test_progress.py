@@ -17,6 +17,7 @@ import pytest
 from actors.requests import publish_wake
 from bus.connection import Bus, Message
 from bus.embedded import EmbeddedServer
+from bus.errors import UsageError
 from bus.messages import JobCompleted, JobFailed, Signal
 from bus.options import ConnectOptions
 from store.log import append_unfenced
@@ -326,7 +327,8 @@ async def test_heartbeat_says_what_was_done(nats_server: EmbeddedServer, tmp_pat
         await on.end("one")
         tool = await wait_until(lambda: (beat := watch.lookout.last_beat("step-1")) and beat.handled == 5 and beat, 30)
         [mailbox] = tool.mailboxes
-        assert (mailbox.stream, mailbox.consumer, mailbox.taken, mailbox.room) == ("EVENTS", "tool-step-v1", 5, 8)
+        assert (mailbox.stream, mailbox.consumer, mailbox.taken) == ("EVENTS", "tool-step-v1", 5)
+        assert mailbox.room in (7, 8), "it asks again when a quarter is free"
         events = await on.events("one")
         assert tool.sequence in [recorded.sequence for recorded in events]
         assert tool.since is not None
@@ -347,6 +349,6 @@ def test_start_allowance_comes_from_the_environment() -> None:
     assert start_allowance_s({}) == 60
     assert start_allowance_s({"CALLBOARD_START_S": "300"}) == 300
     for text in ("0", "-3", "soon", "nan", "inf"):
-        with pytest.raises(ValueError, match="CALLBOARD_START_S") as raised:
+        with pytest.raises(UsageError, match="CALLBOARD_START_S") as raised:
             start_allowance_s({"CALLBOARD_START_S": text})
         assert text in str(raised.value)
