@@ -64,7 +64,7 @@ def _facts(view: JobView, now: datetime, zone: tzinfo | None) -> Block:
         [
             ("workspace", view.workspace),
             ("app", one_line(view.app)),
-            ("priority", view.priority if view.priority != "normal" else ""),
+            ("priority", one_line(view.priority) if view.priority != "normal" else ""),
             ("parent", _parent(view)),
             ("submitted", _moment(view.submitted_at, now, zone)),
             ("queued for", _queued(view)),
