@@ -10,6 +10,7 @@ from bus.connection import Bus, Message
 from bus.embedded import EmbeddedServer
 from bus.options import ConnectOptions
 from bus.subjects import live, parse_event
+from tests.nodes import town
 from tests.stage import Stage, stage
 from tests.waiting import wait_until
 
@@ -69,6 +70,8 @@ def what_it_is(msg: Message) -> str:
             return "pull"
         case ["$JS", "API", "STREAM", "INFO", _]:
             return "bucket looked at"
+        case ["$JS", "API", "DIRECT", "GET", stream] if stream.startswith("KV_"):
+            return "bucket looked at"
         case ["_INBOX", *_] if b"stream_info_response" in msg.data[:100]:
             return "bucket looked at"
         case ["_INBOX", *_] if msg.data.startswith(b'{"stream":'):
@@ -120,6 +123,31 @@ async def test_a_call_that_succeeds_costs_no_message_of_supervision(
     assert pulls <= 2 * JOBS, "a mailbox asks at most once for each message that it was given"
     actors = len(on.supervisor.statuses())
     assert rest.total() <= 5 * actors * (took_s + 1), rest
+
+
+async def test_the_same_on_a_whole_node(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """With watch, courier, gateway and duties about: what is for a job is as pinned, and the rest follows the clock."""
+    spy = Spy()
+    async with (
+        town(nats_server.url, tmp_path) as on,
+        await Bus.connect(ConnectOptions(servers=[nats_server.url]), name="spy") as listener,
+    ):
+        on.env["CALLBOARD_SWEEP_S"] = "600"  # a look at all jobs reads each of them, whenever it comes
+        node = await on.node("n1", target=APP)
+        await listener.subscribe(">", spy.hear)
+        await listener.settle()
+        await settled(on, spy)
+        began_s = time.monotonic()
+        seen = await run_jobs(on, spy, "whole", JOBS)
+        took_s = time.monotonic() - began_s
+        actors = len(await node.actors())
+    of_jobs = {what: seen.pop(what, 0) for what in ONE_JOB}
+    # Others publish too, some times a second at most: the leader its lease, whoever is asked an answer.
+    answers = of_jobs.pop("answer to a publish")
+    assert 0 <= answers - JOBS * ONE_JOB["answer to a publish"] <= 2 * (took_s + 1)
+    assert of_jobs == {what: JOBS * times for what, times in ONE_JOB.items() if what != "answer to a publish"}
+    assert seen.pop("pull", 0) <= 2 * JOBS
+    assert seen.total() <= 6 * actors * (took_s + 1), seen
 
 
 async def settled(on: Stage, spy: Spy) -> None:
