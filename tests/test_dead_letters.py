@@ -129,6 +129,11 @@ async def last_end(on: Stage, job: str, *, since: int = 0) -> Event:
     return (await wait_until(ended, LIMIT_S))[0]
 
 
+async def ended_at(on: Stage, job: str) -> int:
+    """Where the job's last end stands."""
+    return max(r.sequence for r in await on.events(job) if isinstance(r.event, Ended))
+
+
 async def redriven(on: Stage, *ids: int) -> list[Redriven]:
     return await redrive(on.bus, on.blobs, "default", ids, by="ann")
 
@@ -152,8 +157,9 @@ async def test_a_call_that_kills_each_process(nats_server: EmbeddedServer, tmp_p
         assert msgspec.json.decode(whole.body)["input"] == {"n": 2}
         assert [(a.attempt, a.failure.code) for a in whole.attempts if a.failure] == [(1, "process_died")]
         mend(on, "deadly")
+        failed_at = await ended_at(on, "f")
         assert await redriven(on, letter.id) == [Redriven(letter.id, "f", "retried")]
-        end = await last_end(on, "f", since=letter.id + 2)
+        end = await last_end(on, "f", since=failed_at)
         assert isinstance(end, JobCompleted) and bytes(end.output) == b"4"
         assert await letters(on) == []
         (closed,) = await letters(on, closed=True)
@@ -176,8 +182,9 @@ async def test_killed_between_the_letter_and_the_reply(nats_server: EmbeddedServ
         (reply,) = [r.sequence for r in await on.events("f") if isinstance(r.event, ReplyFailed)]
         assert letter.id < reply
         mend(on, "deadly")
+        failed_at = await ended_at(on, "f")
         await redriven(on, letter.id)
-        assert isinstance(await last_end(on, "f", since=reply + 1), JobCompleted)
+        assert isinstance(await last_end(on, "f", since=failed_at), JobCompleted)
         assert await letters(on) == []
 
 
@@ -223,11 +230,13 @@ async def test_a_request_that_is_refused_comes_back_when_its_workflow_is_there(
         assert outcome.how == "published"
         again = await one_letter(on)
         assert again.id > letter.id, "it was refused once more, since nobody had it yet"
+        await last_end(on, "r", since=again.id)
         assert again.headers["X-From"] == "somebody" and h.MSG_ID not in again.headers
         mend(on, "broken")
         async with stage(nats_server.url, tmp_path, APP, node="n2", only=("brittle", "broken")) as n2:
+            rejected_at = await ended_at(n2, "r")
             await redriven(n2, again.id)
-            end = await last_end(n2, "r", since=again.id + 1)
+            end = await last_end(n2, "r", since=rejected_at)
             assert isinstance(end, JobCompleted) and bytes(end.output) == b"14"
             assert await letters(n2) == []
 
@@ -276,8 +285,9 @@ async def test_a_job_that_takes_its_hosts_down(nats_server: EmbeddedServer, tmp_
         again = await one_letter(on)
         await last_end(on, "w", since=again.id)
         mend(on, "wild")
+        failed_at = await ended_at(on, "w")
         await redriven(on, again.id)
-        end = await last_end(on, "w", since=again.id + 2)
+        end = await last_end(on, "w", since=failed_at)
         assert isinstance(end, JobCompleted) and bytes(end.output) == b"6"
         assert Counter(on.effects()) == {"w/step:1": 1, "w/step:2": 1}
 
