@@ -18,7 +18,7 @@ from actors.process import EXIT_STUCK, STOP_GRACE_S, Actor
 from actors.registry import Registry
 from actors.tool_actor import ToolActor
 from bus.errors import UsageError
-from bus.streams import ensure_streams
+from bus.streams import wait_for_streams
 
 # The supervisor bounds a drain, not the actor.
 DRAIN_LIMIT_S = 7 * 86400.0
@@ -28,7 +28,7 @@ Stop = Callable[[], Awaitable[None]]
 async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
     """Serve one tool of the app. Raises: UsageError (not in the app; its schema is taken by another node's)."""
     component = _find(app, "tool", name, major)
-    await ensure_streams(actor.bus)
+    await wait_for_streams(actor.bus)
     registry = Registry(actor.bus)
 
     def on_stuck() -> None:
@@ -59,7 +59,7 @@ async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int)
     components = [c for c in app.components if c.kind == "job" and c.name in workflows]
     for name in workflows:
         _find(app, "job", name, None)
-    await ensure_streams(actor.bus)
+    await wait_for_streams(actor.bus)
     registry = Registry(actor.bus)
     await registry.start()
     services = [await announce(actor, registry, component) for component in components]
@@ -84,7 +84,7 @@ async def serve_gateway(actor: Actor) -> Stop:
     from actors.sweep import Sweep
 
     leader = Leader(actor.bus, actor.blobs, actor.node, actor.name, timing_of(os.environ))
-    await ensure_streams(actor.bus)
+    await wait_for_streams(actor.bus)
     registry = Registry(actor.bus)
     await registry.start()
     sweep = Sweep(actor.bus, actor.blobs, registry, is_on_duty=lambda: leader.leads)

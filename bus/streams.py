@@ -7,13 +7,18 @@ would change meaning (retention, storage) is explained and refused, never change
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 from bus.connection import ApiError, Bus, NoResponder
-from bus.errors import ServerUnsuitable, StreamConflict, UsageError
+from bus.errors import Ambiguous, ServerUnsuitable, StreamConflict, UsageError
+
+log = logging.getLogger("callboard.streams")
 
 JOBS = "JOBS"
 EVENTS = "EVENTS"
@@ -24,6 +29,7 @@ BREAKERS = "KV_breakers"
 REPLICAS_VARIABLE = "CALLBOARD_STREAM_REPLICAS"
 REPLICAS = ("1", "3", "5")
 
+_UNAVAILABLE = 503
 _NOT_FOUND = 10059
 _OVERLAP = 10065
 _EXISTS = 10058
@@ -167,6 +173,27 @@ async def ensure_streams(bus: Bus, limits: Limits | None = None) -> list[str]:
     for want in wanted(limits or chosen_limits(os.environ)):
         done += await _ensure(bus, want)
     return done
+
+
+async def wait_for_streams(bus: Bus) -> None:
+    """:func:`ensure_streams` for a process that is of no use without: waits while a cluster has no leader.
+
+    Raises: as ensure_streams, but for an outage; BusClosed.
+    """
+    wait_s = 0.1
+    while True:
+        try:
+            await ensure_streams(bus)
+            return
+        except Ambiguous as error:
+            log.warning("%s; trying again", error)
+        except ApiError as error:
+            if error.code != _UNAVAILABLE:
+                raise
+            log.warning("%s; trying again", error)
+        await bus.settle()
+        await asyncio.sleep(random.random() * wait_s)
+        wait_s = min(2.0, wait_s * 2)
 
 
 async def _ensure(bus: Bus, want: dict[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from bench.chaos.node_process import NodeProcess
 from bench.chaos.report import render
 from bench.chaos.stage import Settings, Stage
 from bus.connection import Bus
-from bus.errors import Fenced, UsageError
+from bus.errors import Ambiguous, ApiError, Fenced, UsageError
 from bus.messages import CallTool, JobOwned, JobSubmitted
 from bus.objects import Blobs
 from bus.streams import (
@@ -30,6 +30,7 @@ from bus.streams import (
     chosen_limits,
     ensure_streams,
     stream_info,
+    wait_for_streams,
 )
 from store.log import JobLog
 from tests.cluster import SIZE, Cluster, cluster
@@ -88,6 +89,31 @@ async def test_parallel_appends_of_a_job_do_not_fence_each_other(tmp_path: Path)
         )
         assert sum(isinstance(claim, int) for claim in claims) == 1
         assert sum(isinstance(claim, Fenced) for claim in claims) == 4
+
+
+async def test_process_that_starts_while_there_is_no_leader_waits(tmp_path: Path) -> None:
+    """With two of three servers gone nobody answers about streams: a process waits for that, instead of ending."""
+    async with cluster(tmp_path) as three, await Bus.connect(three.options, name="test") as bus:
+        await wait_for_streams(bus)
+        gone = list(three.servers.values())[:2]
+        for server in gone:
+            server.kill()
+            await server.wait()
+
+        async def nobody_answers() -> bool:
+            try:
+                await ensure_streams(bus)
+            except (Ambiguous, ApiError):
+                return True
+            return False
+
+        await wait_until(nobody_answers, 60)
+        waiting = asyncio.create_task(wait_for_streams(bus))
+        await wait_until(nobody_answers, 60)
+        assert not waiting.done()
+        for server in gone:
+            await server.restart()
+        await asyncio.wait_for(waiting, 60)
 
 
 async def _replicas(bus: Bus) -> dict[str, int]:
