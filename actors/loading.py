@@ -133,6 +133,10 @@ def _python_files(directory: Path) -> list[str]:
     return sorted(p.name for p in directory.glob("*.py")) if directory.is_dir() else []
 
 
+# Another try imports the same text. Whatever else a module raises may pass, such as a database that is away.
+_LASTING = (ImportError, SyntaxError, NameError, CallboardError)
+
+
 def _import_failed(name: str, target: _Target, error: BaseException) -> UsageError:
     last = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
     if isinstance(error, CallboardError):  # its text says it all, and its class is ours
@@ -141,7 +145,7 @@ def _import_failed(name: str, target: _Target, error: BaseException) -> UsageErr
         last = f"it called sys.exit({error.code!r})"
     return UsageError(
         f"{target.text}: importing {name} raised at {_place(error)}: {last}",
-        code="import_failed",
+        code="import_failed" if isinstance(error, _LASTING) else "import_raised",
         path=target.text,
         hint=f"python -c 'import {name}' shows the whole traceback",
     )

@@ -43,6 +43,7 @@ STOP_GRACE_S = 6.0
 LEAVE_S = 0.5
 
 EXIT_CONFIG = 78
+EXIT_IMPORT = 1
 EXIT_STUCK = 75
 EXIT_BUS_CLOSED = 69
 
@@ -105,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         return _run(_role(arguments), arguments.name or arguments.role)
     except UsageError as error:
         sys.stderr.write(f"error: {error}\n")
-        return EXIT_CONFIG
+        return EXIT_IMPORT if error.code == "import_raised" else EXIT_CONFIG
     except BusError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_BUS_CLOSED
