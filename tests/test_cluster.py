@@ -15,10 +15,13 @@ from bench.chaos.ledger import LEDGER_VARIABLE
 from bench.chaos.node_process import NodeProcess
 from bench.chaos.report import render
 from bench.chaos.stage import Settings, Stage
+from bus import streams
 from bus.connection import Bus
+from bus.embedded import EmbeddedServer
 from bus.errors import Ambiguous, ApiError, Fenced, UsageError
 from bus.messages import CallTool, JobOwned, JobSubmitted
 from bus.objects import Blobs
+from bus.options import ConnectOptions
 from bus.streams import (
     BREAKERS,
     DUTIES,
@@ -30,7 +33,6 @@ from bus.streams import (
     chosen_limits,
     ensure_streams,
     stream_info,
-    wait_for_streams,
 )
 from store.log import JobLog
 from tests.cluster import SIZE, Cluster, cluster
@@ -91,29 +93,28 @@ async def test_parallel_appends_of_a_job_do_not_fence_each_other(tmp_path: Path)
         assert sum(isinstance(claim, Fenced) for claim in claims) == 4
 
 
-async def test_process_that_starts_while_there_is_no_leader_waits(tmp_path: Path) -> None:
-    """With two of three servers gone nobody answers about streams: a process waits for that, instead of ending."""
-    async with cluster(tmp_path) as three, await Bus.connect(three.options, name="test") as bus:
-        await wait_for_streams(bus)
-        gone = list(three.servers.values())[:2]
-        for server in gone:
-            server.kill()
-            await server.wait()
+async def test_process_that_starts_while_there_is_no_leader_waits(
+    nats_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What servers answer who choose a leader is waited out; any other refusal is told at once."""
+    answers: list[Exception | None] = [
+        Ambiguous("no answer from $JS.API.STREAM.INFO.JOBS in time"),
+        ApiError("$JS.API.STREAM.INFO.JOBS", 503, 10008, "JetStream system temporarily unavailable"),
+        None,
+        ApiError("$JS.API.STREAM.CREATE.JOBS", 400, 10074, "replicas > 1 not supported in non-clustered mode"),
+    ]
 
-        async def nobody_answers() -> bool:
-            try:
-                await ensure_streams(bus)
-            except (Ambiguous, ApiError):
-                return True
-            return False
+    async def answer(bus: Bus, limits: Limits | None = None) -> list[str]:
+        if (error := answers.pop(0)) is not None:
+            raise error
+        return []
 
-        await wait_until(nobody_answers, 60)
-        waiting = asyncio.create_task(wait_for_streams(bus))
-        await wait_until(nobody_answers, 60)
-        assert not waiting.done()
-        for server in gone:
-            await server.restart()
-        await asyncio.wait_for(waiting, 60)
+    monkeypatch.setattr(streams, "ensure_streams", answer)
+    async with await Bus.connect(ConnectOptions(servers=[nats_server.url])) as bus:
+        await streams.wait_for_streams(bus)
+        assert len(answers) == 1
+        with pytest.raises(ApiError, match="replicas > 1"):
+            await streams.wait_for_streams(bus)
 
 
 async def _replicas(bus: Bus) -> dict[str, int]:
