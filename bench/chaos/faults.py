@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -149,12 +150,14 @@ class Injector:
         if chosen is None:
             return
         seat, child = chosen
-        begun = time.time()
+        begun, reserve = time.time(), _resume_later(child.pid, fault.length_s + 1)
         _send(child.pid, signal.SIGSTOP)
         try:
             await asyncio.sleep(fault.length_s)
         finally:
             _send(child.pid, signal.SIGCONT)
+            os.killpg(reserve.pid, signal.SIGKILL)
+            reserve.wait()
             self._note(fault, begun, [child.pid], node=seat.node.name)
 
     async def _hurt_link(self, fault: Fault) -> None:
@@ -199,3 +202,9 @@ class Injector:
 def _send(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def _resume_later(pid: int, after_s: float) -> subprocess.Popen[bytes]:
+    """Wakes ``pid`` even if we are killed meanwhile: what is stopped cannot see that its supervisor is gone."""
+    script = f"sleep {after_s}; kill -CONT {pid}"
+    return subprocess.Popen(["/bin/sh", "-c", script], stderr=subprocess.DEVNULL, start_new_session=True)
