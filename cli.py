@@ -30,8 +30,8 @@ from actors.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from actors.crew import Crew
-    from actors.roster import Choice
+    from actors.node.crew import Crew
+    from actors.node.roster import Choice
     from bus.connection import Bus
     from bus.options import ConnectOptions
 
@@ -170,7 +170,7 @@ def _choice_of(
 
     def make() -> Choice:
         from actors.commands.arguments import parse_counts
-        from actors.roster import Choice, default_stall_s
+        from actors.node.roster import Choice, default_stall_s
 
         return Choice(
             tuple(only or ()), tuple(without or ()), parse_counts(replicas or ()), gateway, default_stall_s(os.environ)
@@ -198,7 +198,7 @@ async def _up(
 async def _node(options_of: Any, target: str, name: str, choice_of: Any, metrics: str = "") -> int:
     from actors.commands.arguments import default_node_name
     from actors.commands.describe import describe
-    from actors.crew import Crew
+    from actors.node.crew import Crew
     from bus.connection import Bus
     from bus.streams import ensure_streams
     from bus.subjects import check_name

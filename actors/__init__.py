@@ -9,15 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from actors.app import App as App
-    from actors.client import Client as Client
-    from actors.component import Component as Component
-    from actors.component import InvalidInput as InvalidInput
-    from actors.component import InvalidOutput as InvalidOutput
-    from actors.dependency import CircuitOpen as CircuitOpen
-    from actors.job import ChildJob as ChildJob
-    from actors.job import Job as Job
-    from actors.tool_context import ToolContext as ToolContext
+    from actors.breakers.dependency import CircuitOpen as CircuitOpen
+    from actors.clients.client import Client as Client
+    from actors.components.app import App as App
+    from actors.components.component import Component as Component
+    from actors.components.component import InvalidInput as InvalidInput
+    from actors.components.component import InvalidOutput as InvalidOutput
+    from actors.jobs.job import ChildJob as ChildJob
+    from actors.jobs.job import Job as Job
+    from actors.tools.tool_context import ToolContext as ToolContext
     from bus.errors import CallboardError as CallboardError
     from bus.errors import UsageError as UsageError
     from bus.failure import CallFailed as CallFailed
@@ -33,21 +33,21 @@ _HOMES = {
     "Limits": "supervisor.limits",
     "Group": "supervisor.restart",
     "Breaker": "supervisor.breaker",
-    "App": "actors.app",
+    "App": "actors.components.app",
     "CallFailed": "bus.failure",
     "CallboardError": "bus.errors",
-    "CircuitOpen": "actors.dependency",
-    "ChildJob": "actors.job",
-    "Client": "actors.client",
-    "Component": "actors.component",
+    "CircuitOpen": "actors.breakers.dependency",
+    "ChildJob": "actors.jobs.job",
+    "Client": "actors.clients.client",
+    "Component": "actors.components.component",
     "Failure": "bus.failure",
-    "InvalidInput": "actors.component",
-    "InvalidOutput": "actors.component",
-    "Job": "actors.job",
+    "InvalidInput": "actors.components.component",
+    "InvalidOutput": "actors.components.component",
+    "Job": "actors.jobs.job",
     "Retry": "supervisor.retry",
     "RetryableError": "bus.failure",
     "TerminalError": "bus.failure",
-    "ToolContext": "actors.tool_context",
+    "ToolContext": "actors.tools.tool_context",
     "UsageError": "bus.errors",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a list of literals, kept in one place

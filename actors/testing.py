@@ -21,16 +21,16 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from actors.call_policy import CallPolicy
-from actors.client import Client
-from actors.component import Component
-from actors.halts import Halt
-from actors.hosting import Hosting, Target
-from actors.job import Job
-from actors.journal import ChangedCode, Entry, Journal
-from actors.operations import Operations
-from actors.registry import parse_ref
-from actors.values import bind
+from actors.clients.client import Client
+from actors.components.component import Component
+from actors.components.registry import parse_ref
+from actors.jobs.call_policy import CallPolicy
+from actors.jobs.halts import Halt
+from actors.jobs.hosting import Hosting, Target
+from actors.jobs.job import Job
+from actors.jobs.journal import ChangedCode, Entry, Journal
+from actors.jobs.operations import Operations
+from actors.jobs.values import bind
 from bus.errors import UsageError
 from bus.failure import failure_of
 from bus.messages import Event, JobCompleted, JobFailed, JobSubmitted, decode, encode

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import uvloop
 
-from actors.client import Client
+from actors.clients.client import Client
 from bench import help_time, idle
 from bench.app import hold, order
 from bench.process_tree import rss_mib

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from actors.client import Client
-from actors.process import CONNECT_VARIABLE, NODE_VARIABLE
-from actors.roster import Choice, roster
+from actors.clients.client import Client
+from actors.node.process import CONNECT_VARIABLE, NODE_VARIABLE
+from actors.node.roster import Choice, roster
 from bench.app import app, order
 from bus.options import ConnectOptions
 from bus.paths import DATA_DIR_VARIABLE

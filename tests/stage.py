@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from actors.loading import load_app
-from actors.process import CONNECT_VARIABLE, NODE_VARIABLE
-from actors.roster import Choice, roster
+from actors.components.loading import load_app
+from actors.node.process import CONNECT_VARIABLE, NODE_VARIABLE
+from actors.node.roster import Choice, roster
 from bus import headers as h
 from bus.connection import Bus
 from bus.messages import Ended

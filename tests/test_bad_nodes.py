@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.process import EXIT_CONFIG, EXIT_IMPORT
+from actors.node.process import EXIT_CONFIG, EXIT_IMPORT
 from bus import headers as h
 from bus.embedded import EmbeddedServer
 from bus.messages import CallTool, JobCompleted, JobRejected, ReplyCompleted, ReplyFailed, encode

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from actors.process import CONNECT_VARIABLE, EXIT_BUS_CLOSED, EXIT_CONFIG
-from actors.requests import JobRequest, publish_request
+from actors.clients.requests import JobRequest, publish_request
+from actors.node.process import CONNECT_VARIABLE, EXIT_BUS_CLOSED, EXIT_CONFIG
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import BusUnreachable, PermissionRefused, ServerUnsuitable, StreamFull

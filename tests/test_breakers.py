@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.breaker_states import breaker_states, force
-from actors.job_retry import retry_job
-from actors.requests import publish_wake
+from actors.breakers.breaker_states import breaker_states, force
+from actors.clients.requests import publish_wake
+from actors.jobs.job_retry import retry_job
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from actors.call_policy import CallPolicy
-from actors.hosting import Target
+from actors.jobs.call_policy import CallPolicy
+from actors.jobs.hosting import Target
 from bus.errors import UsageError
 from supervisor.breaker import Breaker
 from supervisor.retry import Retry

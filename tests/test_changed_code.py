@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors import App, CallFailed, Client, Job
-from actors.component import Component
+from actors.components.component import Component
 from actors.testing import ReplayDiffers, load_history, record_history, replay, save_history
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError

@@ -14,12 +14,19 @@ import msgspec
 import pytest
 
 from actors import App, Client, Job, UsageError
-from actors.component import InvalidInput
-from actors.ends import SHARED_FROM
-from actors.gateway import Gateway
-from actors.outcome import JobCancelledError, JobFailedError, JobRejectedError
-from actors.registry import Registry
-from actors.requests import MAX_INPUT_BYTES, JobRequest, publish_request, publish_schedule, publish_wake, same_json
+from actors.clients.outcome import JobCancelledError, JobFailedError, JobRejectedError
+from actors.clients.requests import (
+    MAX_INPUT_BYTES,
+    JobRequest,
+    publish_request,
+    publish_schedule,
+    publish_wake,
+    same_json,
+)
+from actors.components.component import InvalidInput
+from actors.components.registry import Registry
+from actors.gateway.gateway import Gateway
+from actors.jobs.ends import SHARED_FROM
 from bus import headers as h
 from bus import jobid
 from bus.connection import Bus
@@ -277,7 +284,7 @@ async def test_several_wait_for_one_job(bus: Bus, client: Client) -> None:
 
 async def test_end_that_nobody_heard_is_read(bus: Bus, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client whose doorbell is dead finds the end in the log."""
-    monkeypatch.setattr("actors.ends.LOOK_S", 0.05)
+    monkeypatch.setattr("actors.jobs.ends.LOOK_S", 0.05)
     monkeypatch.setattr(client._ends, "_on_message", lambda _: None)
     handle = await client.submit(order, sku="A1")
     waiting = asyncio.create_task(handle.result(10))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.tool_actor import ACK_WAIT_S
+from actors.tools.tool_actor import ACK_WAIT_S
 from bench.chaos.faults import Seat
 from bench.chaos.injury import Injury
 from bench.chaos.ledger import LEDGER_VARIABLE

@@ -21,9 +21,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.app import App
-from actors.component import Component, ComponentInfo, InvalidInput, InvalidOutput
-from actors.version import parse_version
+from actors.components.app import App
+from actors.components.component import Component, ComponentInfo, InvalidInput, InvalidOutput
+from actors.components.version import parse_version
 from bus.errors import UsageError
 from bus.failure import failure_of
 from supervisor.retry import Retry
@@ -426,7 +426,7 @@ def test_info_round_trips() -> None:
 def test_digest_is_the_same_in_every_process() -> None:
     """Two nodes agree on whether they run the same component, whatever their hash seed."""
     code = (
-        "from typing import Literal\nfrom actors.app import App\nimport sys\n"
+        "from typing import Literal\nfrom actors.components.app import App\nimport sys\n"
         "def f(a: Literal['x', 'y', 'z'], b: set[str] = {'p', 'q', 'r'}) -> dict[str, int]: ...\n"
         "sys.stdout.write(App('a').tool(f).digest)"
     )

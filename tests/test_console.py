@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.component import ComponentInfo
+from actors.components.component import ComponentInfo
 from actors.console import amount
 from actors.console.component_page import ComponentRow, component_page, schema_page
 from actors.console.event_line import event_json, event_line

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from actors.offline import held_request
-from actors.requests import JobRequest
+from actors.clients.offline import held_request
+from actors.clients.requests import JobRequest
 from bus import headers as h
 from bus.connection import Bus
 from bus.courier import Courier, Round, deliver_inherited

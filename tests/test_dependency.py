@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-import actors.circuit
+import actors.breakers.circuit
 import supervisor.circuit
 from actors import CircuitOpen, ToolContext
-from actors.breaker_states import force
-from actors.breakers import BUCKET, Breakers
-from actors.circuit import Circuit, Permit
-from actors.dependency import Dependency
+from actors.breakers.breaker_states import force
+from actors.breakers.breakers import BUCKET, Breakers
+from actors.breakers.circuit import Circuit, Permit
+from actors.breakers.dependency import Dependency
 from bus.connection import Bus, Message
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
@@ -142,7 +142,7 @@ async def test_plain_with_on_the_loop_asks_for_the_next_block(nats_server: Embed
 
 async def test_a_leave_that_nobody_uses_runs_out(nats_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A prober that is gone, or has nothing to do, is succeeded, and what it would still do counts no more."""
-    for module in (actors.circuit, supervisor.circuit):
+    for module in (actors.breakers.circuit, supervisor.circuit):
         monkeypatch.setattr(module, "LEASE_S", 0.5)
     async with users(nats_server, "ann", "bob") as (ann, bob):
         await opened(ann, bob)
@@ -160,7 +160,7 @@ async def test_a_probe_that_takes_long_keeps_its_lease(
     nats_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As long as the block runs its process renews, so nobody else probes."""
-    for module in (actors.circuit, supervisor.circuit):
+    for module in (actors.breakers.circuit, supervisor.circuit):
         monkeypatch.setattr(module, "LEASE_S", 0.4)
     async with users(nats_server, "ann", "bob") as (ann, bob):
         await opened(ann, bob)

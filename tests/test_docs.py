@@ -35,9 +35,9 @@ import typer
 
 import actors
 from actors import ToolContext
-from actors.app import App
-from actors.client import Client, JobHandle
-from actors.job import Job
+from actors.clients.client import Client, JobHandle
+from actors.components.app import App
+from actors.jobs.job import Job
 from bus import headers, messages
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer

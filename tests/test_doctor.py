@@ -9,7 +9,7 @@ import pytest
 
 from actors.console.finding_page import finding_page
 from actors.console.page import plain_lines
-from actors.doctor import (
+from actors.doctor.doctor import (
     account_findings,
     clock_finding,
     consumer_findings,
@@ -17,8 +17,8 @@ from actors.doctor import (
     stream_findings,
     unserved,
 )
-from actors.finding import Finding, worst
-from actors.permissions import publish_probes, subscribe_probes
+from actors.doctor.finding import Finding, worst
+from actors.doctor.permissions import publish_probes, subscribe_probes
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.options import ConnectOptions

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from actors import Client
-from actors.outcome import JobFailedError
+from actors.clients.outcome import JobFailedError
 from bus.embedded import EmbeddedServer
 from bus.messages import ReplyRetrying
 from examples import shop, survey

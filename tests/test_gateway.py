@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors import App, Job
-from actors.component import InvalidInput
-from actors.gateway import Gateway
-from actors.input_check import check_input
-from actors.registry import Registry
-from actors.requests import JobRequest, publish_request, publish_wake
-from actors.sweep import Sweep
+from actors.clients.requests import JobRequest, publish_request, publish_wake
+from actors.components.component import InvalidInput
+from actors.components.registry import Registry
+from actors.gateway.gateway import Gateway
+from actors.gateway.input_check import check_input
+from actors.gateway.sweep import Sweep
 from bus import headers as h
 from bus import jobid, subjects
 from bus.connection import Bus, NoResponder

@@ -15,7 +15,7 @@ from typing import cast
 import msgspec
 import pytest
 
-from actors.held_results import HeldResults
+from actors.tools.held_results import HeldResults
 from bus.connection import Bus
 from bus.courier import Courier
 from bus.crash import VARIABLE

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import App, RetryableError, TerminalError, ToolContext
-from actors.component import Component
-from actors.invocation import Aborted, Invocation, Stuck, Watchdog, describe
-from actors.past_attempts import Due, Past, Settled, fold_past, standing
-from actors.progress import ProgressReports
-from actors.quarantine import Quarantine
-from actors.tool_context import CallCancelled
+from actors.components.component import Component
+from actors.tools.invocation import Aborted, Invocation, Stuck, Watchdog, describe
+from actors.tools.past_attempts import Due, Past, Settled, fold_past, standing
+from actors.tools.progress import ProgressReports
+from actors.tools.quarantine import Quarantine
+from actors.tools.tool_context import CallCancelled
 from bus.failure import Failure
 from bus.messages import CallTool, Event, ReplyCompleted, ReplyFailed, ReplyRetrying
 from tests.waiting import wait_until
@@ -95,7 +95,7 @@ async def test_cancel_is_told_apart(executor: ThreadPoolExecutor) -> None:
 
 async def test_time_out_and_stuck(executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     """What yields when it is asked to times out; what does not is stuck."""
-    monkeypatch.setattr("actors.invocation.YIELD_GRACE_S", 0.05)
+    monkeypatch.setattr("actors.tools.invocation.YIELD_GRACE_S", 0.05)
     release = threading.Event()
 
     def stays() -> None:

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actors import App, CallFailed, Job
-from actors.halts import Halt
-from actors.hosting import Hosting, Target
-from actors.journal import Journal
-from actors.operations import Operations
+from actors.jobs.halts import Halt
+from actors.jobs.hosting import Hosting, Target
+from actors.jobs.journal import Journal
+from actors.jobs.operations import Operations
 from bus import jobid
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer

@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.client import Client
-from actors.ends import SHARED_FROM, read_ends
-from actors.job_retry import causes, retry_job
-from actors.journal import Journal
-from actors.outcome import JobFailedError
-from actors.requests import publish_wake
-from actors.takeover import redrive_wake
+from actors.clients.client import Client
+from actors.clients.outcome import JobFailedError
+from actors.clients.requests import publish_wake
+from actors.jobs.ends import SHARED_FROM, read_ends
+from actors.jobs.job_retry import causes, retry_job
+from actors.jobs.journal import Journal
+from actors.jobs.takeover import redrive_wake
 from actors.testing import replay
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer

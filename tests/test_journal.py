@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.journal import ChangedCode, Journal, Pending, Spent, Succeeded
+from actors.jobs.journal import ChangedCode, Journal, Pending, Spent, Succeeded
 from bus.failure import Failure
 from bus.messages import (
     CallJob,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from actors import App, Job, tool_actor
-from actors.tool_actor import LOOK_NS
+from actors import App, Job
+from actors.tools import tool_actor
+from actors.tools.tool_actor import LOOK_NS
 from bench.chaos.ledger import LEDGER_VARIABLE, Run, read_ledger
 from bench.chaos.link import Link
 from bus import mailbox

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from actors.loading import load_app
+from actors.components.loading import load_app
 from bus.errors import UsageError
 
-SHOP = "from actors.app import App\napp = App('shop')\nnumber = 5\n"
+SHOP = "from actors.components.app import App\napp = App('shop')\nnumber = 5\n"
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,10 @@ def test_a_module_in_a_package_is_one_module_by_name_and_by_path(directory: Path
     """A file in a package is imported under its dotted name, so relative imports work and it is loaded once."""
     write(directory / "src/cb_pkg/__init__.py", "")
     write(directory / "src/cb_pkg/names.py", "NAME = 'deep'\n")
-    write(directory / "src/cb_pkg/mod.py", "from actors.app import App\nfrom .names import NAME\napp = App(NAME)\n")
+    write(
+        directory / "src/cb_pkg/mod.py",
+        "from actors import App\nfrom .names import NAME\napp = App(NAME)\n",
+    )
     by_path = load_app(str(directory / "src/cb_pkg/mod.py") + ":app")
     assert by_path.name == "deep"
     assert load_app("cb_pkg.mod:app") is by_path
@@ -63,7 +66,10 @@ def test_a_module_in_a_package_is_one_module_by_name_and_by_path(directory: Path
 def test_a_file_elsewhere_finds_its_neighbours(directory: Path) -> None:
     """Modules beside the file can be imported by it, whatever the working directory."""
     write(directory / "far/cb_neighbour.py", "NAME = 'far'\n")
-    write(directory / "far/cb_far.py", "from actors.app import App\nfrom cb_neighbour import NAME\napp = App(NAME)\n")
+    write(
+        directory / "far/cb_far.py",
+        "from actors.components.app import App\nfrom cb_neighbour import NAME\napp = App(NAME)\n",
+    )
     assert load_app("far/cb_far.py:app").name == "far"
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from actors.client import Client
-from actors.doctor import examine
-from actors.offline import hold_request
-from actors.requests import JobRequest
+from actors.clients.client import Client
+from actors.clients.offline import hold_request
+from actors.clients.requests import JobRequest
+from actors.doctor.doctor import examine
 from bus.connection import Bus
 from bus.crash import VARIABLE
 from bus.destination import destination_of

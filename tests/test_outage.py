@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from actors import App, Job, tool_actor
-from actors.requests import JobRequest, publish_request
+from actors import App, Job
+from actors.clients.requests import JobRequest, publish_request
+from actors.tools import tool_actor
 from bus import headers as h
 from bus import jobid
 from bus.connection import Bus, Message

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from actors import App, Job
-from actors.requests import publish_wake
+from actors.clients.requests import publish_wake
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer
 from bus.messages import JobCancelled, JobCompleted, JobFailed, JobOwned, JobWaiting, Signal

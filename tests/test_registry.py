@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import App
-from actors.component import ComponentInfo
-from actors.registry import Registry, key_of, parse_ref
-from actors.schema_change import describe_change
+from actors.components.component import ComponentInfo
+from actors.components.registry import Registry, key_of, parse_ref
+from actors.components.schema_change import describe_change
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import Fenced, UsageError

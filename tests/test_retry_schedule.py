@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from actors.retry_wait import rest_of_wait_s
+from actors.tools.retry_wait import rest_of_wait_s
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer
 from bus.event import utc_now

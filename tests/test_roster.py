@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from actors import App, Job, Limits, UsageError
-from actors.component import ComponentInfo
-from actors.roster import Choice, default_stall_s, policies, rescaled, roster
+from actors.components.component import ComponentInfo
+from actors.node.roster import Choice, default_stall_s, policies, rescaled, roster
 from supervisor.child import ChildSpec, validate_specs
 from supervisor.restart import Group
 

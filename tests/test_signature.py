@@ -20,10 +20,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.app import App
-from actors.component import Component, InvalidInput
-from actors.loading import load_app
-from actors.schema import digest, fields_at, read_docstring
+from actors.components.app import App
+from actors.components.component import Component, InvalidInput
+from actors.components.loading import load_app
+from actors.components.schema import digest, fields_at, read_docstring
 from bus.errors import UsageError
 
 
@@ -421,7 +421,7 @@ def test_names_under_type_checking_resolve(modules: Path) -> None:
         from __future__ import annotations
         import typing
         from typing import TYPE_CHECKING
-        from actors.app import App
+        from actors.components.app import App
         if TYPE_CHECKING:
             from shapes_cb import Box as Carton, ToolContext
         if typing.TYPE_CHECKING:
@@ -442,7 +442,7 @@ def test_names_under_type_checking_resolve(modules: Path) -> None:
 def test_unknown_names_are_refused_with_their_name(modules: Path) -> None:
     """A class that is defined later, a field type that nobody defined and a failing import each say what is missing."""
     head = "from __future__ import annotations\nimport msgspec\nfrom typing import TYPE_CHECKING\n"
-    head += "from actors.app import App\n"
+    head += "from actors.components.app import App\n"
     later = "app = App('shop')\n@app.tool\ndef quote() -> Quote: ...\nclass Quote(msgspec.Struct): ...\n"
     field = "app = App('shop')\nclass Q(msgspec.Struct):\n    x: Nope\n@app.tool\ndef quote(q: Q): ...\n"
     broken = "if TYPE_CHECKING:\n    from not_there_cb import Q\napp = App('shop')\n@app.tool\ndef quote(q: Q): ...\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from actors import switchboard
-from actors.switchboard import Switchboard
+from actors.jobs import switchboard
+from actors.jobs.switchboard import Switchboard
 from bus.connection import Bus, Message
 from bus.embedded import EmbeddedServer
 from bus.options import ConnectOptions

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from actors import App, Job
-from actors.journal import CRASH_LOOP_S, Journal
-from actors.takeover import (
+from actors.jobs.journal import CRASH_LOOP_S, Journal
+from actors.jobs.takeover import (
     IN_VAIN_LIMIT,
     IN_VAIN_LIMIT_WAITING,
     Decision,

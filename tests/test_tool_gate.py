@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from actors import App, Breaker, Job, Retry, ToolContext
-from actors.breaker_states import breaker_states, force
+from actors.breakers.breaker_states import breaker_states, force
 from bus.embedded import EmbeddedServer
 from bus.failure import TerminalError
 from bus.messages import JobCompleted, JobFailed

@@ -13,13 +13,13 @@ from typing import cast
 
 import msgspec
 
-from actors.app import App
-from actors.ends import read_ends
-from actors.host import JobHost
-from actors.hosting import Hosting
-from actors.registry import Registry
-from actors.requests import publish_wake
-from actors.tool_actor import ToolActor
+from actors.clients.requests import publish_wake
+from actors.components.app import App
+from actors.components.registry import Registry
+from actors.jobs.ends import read_ends
+from actors.jobs.host import JobHost
+from actors.jobs.hosting import Hosting
+from actors.tools.tool_actor import ToolActor
 from bus.connection import Bus
 from bus.messages import CallAgent, CallJob, CallTool, Ended, Signal
 from bus.objects import Blobs

@@ -6,10 +6,10 @@ from typing import ParamSpec, TypeVar, assert_type
 
 import msgspec
 
-from actors.app import App
-from actors.component import Component
-from actors.job import Job
-from actors.tool_context import ToolContext
+from actors.components.app import App
+from actors.components.component import Component
+from actors.jobs.job import Job
+from actors.tools.tool_context import ToolContext
 from supervisor.retry import Retry
 
 app = App("shop")

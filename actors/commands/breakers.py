@@ -73,7 +73,7 @@ def _who() -> str:
 async def _list(session: Session) -> int:
     from datetime import UTC, datetime
 
-    from actors.breaker_states import breaker_states
+    from actors.breakers.breaker_states import breaker_states
     from actors.console.breaker_page import breaker_page
 
     async with await session.client() as client:
@@ -89,7 +89,7 @@ async def _list(session: Session) -> int:
 async def _force(session: Session, key: str, order: ForcedOpen | ForcedClosed) -> int:
     from datetime import UTC, datetime
 
-    from actors.breaker_states import force
+    from actors.breakers.breaker_states import force
     from actors.console.breaker_page import breaker_page
 
     async with await session.client() as client:

@@ -8,7 +8,7 @@ import sys
 
 import msgspec
 
-from actors.component import ComponentInfo
+from actors.components.component import ComponentInfo
 from bus.errors import UsageError
 from supervisor.restart import Group
 
@@ -25,7 +25,7 @@ class Description(msgspec.Struct, frozen=True):
 async def describe(target: str) -> Description:
     """Raises: UsageError with what the module's own process said."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "actors.process", "describe", target,
+        sys.executable, "-m", "actors.node.process", "describe", target,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=import_environment(),
     )  # fmt: skip
     out, err = await child.communicate()

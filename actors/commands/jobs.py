@@ -20,7 +20,7 @@ from bus.errors import BusRefused, BusUnreachable, UsageError
 from bus.subjects import PRIORITIES, Priority
 
 if TYPE_CHECKING:
-    from actors.client import Client, JobHandle
+    from actors.clients.client import Client, JobHandle
 
 
 def check_priority(text: str) -> Priority:

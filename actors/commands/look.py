@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from typing import NoReturn, cast
 
 from actors.commands.session import EXIT_JOB_FAILED, Session
-from actors.component import ComponentInfo
+from actors.components.component import ComponentInfo
+from actors.components.registry import Registry
 from actors.console.component_page import ComponentRow, component_page, schema_page
 from actors.console.event_line import event_json, event_line
 from actors.console.finding_page import finding_page
 from actors.console.job_page import job_page
-from actors.registry import Registry
 from bus.connection import Bus
 from bus.errors import UsageError
 from bus.service import ServiceInfo, discover
@@ -115,7 +115,7 @@ def _places(info: ComponentInfo, services: list[ServiceInfo]) -> Counter[str]:
 
 async def doctor(session: Session) -> int:
     """Look at the server, the streams, the permissions and the clock; 1 if something is broken."""
-    from actors.doctor import examine, worst
+    from actors.doctor.doctor import examine, worst
 
     screen = session.screen()
     findings = await examine(session.options(), workspace=session.check_workspace())

@@ -51,7 +51,7 @@ async def _ask_nodes(nats: str | None, context: str | None) -> list[NodeStatus]:
 
 
 async def _ask(kinds: tuple[CallKind, ...], nats: str | None, context: str | None) -> list[str]:
-    from actors.registry import Registry
+    from actors.components.registry import Registry
     from bus.connection import Bus
     from bus.options import resolve_options
 

@@ -215,8 +215,8 @@ async def hold(session: Session, workflow: str, body: dict[str, Any], job_id: st
     """Keep a submission until the server is back; the job's id. Raises: UsageError, OutboxError."""
     import msgspec
 
-    from actors.offline import check_offline_name, hold_request
-    from actors.requests import JobRequest, job_id_for
+    from actors.clients.offline import check_offline_name, hold_request
+    from actors.clients.requests import JobRequest, job_id_for
     from bus.destination import destination_of
 
     workspace = session.check_workspace()

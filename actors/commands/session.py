@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bus.errors import BusError, CallboardError, PeerError, UsageError
 
 if TYPE_CHECKING:
-    from actors.client import Client
+    from actors.clients.client import Client
     from actors.console.screen import Screen
     from bus.options import ConnectOptions
 
@@ -64,7 +64,7 @@ class Session:
 
     async def client(self) -> Client:
         """A connected client. Raises: BusUnreachable, ServerUnsuitable, UsageError."""
-        from actors.client import Client
+        from actors.clients.client import Client
         from bus.connection import Bus
 
         self.check_workspace()

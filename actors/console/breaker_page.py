@@ -24,7 +24,7 @@ class CountsLike(Protocol):
 
 
 class BreakerLike(Protocol):
-    """What is shown of a circuit (``actors.breaker_states.BreakerState``)."""
+    """What is shown of a circuit (``actors.breakers.breaker_states.BreakerState``)."""
 
     @property
     def key(self) -> str: ...

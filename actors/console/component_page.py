@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from actors.component import ComponentInfo
+from actors.components.component import ComponentInfo
+from actors.components.version import parse_version
 from actors.console.amount import duration, plural
 from actors.console.page import Block, Column, Gap, Page, SheetBuilder, Span, clean, facts, line, one_line
-from actors.version import parse_version
 
 _DEPTH_LIMIT = 8
 

@@ -13,7 +13,7 @@ _STYLES: dict[str, Style] = {"ok": "good", "warn": "warn", "fail": "bad"}
 
 
 class FindingLike(Protocol):
-    """What is shown of a finding (``actors.doctor.Finding``)."""
+    """What is shown of a finding (``actors.doctor.doctor.Finding``)."""
 
     @property
     def level(self) -> str: ...

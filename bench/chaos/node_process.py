@@ -140,7 +140,7 @@ def _child(process: psutil.Process) -> Child | None:
         argv = process.cmdline()
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return None
-    if "actors.process" not in argv or "--name" not in argv:
+    if "actors.node.process" not in argv or "--name" not in argv:
         return None
     at = argv.index("--name")
     rest = argv[at + 1 :]

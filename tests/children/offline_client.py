@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from actors.client import Client
+from actors.clients.client import Client
 from tests.apps.five import five
 
 

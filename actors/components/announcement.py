@@ -1,0 +1,91 @@
+"""Making a running component known: a row in the registry, and a NATS micro service (``nats micro ls|info|stats``).
+
+A tool's service has the endpoint ``call``: a request there runs the tool at once and answers with its output. Nothing
+is recorded and nothing is retried; durable calls go through a job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from actors.components.component import Component
+from actors.components.registry import Registry
+from actors.tools.invocation import Stuck, describe, invoke
+from actors.tools.tool_context import ToolContext
+from bus import jobid
+from bus.errors import PeerError
+from bus.service import Service, ServiceRequest
+
+if TYPE_CHECKING:
+    from actors.node.process import Actor
+
+
+async def announce(
+    actor: Actor, registry: Registry, component: Component[..., Any], *, on_stuck: Callable[[], None] = lambda: None
+) -> Service:
+    """Start the service and register.
+
+    The service comes first: of two nodes that start at the same moment with different schemas, the one that registers
+    last then finds the other one running. ``on_stuck`` is called when a direct call cannot be stopped.
+    Raises: UsageError if another node serves other schemas as this version.
+    """
+    service = Service()
+    await service.start(
+        actor.bus,
+        component.name,
+        component.version,
+        component.description.partition("\n")[0],
+        _metadata(component, actor.node),
+    )
+    try:
+        await registry.register(component.info())
+    except BaseException:
+        await service.stop()
+        raise
+    subject = f"{component.kind}.{component.name}.v{component.major}"
+    await service.add_endpoint("describe", f"{subject}.describe", _describe(component))
+    if component.kind == "tool":
+        await service.add_endpoint("call", f"{subject}.call", _direct_call(component, on_stuck))
+    return service
+
+
+def _metadata(component: Component[..., Any], node: str) -> dict[str, str]:
+    return {
+        "kind": component.kind,
+        "app": component.app,
+        "digest": component.digest,
+        "node": node,
+        "input_schema": msgspec.json.encode(component.input_schema).decode(),
+        "output_schema": msgspec.json.encode(component.output_schema).decode(),
+    }
+
+
+def _describe(component: Component[..., Any]) -> Any:
+    body = msgspec.json.encode(component.info())
+
+    async def handle(_: ServiceRequest) -> bytes:
+        return body
+
+    return handle
+
+
+def _direct_call(component: Component[..., Any], on_stuck: Callable[[], None]) -> Any:
+    executor = ThreadPoolExecutor(component.concurrency, thread_name_prefix=f"{component.name}-direct")
+
+    async def handle(request: ServiceRequest) -> bytes:
+        arguments = component.decode_input(request.body)
+        context = ToolContext(workspace="", job=f"direct-{jobid.new()}", call="direct")
+        try:
+            value = await invoke(component, context, arguments, timeout_s=component.timeout_s, executor=executor)
+        except Stuck as error:
+            on_stuck()
+            raise PeerError(describe(error)) from error
+        except (Exception, SystemExit) as error:
+            raise PeerError(describe(error)) from error
+        return component.encode_output(value)
+
+    return handle

@@ -1,0 +1,205 @@
+"""The front door: an App collects the components that a module declares. It runs nothing; a node does that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+
+from actors.components.component import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_STALL_S,
+    DEFAULT_TOOL_TIMEOUT_S,
+    Component,
+    Options,
+    declare,
+)
+from actors.components.version import parse_version
+from bus.errors import UsageError
+from bus.subjects import CallKind, check_name
+from supervisor.breaker import Breaker
+from supervisor.limits import Limits
+from supervisor.restart import Group, RestartKind
+from supervisor.retry import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from actors.jobs.job import Job
+    from actors.tools.tool_context import ToolContext
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_DEFAULT_RETRY = Retry()
+_DEFAULT_BREAKER = Breaker()
+_NO_LIMITS = Limits()
+
+
+class ToolDecorator(Protocol):
+    """What ``@app.tool(...)`` with options gives: the context is stripped from P, the awaitable from R."""
+
+    @overload
+    def __call__(self, fn: Callable[Concatenate[ToolContext, P], Awaitable[R]], /) -> Component[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[ToolContext, P], R], /) -> Component[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, Awaitable[R]], /) -> Component[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Component[P, R]: ...
+
+
+class JobDecorator(Protocol):
+    """What ``@app.job(...)`` with options gives."""
+
+    def __call__(self, fn: Callable[Concatenate[Job, P], Awaitable[R]], /) -> Component[P, R]: ...
+
+
+class App:
+    """A named set of components, versioned together unless a component says otherwise.
+
+    ``groups`` are its supervision groups by name, for components that say ``group=``.
+    Raises: UsageError if the name cannot be part of a subject or the version is no semantic version.
+    """
+
+    def __init__(
+        self, name: str, *, version: str = "0.1.0", description: str = "", groups: Mapping[str, Group] | None = None
+    ) -> None:
+        self.name = check_name(name, "name of the app")
+        parse_version(version, f"version of app {name}")
+        self.version = version
+        self.description = description
+        self.groups = dict(groups or {})
+        self.components: list[Component[..., Any]] = []
+
+    def __repr__(self) -> str:
+        return f"<App {self.name} {self.version}, {len(self.components)} components>"
+
+    @overload
+    def tool(self, fn: Callable[Concatenate[ToolContext, P], Awaitable[R]], /) -> Component[P, R]: ...
+    @overload
+    def tool(self, fn: Callable[Concatenate[ToolContext, P], R], /) -> Component[P, R]: ...
+    @overload
+    def tool(self, fn: Callable[P, Awaitable[R]], /) -> Component[P, R]: ...
+    @overload
+    def tool(self, fn: Callable[P, R], /) -> Component[P, R]: ...
+    @overload
+    def tool(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        description: str | None = None,
+        retry: Retry = ...,
+        timeout_s: float = ...,
+        replicas: int = 1,
+        concurrency: int = ...,
+        group: str = "",
+        restart: RestartKind = "permanent",
+        stall_s: float = ...,
+        limits: Limits = ...,
+        breaker: Breaker | None = ...,
+    ) -> ToolDecorator: ...
+    def tool(
+        self,
+        fn: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        description: str | None = None,
+        retry: Retry = _DEFAULT_RETRY,
+        timeout_s: float = DEFAULT_TOOL_TIMEOUT_S,
+        replicas: int = 1,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        group: str = "",
+        restart: RestartKind = "permanent",
+        stall_s: float = DEFAULT_STALL_S,
+        limits: Limits = _NO_LIMITS,
+        breaker: Breaker | None = _DEFAULT_BREAKER,
+    ) -> Any:
+        """Declare a tool: a function, async or not, that does one thing and may be retried.
+
+        ``timeout_s`` bounds one attempt, ``replicas`` is how many processes run it on a node, and ``concurrency`` is
+        how many calls each of them takes at once. ``group`` is one of the app's supervision groups (empty: its own),
+        ``restart`` whether a process that ended is started again, ``stall_s`` how long it may give no sign of life,
+        ``limits`` what it may use of the machine, and ``breaker`` when its calls are held back (None: never).
+        Raises: UsageError if the function cannot be a tool.
+        """
+        options = Options(name=name, version=version, description=description, retry=retry, timeout_s=timeout_s,
+                          replicas=replicas, concurrency=concurrency, group=group, restart=restart, stall_s=stall_s,
+                          limits=limits, breaker=breaker)  # fmt: skip
+        return self._decorate("tool", fn, options)
+
+    @overload
+    def job(self, fn: Callable[Concatenate[Job, P], Awaitable[R]], /) -> Component[P, R]: ...
+    @overload
+    def job(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        description: str | None = None,
+        timeout_s: float | None = None,
+        replicas: int = 1,
+        isolated: bool = False,
+        group: str = "",
+        stall_s: float = ...,
+        limits: Limits = ...,
+    ) -> JobDecorator: ...
+    def job(
+        self,
+        fn: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        description: str | None = None,
+        timeout_s: float | None = None,
+        replicas: int = 1,
+        isolated: bool = False,
+        group: str = "",
+        stall_s: float = DEFAULT_STALL_S,
+        limits: Limits = _NO_LIMITS,
+    ) -> Any:
+        """Declare a job: an async function whose first parameter is a Job, durable from step to step.
+
+        ``timeout_s`` bounds the whole run (None: no limit), ``isolated`` gives each run a process of its own.
+        ``group``, ``stall_s`` and ``limits`` as for a tool; jobs that share a host share the strictest of each.
+        Raises: UsageError if the function cannot be a job.
+        """
+        options = Options(name=name, version=version, description=description, timeout_s=timeout_s, replicas=replicas,
+                          isolated=isolated, group=group, stall_s=stall_s, limits=limits)  # fmt: skip
+        return self._decorate("job", fn, options)
+
+    def find(self, kind: CallKind, name: str, major: int | None = None) -> Component[..., Any] | None:
+        """The newest version of that component, within ``major`` if given; None if there is none."""
+        found = [c for c in self._named(kind, name) if major is None or c.major == major]
+        return max(found, key=lambda c: parse_version(c.version, "version"), default=None)
+
+    def _decorate(self, kind: CallKind, fn: Callable[..., Any] | None, options: Options) -> Any:
+        if fn is not None:
+            return self._add(kind, fn, options)
+        return lambda function: self._add(kind, function, options)
+
+    def _add(self, kind: CallKind, fn: Callable[..., Any], options: Options) -> Component[..., Any]:
+        if options.group and options.group not in self.groups:
+            known = ", ".join(self.groups) or "none"
+            raise UsageError(
+                f"app {self.name} has no group {options.group!r}", code="unknown_group", path="group",
+                hint=f"there are: {known}; App(..., groups={{{options.group!r}: Group(...)}}) makes it",
+            )  # fmt: skip
+        component = declare(kind, fn, app=self.name, app_version=self.version, options=options)
+        for other in self._named(kind, component.name):
+            if other.version == component.version:
+                raise UsageError(
+                    f"app {self.name} has a {kind} {component.name} {component.version} already: "
+                    f"{other.fn.__module__}.{other.fn.__qualname__}",
+                    code="duplicate_component",
+                    hint="give one of them another name or version",
+                )
+        self.components.append(component)
+        return component
+
+    def _named(self, kind: CallKind, name: str) -> list[Component[..., Any]]:
+        return [c for c in self.components if c.kind == kind and c.name == name]

@@ -1,0 +1,1 @@
+"""What may be wrong with a deployment, looked for and told with what to do."""

@@ -1,0 +1,374 @@
+"""One running job: take it up or over, run its function, record how it ended. The rules are in ``takeover``.
+
+What is recorded always comes before what depends on it: the end of the job, then the parent's reply, then the ack of
+the lease. A crash between any two of them brings the lease to another host, which does the rest again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_never
+
+import msgspec
+
+from actors.clients.requests import publish_wake
+from actors.components.component import Component
+from actors.jobs.dead_letters import keep_letter, letter_body
+from actors.jobs.doorbell import Doorbell
+from actors.jobs.halts import Cancelled, Fenced, Halt, HandedBack, Parked, Raised, Returned
+from actors.jobs.hosting import Hosting
+from actors.jobs.job import Job
+from actors.jobs.journal import Journal, Pending
+from actors.jobs.operations import Operations
+from actors.jobs.order import Order
+from actors.jobs.parking import Parking
+from actors.jobs.takeover import Decision, Drop, Finish, Poisoned, Refuse, Resume, Start, decide, redriven_owner
+from actors.tools.invocation import describe
+from bus.crash import crash_point
+from bus.errors import CallboardError, UsageError
+from bus.errors import Fenced as FencedError
+from bus.event import Parent
+from bus.failure import Failure
+from bus.mailbox import Delivery
+from bus.messages import (
+    DeadKept,
+    Event,
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobOwned,
+    JobSubmitted,
+    ReplyCompleted,
+    ReplyFailed,
+    Signal,
+)
+from bus.streams import JOBS
+from store.log import JobLog, Recorded, append_unfenced
+
+log = logging.getLogger("callboard.job")
+
+CREATE_TRIES = 10
+
+
+class NoSuchVersion(CallboardError):
+    """This host has the workflow, but not the major version that the job began with."""
+
+
+class JobActor:
+    """A job in this process. ``run`` ends when the job has ended, is parked, or has gone to another host."""
+
+    def __init__(self, hosting: Hosting, order: Order, lease: Delivery) -> None:
+        self.order = order
+        self.lease = lease
+        self.journal = Journal()
+        self.doing = "taking"
+        self._hosting = hosting
+        self._log = JobLog(hosting.bus, hosting.blobs, order.workspace, order.job)
+        self._bell = Doorbell(hosting.board, self._log, self.journal, self._hear)
+        self._halted: Halt | None = None
+        self._task: asyncio.Task[Halt] | None = None
+        self._operations: Operations | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._parking: Parking | None = None
+
+    @property
+    def is_parking(self) -> bool:
+        """Whether it is on its way out of memory."""
+        return self._parking is not None and self._parking.is_under_way
+
+    # ---- take
+
+    async def run(self) -> None:
+        """Do what the request asks for, whatever the log says about the job. Raises: UsageError (refused), BusError."""
+        try:
+            if self.lease.attempt == 1 and not self.order.wake and await self._create(self._log.create):
+                await self._go()
+            else:
+                await self._take_over()
+        except FencedError:
+            self.lease.forget()
+        finally:
+            await self._bell.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Break the cycles of this run, so that its memory goes now and not when the collector comes by."""
+        self._bell.let_go()
+        self._operations = self._parking = self._task = self._deadline = None
+
+    def _owned(self, version: str) -> JobOwned:
+        return JobOwned(
+            job=self.order.job, host=self._hosting.host, node=self._hosting.node, pid=os.getpid(), version=version,
+            request=self.lease.sequence,
+        )  # fmt: skip
+
+    async def _create(self, create: Callable[[JobSubmitted, JobOwned], Awaitable[bool]]) -> bool:
+        """Take up a new job. The input is checked first: a job that cannot run is refused and never begins."""
+        order = self.order
+        component = self._newest()
+        component.decode_input(order.body)
+        submitted = JobSubmitted(
+            job=order.job, workflow=order.workflow, version=component.version, app=component.app,
+            input=msgspec.Raw(order.body or b"{}"), priority=order.priority, parent=order.parent,
+            traceparent=order.traceparent, requested_at=self.lease.stored_at,
+        )  # fmt: skip
+        if not await create(submitted, self._owned(component.version)):
+            return False
+        self.journal.submitted = submitted
+        self.journal.read_to = self.journal.owned_at = self._log.epoch
+        return True
+
+    def _newest(self) -> Component[..., Any]:
+        component = self._hosting.workflow(self.order.workflow)
+        if component is None:
+            raise UsageError(f"workflow {self.order.workflow!r} is not in app {self._hosting.app.name!r}")
+        return component
+
+    async def _take_over(self) -> None:
+        self.journal.read(await self._log.read())
+        await self._follow(
+            decide(
+                self.journal, sequence=self.lease.sequence, wake=bool(self.order.wake), workflow=self.order.workflow,
+                body=self.order.body, redriven=redriven_owner(self.order.wake),
+            )
+        )  # fmt: skip
+
+    async def _follow(self, decision: Decision) -> None:
+        match decision:
+            case Start():
+                if await self._create(lambda s, o: self._log.create_late(s, o, self.journal.owned_at)):
+                    self.journal.read(await self._log.read(since=0, must_see=self._log.epoch))
+                    await self._go()
+                else:
+                    await self._create_later()
+            case Resume(last_owned):
+                self._component()
+                await self._claim(last_owned)
+                await (self._finish() if self.journal.ended else self._go())
+            case Poisoned(last_owned, times):
+                await self._claim(last_owned)
+                await (self._finish() if self.journal.ended else self._end_poisoned(_poison(times)))
+            case Finish():
+                await self._finish()
+            case Drop():
+                await self.lease.ack()
+            case Refuse(message):
+                raise UsageError(message, code="job_id_conflict", hint="use another Job-Id, or the same input")
+            case _:
+                assert_never(decision)
+
+    async def _create_later(self) -> None:
+        """Another request under this id was faster, and the log will say so; or what it holds nobody can read."""
+        if self.lease.attempt >= CREATE_TRIES:
+            message = f"the log of {self.order.job} begins with an event that nobody can read"
+            raise UsageError(message, code="job_id_conflict", hint="use another Job-Id")
+        await self.lease.nak(0.1 * self.lease.attempt)
+
+    async def _claim(self, last_owned: int) -> None:
+        """Own the job from here, and know its log up to here: the former owner may have ended it. Raises: Fenced."""
+        # Listen first: a reply that is stored between the read and the listening would wait for the next poll.
+        await self._bell.open()
+        epoch = await self._log.claim(self._owned(self._submitted().version), last_owned)
+        self.journal.read(await self._log.read(since=self.journal.read_to, must_see=epoch))
+
+    async def _finish(self) -> None:
+        await self._tell_parent()
+        await self.lease.ack()
+
+    def _submitted(self) -> JobSubmitted:
+        assert self.journal.submitted is not None
+        return self.journal.submitted
+
+    def _component(self) -> Component[..., Any]:
+        submitted = self._submitted()
+        component = self._hosting.workflow(submitted.workflow, submitted.version)
+        if component is None:
+            raise NoSuchVersion(f"this app has no {submitted.workflow} of the major of {submitted.version}")
+        return component
+
+    # ---- run
+
+    async def _go(self) -> None:
+        component, submitted = self._component(), self._submitted()
+        self.doing = "running"
+        operations = Operations(self._hosting, self._log, self.journal, submitted, self.halt)
+        operations.listen = self._bell.open
+        self._operations = operations
+        deadline_at = self._watch_deadline(component, submitted)
+        parking = self._parking = Parking(operations, lambda: self._owned(submitted.version), self.halt, deadline_at)
+        self._heed_signals()
+        halt = self._halted or await self._run_function(component, operations, submitted)
+        await parking.stop()
+        if self._deadline:
+            self._deadline.cancel()
+        await self._end(halt)
+
+    async def _run_function(self, component: Component[..., Any], ops: Operations, submitted: JobSubmitted) -> Halt:
+        """Run the user's function in a task of its own, so that a halt can cancel it and nothing else."""
+        self._task = asyncio.create_task(self._call_function(component, ops, submitted))
+        try:
+            self.halt(await self._task)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._halted is None and task and task.cancelling():
+                raise
+            # Nobody has cancelled it, so the function itself raised this.
+            message = "the job's function raised CancelledError, and nobody had cancelled it"
+            self.halt(Raised(Failure(code="error", message=message, exception="CancelledError")))
+        assert self._halted is not None
+        return self._halted
+
+    async def _call_function(self, component: Component[..., Any], ops: Operations, submitted: JobSubmitted) -> Halt:
+        try:
+            arguments = component.decode_input(bytes(submitted.input))
+            assert component.context_param is not None
+            value = await component.fn(**{component.context_param: Job(ops)}, **arguments)
+            return Returned(msgspec.Raw(component.encode_output(value)))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
+            return Raised(describe(error))
+
+    def halt(self, reason: Halt) -> None:
+        """End this run for ``reason``; only the first reason counts."""
+        if self._halted is not None:
+            return
+        self._halted = reason
+        if self._operations:
+            self._operations.halted = True
+        if self._task and not self._task.done() and not isinstance(reason, Returned):
+            self._task.cancel()
+
+    def _watch_deadline(self, component: Component[..., Any], submitted: JobSubmitted) -> datetime | None:
+        """End the job as failed when its time is up; that instant, None if it may take for ever."""
+        if component.timeout_s is None:
+            return None
+        began_at = self.journal.retried.at if self.journal.retried else submitted.at
+        deadline_at = began_at + timedelta(seconds=component.timeout_s)
+        left_s = (deadline_at - datetime.now(UTC)).total_seconds()
+        message = f"the job did not end within {component.timeout_s:g} s"
+        failure = Failure(code="timeout", message=message, retryable=False)
+        self._deadline = asyncio.get_running_loop().call_later(max(0.0, left_s), self.halt, Raised(failure))
+        return deadline_at
+
+    # ---- hear
+
+    def _hear(self, recorded: Recorded) -> None:
+        if self._operations:
+            self._operations.hear(recorded)
+        else:
+            self.journal.apply(recorded)
+        if isinstance(recorded.event, Signal):
+            self._heed_signals()
+        elif isinstance(recorded.event, JobOwned) and recorded.sequence > self._log.epoch and self._log.epoch:
+            self._heed_owner(recorded.event)
+
+    def _heed_owner(self, owned: JobOwned) -> None:
+        """Another host has claimed the job: this copy would find out with its next append, but may only wait."""
+        if (owned.host, owned.pid) != (self._hosting.host, os.getpid()):
+            self.halt(Fenced())
+
+    def ring(self, recorded: Recorded) -> None:
+        """The host heard a signal for this job."""
+        if recorded.sequence > self.journal.read_to:
+            self._hear(recorded)
+
+    def read_on(self) -> None:
+        """Something may have been missed: read the log."""
+        if self._operations:
+            self._bell.read_on()
+
+    def read_on_if_quiet(self, quiet_s: float) -> None:
+        """Read the log if it was not read for ``quiet_s``, and ever less often the longer nothing comes."""
+        if self._operations:
+            self._bell.read_on_if_quiet(quiet_s)
+
+    def _heed_signals(self) -> None:
+        if found := self.journal.next_signal("cancel"):
+            _, signal = found
+            self.halt(Cancelled(signal.by, _reason(signal)))
+
+    # ---- end
+
+    async def _end(self, halt: Halt) -> None:
+        self.doing = "ending"
+        job = self.order.job
+        match halt:
+            case Returned(output):
+                await self._close(JobCompleted(job=job, output=output))
+            case Raised(failure):
+                await self._close(JobFailed(job=job, failure=failure))
+            case Cancelled(by, reason):
+                await self._cancel_children()
+                await self._close(JobCancelled(job=job, by=by, reason=reason))
+            case Parked():
+                await self.lease.ack()
+            case HandedBack():
+                await self.lease.nak()
+            case Fenced():
+                log.warning("%s: another host owns the job, this copy is dropped", job)
+                self.lease.forget()
+            case _:
+                assert_never(halt)
+
+    async def _end_poisoned(self, failure: Failure) -> None:
+        """Its request is kept as a dead letter; a wake-up says nothing, so what is kept is the input it began with."""
+        lease, order = self.lease, self.order
+        letter = DeadKept(
+            job=order.job, failure=failure, subject=lease.subject, stream=JOBS, stream_sequence=lease.sequence,
+            deliveries=lease.attempt, body=letter_body(bytes(self._submitted().input)), headers=dict(lease.headers),
+            actor=self._hosting.host,
+        )  # fmt: skip
+        await keep_letter(self._hosting.bus, self._hosting.blobs, order.workspace, letter)
+        await self._end(Raised(failure))
+
+    async def _close(self, event: JobCompleted | JobFailed | JobCancelled) -> None:
+        await self._log.append(event)
+        self.journal.ended = event
+        await self._finish()
+
+    async def _cancel_children(self) -> None:
+        for entry in list(self.journal.entries.values()):
+            if entry.op == "job" and isinstance(entry.outcome, Pending) and entry.command is not None:
+                child = getattr(entry.command, "child", "")
+                signal = Signal(job=child, name="cancel", by=f"job {self.order.job}")
+                await append_unfenced(self._hosting.bus, self._hosting.blobs, self.order.workspace, signal)
+                await publish_wake(self._hosting.bus, self.order.workspace, entry.name, child, "signal.cancel")
+
+    async def _tell_parent(self) -> None:
+        parent, ended = self._submitted().parent, self.journal.ended
+        if parent is None or ended is None:
+            return
+        reply = answer_to(parent, ended)
+        crash_point("host.before_parent_reply")
+        await append_unfenced(self._hosting.bus, self._hosting.blobs, parent.workspace, reply)
+        crash_point("host.after_parent_reply")
+        await publish_wake(self._hosting.bus, parent.workspace, parent.workflow, parent.job, "reply")
+
+
+def answer_to(parent: Parent, ended: JobCompleted | JobFailed | JobCancelled) -> Event:
+    """What a child's end means to the call of its parent."""
+    match ended:
+        case JobCompleted(output=output):
+            return ReplyCompleted(job=parent.job, call=parent.call, output=output, actor=f"job {ended.job}")
+        case JobFailed(failure=failure):
+            return ReplyFailed(job=parent.job, call=parent.call, failure=failure, actor=f"job {ended.job}")
+        case JobCancelled(by=by, reason=reason):
+            failure = Failure(code="cancelled", message=f"cancelled by {by or 'unknown'}: {reason}", retryable=False)
+            return ReplyFailed(job=parent.job, call=parent.call, failure=failure, actor=f"job {ended.job}")
+    assert_never(ended)
+
+
+def _poison(times: int) -> Failure:
+    return Failure(
+        code="poison", retryable=False,
+        message=f"the job took its host's process down {times} times in a row, with nothing done in between",
+        hint="look at the host's output of that time",
+    )  # fmt: skip
+
+
+def _reason(signal: Signal) -> str:
+    data = msgspec.json.decode(signal.data)
+    return str(data.get("reason", "")) if isinstance(data, dict) else ""

@@ -1,0 +1,104 @@
+"""A job request as a host reads it from the queue."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from actors.clients.requests import MAX_INPUT_BYTES
+from bus import headers as h
+from bus import jobid
+from bus.errors import TooLarge, UsageError
+from bus.event import Parent
+from bus.mailbox import Delivery
+from bus.objects import BlobMissing, Blobs
+from bus.subjects import Priority, check_job_id, check_name, parse_request
+
+# So many deliveries, some seconds in all, until a blob that is not in the object store counts as missing.
+MISSING_AFTER = 4
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for. ``body`` is the input's JSON as it came; ``wake`` says why a parked job is woken."""
+
+    workspace: str
+    workflow: str
+    priority: Priority
+    job: str
+    body: bytes
+    wake: str = ""
+    parent: Parent | None = None
+    traceparent: str = ""
+
+
+class Placed(Protocol):
+    """A request and its place in the queue: a delivery, or a stored message."""
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def stored_ns(self) -> int: ...
+
+
+def job_id_of(delivery: Placed, workspace: str) -> str:
+    """The id that the request names, else the one that follows from its message id or its place. Raises: UsageError."""
+    if given := delivery.headers.get(h.JOB_ID):
+        return check_job_id(given)
+    if message_id := delivery.headers.get(h.MSG_ID):
+        return jobid.from_message_id(workspace, message_id)
+    return jobid.from_delivery(delivery.stored_ns, delivery.sequence)
+
+
+async def read_order(delivery: Delivery, blobs: Blobs) -> Order:
+    """Raises: UsageError (names with illegal characters, a header that cannot be read, a body over the limit),
+    BlobMissing, BusError.
+    """
+    workspace, workflow, priority = parse_request(delivery.subject)
+    check_name(workspace, "workspace")
+    headers, body = delivery.headers, delivery.body
+    if sha256 := headers.get(h.JOB_BLOB):
+        body = await _blob(sha256, delivery, blobs)
+    if len(body) > MAX_INPUT_BYTES:
+        raise TooLarge("the input", size_bytes=len(body), limit_bytes=MAX_INPUT_BYTES)
+    return Order(
+        workspace=workspace, workflow=workflow, priority=priority, job=job_id_of(delivery, workspace), body=body,
+        wake=headers.get(h.JOB_WAKE, ""), parent=parent_of(delivery),
+        traceparent=headers.get(h.TRACEPARENT, ""),
+    )  # fmt: skip
+
+
+async def _blob(sha256: str, delivery: Delivery, blobs: Blobs) -> bytes:
+    """The input from the object store; one that is not there may still come to a replica that lags, for a while."""
+    if not _SHA256.fullmatch(sha256):
+        raise UsageError(f"header {h.JOB_BLOB} is no sha256 in hex", code="bad_header", path=h.JOB_BLOB)
+    try:
+        return await blobs.get(sha256)
+    except BlobMissing as error:
+        if delivery.attempt < MISSING_AFTER:
+            raise
+        hint = "put the input into the object store before the request is published"
+        raise UsageError(str(error), code="blob_missing", path=h.JOB_BLOB, hint=hint) from error
+
+
+def parent_of(delivery: Placed) -> Parent | None:
+    """The call that this request answers, if any. Raises: UsageError if the header cannot be read."""
+    header = delivery.headers.get(h.JOB_PARENT)
+    if not header:
+        return None
+    try:
+        parent = msgspec.json.decode(header, type=Parent)
+        check_name(parent.workspace, "workspace")
+        check_name(parent.workflow, "workflow")
+        check_job_id(parent.job)
+    except (msgspec.DecodeError, RecursionError, UsageError) as error:
+        message = f"header {h.JOB_PARENT} cannot be read: {error}"
+        raise UsageError(message, code="bad_header", path=h.JOB_PARENT) from error
+    return parent

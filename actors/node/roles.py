@@ -1,0 +1,110 @@
+"""What a child process can be: a tool actor, a job host, or the gateway. Each starter returns its stopper."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from actors.components.announcement import announce
+from actors.components.app import App
+from actors.components.component import Component
+from actors.components.registry import Registry
+from actors.jobs.host import CAPACITY, JobHost
+from actors.jobs.hosting import Hosting
+from actors.node.heart import heartbeat_of
+from actors.node.process import EXIT_STUCK, STOP_GRACE_S, Actor
+from actors.tools.tool_actor import ToolActor
+from bus.errors import UsageError
+from bus.streams import wait_for_streams
+
+# The supervisor bounds a drain, not the actor.
+DRAIN_LIMIT_S = 7 * 86400.0
+Stop = Callable[[], Awaitable[None]]
+
+
+async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
+    """Serve one tool of the app. Raises: UsageError (not in the app; its schema is taken by another node's)."""
+    component = _find(app, "tool", name, major)
+    await wait_for_streams(actor.bus)
+    registry = Registry(actor.bus)
+
+    def on_stuck() -> None:
+        actor.end(EXIT_STUCK)
+
+    service = await announce(actor, registry, component, on_stuck=on_stuck)
+    tool = ToolActor(
+        actor.bus, actor.blobs, component, name=f"{actor.node}/{actor.name}", leases=actor.leases, on_stuck=on_stuck,
+        outbox=actor.outbox,
+    )  # fmt: skip
+    await tool.start()
+    actor.heartbeat = tool.heartbeat
+
+    async def drain() -> None:
+        await asyncio.gather(tool.drain(), service.stop(grace_s=DRAIN_LIMIT_S))
+
+    actor.drain = drain
+
+    async def stop() -> None:
+        await tool.stop(0.5 if actor.exit_code else STOP_GRACE_S)
+        await service.stop()
+
+    return stop
+
+
+async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int) -> Stop:
+    """Run those workflows of the app. Raises: UsageError."""
+    components = [c for c in app.components if c.kind == "job" and c.name in workflows]
+    for name in workflows:
+        _find(app, "job", name, None)
+    await wait_for_streams(actor.bus)
+    registry = Registry(actor.bus)
+    await registry.start()
+    services = [await announce(actor, registry, component) for component in components]
+    hosting = Hosting(actor.bus, actor.blobs, app, registry, host=f"{actor.node}/{actor.name}", node=actor.node)
+    host = JobHost(hosting, workflows, capacity=capacity or CAPACITY, leases=actor.leases)
+    await host.start()
+    actor.heartbeat = host.heartbeat
+
+    async def stop() -> None:
+        await host.stop()
+        await registry.stop()
+        await asyncio.gather(*(service.stop() for service in services))
+
+    return stop
+
+
+async def serve_gateway(actor: Actor) -> Stop:
+    """Serve the ``api.*`` services, and do the duties of the cluster while no other gateway does."""
+    from actors.duties.leader import Leader
+    from actors.duties.timing import timing_of
+    from actors.gateway.gateway import Gateway  # brings jsonschema along, which no other role needs
+    from actors.gateway.sweep import Sweep
+
+    leader = Leader(actor.bus, actor.blobs, actor.node, actor.name, timing_of(os.environ))
+    await wait_for_streams(actor.bus)
+    registry = Registry(actor.bus)
+    await registry.start()
+    sweep = Sweep(actor.bus, actor.blobs, registry, is_on_duty=lambda: leader.leads)
+    gateway = Gateway(actor.bus, registry, sweep=sweep)
+    await gateway.start()
+    leader.start()
+    since_s = time.monotonic()
+    actor.heartbeat = lambda: heartbeat_of("serving, leads" if leader.leads else "serving", since_s)
+
+    async def stop() -> None:
+        await leader.stop()
+        await gateway.stop()
+        await registry.stop()
+
+    return stop
+
+
+def _find(app: App, kind: Any, name: str, major: int | None) -> Component[..., Any]:
+    component = app.find(kind, name, major)
+    if component is None:
+        version = f"@{major}" if major is not None else ""
+        raise UsageError(f"app {app.name!r} has no {kind} {name}{version}", code="unknown_component")
+    return component
