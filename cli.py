@@ -200,7 +200,7 @@ async def _node(options_of: Any, target: str, name: str, choice_of: Any, metrics
     from actors.commands.describe import describe
     from actors.node.crew import Crew
     from bus.connection import Bus
-    from bus.streams import ensure_streams
+    from bus.streams import wait_for_streams
     from bus.subjects import check_name
 
     name = check_name(name or default_node_name(), "name of the node")
@@ -208,7 +208,7 @@ async def _node(options_of: Any, target: str, name: str, choice_of: Any, metrics
     described = await describe(target)
     crew = Crew(target, described, choice, node=name, options=options)
     async with await Bus.connect(options, name=f"callboard {name}", timeout_s=10) as bus:
-        for done in await ensure_streams(bus):
+        for done in await wait_for_streams(bus):
             _say(done)
         return await _supervise(bus, name, crew, metrics)
 

@@ -175,16 +175,15 @@ async def ensure_streams(bus: Bus, limits: Limits | None = None) -> list[str]:
     return done
 
 
-async def wait_for_streams(bus: Bus) -> None:
+async def wait_for_streams(bus: Bus) -> list[str]:
     """:func:`ensure_streams` for a process that is of no use without: waits while a cluster has no leader.
 
-    Raises: as ensure_streams, but for an outage; BusClosed.
+    Returns what was done. Raises: as ensure_streams, but for an outage; BusClosed.
     """
     wait_s = 0.1
     while True:
         try:
-            await ensure_streams(bus)
-            return
+            return await ensure_streams(bus)
         except Ambiguous as error:
             log.warning("%s; trying again", error)
         except ApiError as error:

@@ -36,7 +36,7 @@ class Breaker(msgspec.Struct, frozen=True, omit_defaults=True):
     slow_s: float | None = None
     slow_share: float = 1.0
     open_s: float = 5.0
-    max_open_s: float = 120.0
+    max_open_s: float = 30.0
     on_open: OnOpen = "wait"
 
     def __post_init__(self) -> None:
