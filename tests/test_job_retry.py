@@ -21,6 +21,7 @@ from actors.jobs.job_retry import causes, retry_job
 from actors.jobs.journal import Journal
 from actors.jobs.takeover import redrive_wake
 from actors.testing import replay
+from bus.connection import ApiError
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
@@ -176,7 +177,10 @@ async def idle(on: Stage, *tools: str) -> None:
     """Wait until nobody has, or will get, a call of these tools: all are answered, or dropped with their job."""
 
     async def is_idle() -> bool:
-        infos = [await on.bus.api(f"CONSUMER.INFO.EVENTS.tool-{tool}-v1") for tool in tools]
+        try:
+            infos = [await on.bus.api(f"CONSUMER.INFO.EVENTS.tool-{tool}-v1") for tool in tools]
+        except ApiError:  # one of the tools has not started yet, and will then see what was given out before
+            return False
         return not any(info["num_ack_pending"] or info["num_pending"] for info in infos)
 
     await wait_until(is_idle, LIMIT_S)

@@ -46,6 +46,11 @@ class Settled:
 
 
 @dataclass(frozen=True)
+class Superseded:
+    """The call was given out again since, to somebody who has written of it: it is theirs, and so is its delivery."""
+
+
+@dataclass(frozen=True)
 class Due:
     """``attempt`` is to be run. ``after_death``: the one before it left no word, and is to be recorded first."""
 
@@ -53,7 +58,7 @@ class Due:
     after_death: bool = False
 
 
-Standing = Settled | Due
+Standing = Settled | Superseded | Due
 
 
 def fold_past(events: list[tuple[int, Event]], call: str, command: int, *, job_over: bool) -> Past:
@@ -77,6 +82,10 @@ def standing(past: Past, deliveries: int) -> Standing:
     """Pure: what to do with a call that was given out ``deliveries`` times, this time included."""
     if past.answered or past.job_over or past.given_out_anew:
         return Settled()
+    if deliveries <= past.failed + past.handed_back:
+        # Each of these records belongs to a delivery before the one that counts. A process that was cut off, or stood
+        # still, may hold an old one. (A server that lost its own count says too little: the next delivery says more.)
+        return Superseded()
     if deliveries - past.handed_back <= past.failed + 1:
         return Due(past.failed + 1)
     return Due(past.failed + 2, after_death=True)

@@ -20,7 +20,7 @@ from actors.components.component import Component
 from actors.jobs.order import MISSING_AFTER
 from actors.node.heart import heartbeat_of
 from actors.tools.invocation import Invocation, Stuck, Watchdog
-from actors.tools.past_attempts import Due, Settled, past_attempts, standing
+from actors.tools.past_attempts import Due, Settled, Superseded, past_attempts, standing
 from actors.tools.progress import ProgressReports
 from actors.tools.quarantine import Quarantine
 from actors.tools.retry_wait import rest_of_wait_s
@@ -248,6 +248,9 @@ class ToolActor:
             case Settled():
                 await serving.delivery.ack()
                 return False
+            case Superseded():
+                serving.delivery.forget()
+                return False
             case Due(attempt, after_death):
                 serving.attempt, serving.suspect = attempt, after_death
                 if rest_s := rest_of_wait_s(past.last_failed, utc_now()):
@@ -266,17 +269,22 @@ class ToolActor:
         return False
 
     async def _was_settled(self, serving: Serving) -> bool:
-        """Whether the call was answered while it waited here: our lease may have run out, and another have served it.
+        """Whether another has served the call, or serves it, since it waited here: our lease may have run out.
 
         It waits among suspects for its turn, for the log to take the word of a death, or as all else does in a process
         that is stopped.
         """
         serving.known_s = time.monotonic()
         past = await past_attempts(self._bus, serving.workspace, serving.event, serving.delivery.sequence)
-        if not isinstance(standing(past, serving.delivery.attempt), Settled):
-            return False
-        await serving.delivery.ack()
-        return True
+        match standing(past, serving.delivery.attempt):
+            case Settled():
+                await serving.delivery.ack()
+                return True
+            case Superseded():
+                serving.delivery.forget()
+                return True
+            case Due():
+                return False
 
     # ---- one attempt
 
