@@ -281,8 +281,9 @@ def test_options_before_the_command(shell: Shell) -> None:
     assert shell("--workspace", "other", "show", "cli-before", "--workspace", "default")[0] == 2
 
 
-async def test_up_runs_all_on_one_machine(tmp_path: Path) -> None:
-    """Server, node and actors start with one command, and Ctrl-C leaves nothing but the data."""
+@pytest.mark.parametrize("by", ["Ctrl-C", "drain"])
+async def test_up_runs_all_on_one_machine(tmp_path: Path, by: str) -> None:
+    """Server, node and actors start with one command; Ctrl-C and a drain end them all, and leave only the data."""
     port, data = _free_port(), tmp_path / "store"
     run = Shell(f"nats://127.0.0.1:{port}", tmp_path)
     command = [sys.executable, "-m", "cli", "up", "tests.apps.five:app", "--port", str(port), "--data-dir", str(data)]
@@ -292,7 +293,10 @@ async def test_up_runs_all_on_one_machine(tmp_path: Path) -> None:
             _wait_for_node(run, tmp_path / "up.log")
             assert run.json("submit", "five", "start:=1", "--wait", "--timeout", "20") == 216
             pids = [actor["pid"] for actor in run.json("ps", "--json")[0]["actors"]]
-            up.send_signal(signal.SIGINT)
+            if by == "drain":  # the server goes with the node, in the middle of the command
+                assert run.json("node", "drain", "cli1", "--json") == {"node": "cli1", "drained": True}
+            else:
+                up.send_signal(signal.SIGINT)
             assert up.wait(timeout=LIMIT_S) == 0, (tmp_path / "up.log").read_text()
         finally:
             up.kill()

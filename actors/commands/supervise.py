@@ -222,7 +222,7 @@ async def _drain(session: Session, name: str, timeout_s: float) -> int:
         subject = subjects.live(subjects.SYSTEM_WORKSPACE, name, "node.stopped")
         await client.bus.subscribe(subject, lambda _: ended.set())
         await _ask(client.bus, name, "drain", DrainDemand(timeout_s, user_name()))
-        is_gone = await _follow(session, client.bus, name, timeout_s)
+        is_gone = await _follow(session, client.bus, name, timeout_s, ended)
         in_order = is_gone and await _heard(ended)
     if session.json:
         screen.show_json({"node": name, "drained": in_order})
@@ -248,8 +248,8 @@ async def _heard(ended: asyncio.Event) -> bool:
     return True
 
 
-async def _follow(session: Session, bus: Bus, name: str, timeout_s: float) -> bool:
-    """Show what is left until the node is gone; False if it does not go."""
+async def _follow(session: Session, bus: Bus, name: str, timeout_s: float, ended: asyncio.Event) -> bool:
+    """Show what is left until the node is gone or has said its last word; False if it does not go."""
     import msgspec
 
     from bus import subjects
@@ -260,7 +260,7 @@ async def _follow(session: Session, bus: Bus, name: str, timeout_s: float) -> bo
 
     notes, shown = session.notes(), ""
     deadline = asyncio.get_running_loop().time() + timeout_s + END_S
-    while asyncio.get_running_loop().time() < deadline:
+    while asyncio.get_running_loop().time() < deadline and not ended.is_set():  # `callboard up` takes its server along
         try:
             raw = await ask(bus, subjects.control(name, "ps"), timeout_s=GONE_S)
         except NoResponder:
@@ -272,7 +272,7 @@ async def _follow(session: Session, bus: Bus, name: str, timeout_s: float) -> bo
             notes.json_line(f"{name}: {left}")
             shown = left
         await asyncio.sleep(LOOK_S)
-    return False
+    return ended.is_set()
 
 
 def _what_is_left(status: NodeStatus) -> str:
