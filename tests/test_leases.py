@@ -131,7 +131,7 @@ async def test_killed_process_hands_back_by_its_successor(nats_server: EmbeddedS
         assert len(book.inherited) == 9
         assert await hand_back_inherited(bus, book) == 9
         heir = await mailbox(bus, book, second.append)
-        await wait_until(lambda: len(second) == 9, what="long before the lease of 60 s is over")
+        await wait_until(lambda: len(second) == 9, 30, what="long before the lease of 60 s is over")
         assert {d.body for d in second} == {d.body for d in first[1:]}
         assert {d.attempt for d in second} == {2}
         await heir.stop_taking()

@@ -165,7 +165,8 @@ async def test_node_stopped_and_continued_under_load(nats_server: EmbeddedServer
         first.go_on()
         await wait_until(lambda: house.has(NodeReturned, "n1"), 60)
         await house.check_all(later)
-        assert "another host owns the job, this copy is dropped" in first.log.read_text()
+        dropped = "another host owns the job, this copy is dropped"
+        await wait_until(lambda: dropped in first.log.read_text(), 60, what="the woken host knows that it was fenced")
         await house.takes_new_work("n1")
         await house.check_all(jobs)
         assert [(type(e), e.job) for _, e in await house.system(NodeLost, NodeReturned)] == [

@@ -31,7 +31,7 @@ async def until_all_run(
         actors = await node.actors()
         pids = {name: actor.pid for name, actor in actors.items()}
         moved = {name for name, pid in pids.items() if pid != before[name]}
-        return pids if moved >= changed and all(a.state == "running" for a in actors.jobs.values()) else {}
+        return pids if moved >= changed and all(a.state == "running" for a in actors.values()) else {}
 
     return await wait_until(settled, DEADLINE_S, what=lambda: node.log)
 
