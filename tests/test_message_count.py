@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -152,8 +153,10 @@ async def test_the_same_on_a_whole_node(nats_server: EmbeddedServer, tmp_path: P
 
 async def settled(on: Stage, spy: Spy) -> None:
     """Wait until the actors have stopped to ask the log whether something happened before they started."""
-    for number in range(200):
-        seen = await run_jobs(on, spy, f"first-{number}", 1)
-        if not any("$JS.API.DIRECT.GET" in what or "$KV" in what for what in seen):
-            return
-    raise AssertionError(f"not one job without a read of the log: {seen}")
+    numbers = itertools.count()
+
+    async def reads_nothing() -> bool:
+        seen = await run_jobs(on, spy, f"first-{next(numbers)}", 1)
+        return not any("$JS.API.DIRECT.GET" in what or "$KV" in what for what in seen)
+
+    await wait_until(reads_nothing, 30, what="a job without a read of the log")
