@@ -104,6 +104,10 @@ async def test_touch_keeps_a_quiet_book_fresh(tmp_path: Path) -> None:
     assert LeaseBook(path).inherited == [reply(1)]
 
 
+async def _nobody_waits(bus: Bus) -> bool:
+    return bool((await bus.api(f"CONSUMER.INFO.{JOBS}.leased"))["num_waiting"] == 0)
+
+
 async def test_killed_process_hands_back_by_its_successor(nats_server: EmbeddedServer, tmp_path: Path) -> None:
     """What a connection that is gone held is with the next worker long before the ack time-out."""
     options = ConnectOptions(servers=[nats_server.url])
@@ -129,6 +133,8 @@ async def test_killed_process_hands_back_by_its_successor(nats_server: EmbeddedS
         await dead.close()
         book = LeaseBook(path)
         assert len(book.inherited) == 9
+        # Else the server may give what is handed back to the connection whose end it has not seen yet.
+        await wait_until(lambda: _nobody_waits(bus), what="the server knows that the connection is gone")
         assert await hand_back_inherited(bus, book) == 9
         heir = await mailbox(bus, book, second.append)
         await wait_until(lambda: len(second) == 9, 30, what="long before the lease of 60 s is over")
