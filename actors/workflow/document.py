@@ -210,6 +210,7 @@ class Param(Part, frozen=True, kw_only=True):
 class Document(Part, frozen=True, kw_only=True):
     """A workflow."""
 
+    schema: str | None = msgspec.field(default=None, name="$schema")
     name: Name
     version: Annotated[str, Meta(description="a semantic version")]
     description: str = ""

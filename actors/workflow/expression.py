@@ -19,6 +19,9 @@ _TOKEN = re.compile(
     r"|(?P<comment>//[^\n]*)|(?P<word>[A-Za-z_]\w*)|(?P<number>\d[\w.]*)|(?P<sign>[^\s\w])",
     re.DOTALL | re.ASCII,
 )
+# Most expressions have no texts, brackets, comments or blanks beside a dot: one search finds the members of those.
+_WITHOUT_TEXTS = re.compile(r"(?!.*(?:\s\.|\.\s|//))[^\"'\[(`]*", re.DOTALL)
+_DOTTED = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\.([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?", re.ASCII)
 _BINDERS = frozenset({"all", "exists", "exists_one", "existsOne", "map", "filter"})
 _ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
 FUNCTIONS = frozenset((
@@ -61,7 +64,7 @@ def embedded(text: str) -> str | None:
 
 def _closes_early(inner: str) -> bool:
     """Whether this is two of them, as in ``${a} and ${b}``."""
-    return "${" in "".join(token[0] for token in _tokens(inner) if not token["text"])
+    return "${" in inner and "${" in "".join(token[0] for token in _tokens(inner) if not token["text"])
 
 
 def parse(text: str) -> Expression | BadExpression:
@@ -127,6 +130,9 @@ def _bound(text: str) -> Iterator[str]:
 
 def _members(text: str) -> Iterator[Member]:
     """Each ``root.name`` and ``root["name"]``, with the member that follows."""
+    if _WITHOUT_TEXTS.fullmatch(text):
+        yield from (Member(*found) for found in _DOTTED.findall(text))
+        return
     tokens = list(_tokens(text))
     for number, token in enumerate(tokens):
         if token["word"] and (number == 0 or tokens[number - 1][0] != "."):

@@ -75,7 +75,8 @@ class _Builder:
     def __init__(self, loader: Any, reading: YamlReading) -> None:
         self._next = loader.get_event
         self._reading = reading
-        self._path: list[str | int] = []
+        # The lists and mappings that are being read, the outermost first.
+        self._open: list[Any] = []
 
     def document(self) -> None:
         self._next()
@@ -103,7 +104,7 @@ class _Builder:
             self._fault("tag", f"the tag {event.tag!r} says a type, and a document has none", "leave it out")
         if kind is yaml.ScalarEvent:
             return event.value
-        if len(self._path) >= _DEPTH_LIMIT:
+        if len(self._open) >= _DEPTH_LIMIT:
             self._reading.error_place = (event.start_mark.line + 1, event.start_mark.column + 1)
             raise _Refused(f"nested more than {_DEPTH_LIMIT} deep")
         return self._mapping() if kind is yaml.MappingStartEvent else self._sequence()
@@ -112,36 +113,36 @@ class _Builder:
         values: dict[str, Any] = {}
         marks: dict[str, Any] = {}
         self._reading._marks[id(values)] = marks
+        self._open.append(marks)
         while type(event := self._next()) is not yaml.MappingEndEvent:
-            if type(event) is yaml.ScalarEvent:
-                key = event.value
-            else:
-                key = ""
-                self._path.append(key)
-                self._fault("bad_key", "a key has to be a plain text", "write the value after a key")
-                self._node(event)
-                self._path.pop()
+            key = event.value if type(event) is yaml.ScalarEvent else self._bad_key(event)
+            is_double = key in marks
             marks[key] = event.start_mark
-            self._path.append(key)
-            if key in values:
+            if is_double:
                 self._fault("duplicate_key", f"the key {key!r} comes twice", "remove one of them")
             values[key] = self._node(self._next())
-            self._path.pop()
+        self._open.pop()
         return values
+
+    def _bad_key(self, event: Any) -> str:
+        self._fault("bad_key", "a key has to be a plain text", "write the value after a key")
+        self._node(event)
+        return ""
 
     def _sequence(self) -> list[Any]:
         values: list[Any] = []
         marks: list[Any] = []
         self._reading._marks[id(values)] = marks
+        self._open.append(marks)
         while type(event := self._next()) is not yaml.SequenceEndEvent:
             marks.append(event.start_mark)
-            self._path.append(len(values))
             values.append(self._node(event))
-            self._path.pop()
+        self._open.pop()
         return values
 
     def _fault(self, code: str, message: str, hint: str) -> None:
-        self._reading.faults.append(Fault(code, tuple(self._path), message, hint))
+        path = [next(reversed(marks), "") if isinstance(marks, dict) else len(marks) - 1 for marks in self._open]
+        self._reading.faults.append(Fault(code, tuple(path), message, hint))
 
 
 def _scalar(text: str) -> Any:
