@@ -116,7 +116,7 @@ class _Builder:
         self._open.append(marks)
         while type(event := self._next()) is not yaml.MappingEndEvent:
             key = event.value if type(event) is yaml.ScalarEvent else self._bad_key(event)
-            is_double = key in marks
+            is_double = marks.pop(key, None) is not None  # what is read now is the last one of ``marks``
             marks[key] = event.start_mark
             if is_double:
                 self._fault("duplicate_key", f"the key {key!r} comes twice", "remove one of them")
