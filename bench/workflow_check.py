@@ -1,6 +1,6 @@
 """How long a document of many steps takes to check: ``python -m bench.workflow_check [--steps N]``.
 
-CPU time, the best of some rounds, each with expressions that have not been seen before; without importing the libraries.
+CPU time, the best of some rounds, each with expressions that are new to it; without importing libraries.
 """
 
 from __future__ import annotations

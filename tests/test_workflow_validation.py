@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from actors import App
 from actors.workflow.component_rules import Catalogue
 from actors.workflow.document import Document, document_schema
+from actors.workflow.expression import BadExpression, Expression, embedded, parse
 from actors.workflow.finding import Finding
 from actors.workflow.validation import validate
 from tests.documents import MUTATIONS, broken_documents, documents, lists_of
@@ -39,6 +40,34 @@ def codes(text: str, file: str = "w.yaml") -> set[str]:
 
 
 # ---- properties
+
+
+@settings(unhurried, max_examples=300)
+@given(st.text() | st.text("ab.[]()!?:'\"\\ $+{},1/", max_size=30))
+@example("(" * 3_999)
+@example("-" * 3_998 + "1")
+@example("1+" * 1_999 + "1")
+@example("[" * 2_000 + "]" * 2_000)
+@example("true?" * 600 + "1" + ":1" * 600)
+@example("a" + ".a" * 1_999)
+@example("x" * 4_001)
+@example("[1,2].map(a, [1,2].map(b, [1,2].map(c, true)))")
+@example("\ud800")
+def test_any_text_is_an_expression_or_none(text: str) -> None:
+    """Compiling what people type raises nothing, and what it names is read from it without failing."""
+    assert isinstance(parse(text), Expression | BadExpression)
+    assert embedded(text) is None or text.strip().startswith("${")
+
+
+def test_what_an_expression_names() -> None:
+    """Members are found whatever the spelling; texts, comments and the names of macros are none."""
+    found = parse("steps . a.output + steps['b c'].error + 'steps.d' + input.list.map(x, x.y).c // steps.e")
+    assert isinstance(found, Expression)
+    assert found.variables == {"steps", "input"}
+    assert set(found.members) >= {("steps", "a", "output"), ("steps", "b c", "error"), ("input", "list", "")}
+    assert not {member.name for member in found.members if member.root == "steps"} - {"a", "b c"}
+    for text, value in (("1 > 2", False), ("true", True), ("1", None), ("now == now", None), ("1 / 0 == 1", None)):
+        assert isinstance(constant := parse(text), Expression) and constant.constant is value
 
 
 @unhurried

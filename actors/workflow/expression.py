@@ -23,6 +23,7 @@ _TOKEN = re.compile(
 _WITHOUT_TEXTS = re.compile(r"(?!.*(?:\s\.|\.\s|//))[^\"'\[(`]*", re.DOTALL)
 _DOTTED = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\.([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?", re.ASCII)
 _BINDERS = frozenset({"all", "exists", "exists_one", "existsOne", "map", "filter"})
+_MACRO = re.compile(rf"\b(?:{'|'.join(sorted(_BINDERS))})\b")
 _ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
 FUNCTIONS = frozenset((
     "size", "contains", "startsWith", "endsWith", "matches", "int", "uint", "double", "string", "bytes",
@@ -87,7 +88,9 @@ def _parse(text: str) -> Expression | BadExpression:
     bound = frozenset(_bound(text)) if variables and "(" in text else frozenset()
     members = tuple(_members(text)) if variables else ()
     functions = frozenset(name for name in found["functions"] if name[0] not in "_@!-")
-    return Expression(variables - bound, functions, members, None if found["variables"] else _constant(program))
+    # Loops in loops may run for longer than anybody waits.
+    is_plain = not found["variables"] and not _MACRO.search(text)
+    return Expression(variables - bound, functions, members, _constant(program) if is_plain else None)
 
 
 def _constant(program: Any) -> bool | None:
