@@ -229,6 +229,16 @@ def test_yaml_is_read_as_yaml_1_2() -> None:
     assert found(HEAD + text) == []
 
 
+@pytest.mark.parametrize("depth", [30, 45, 300, 20_000])
+def test_what_is_nested_deeply_raises_nothing(depth: int) -> None:
+    """Schemas and values of any depth are taken or refused in YAML and JSON; more than 100 deep is no document."""
+    schema = '{"not": ' * depth + "{}" + "}" * depth
+    step = '{"id": "a", "kind": "set", "values": ' + '{"a": ' * depth + "1" + "}" * depth + "}"
+    text = f'{{"name": "w", "version": "1.0.0", "input": {schema}, "steps": [{step}]}}'
+    for file in ("w.json", "w.yaml"):
+        assert codes(text, file) - {"bad_schema"} == ({"syntax"} if depth > 100 else set())
+
+
 # ---- scopes
 
 
@@ -270,6 +280,8 @@ SCOPES = {
     "a branch that is not there": (
         "- {id: m, kind: parallel, join: {of: [q]}, branches: {p: [{id: a, kind: wait, signal: x}]}}",
         ["unknown_branch"]),
+    "an item named like something else": (
+        "- {id: m, kind: map, over: '[1]', as: input, steps: [{id: a, kind: set, values: {}}]}", ["bad_value"]),
     "a macro's own name": (
         "- {id: a, kind: set, values: {x: '${ [1].map(v, v * 2).filter(w, w > 1) }'}}", []),
 }  # fmt: skip

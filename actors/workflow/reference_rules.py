@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from actors.workflow.document import Document
+from actors.workflow.document import Document, MapStep
 from actors.workflow.expression import FUNCTIONS, BadExpression, Expression, Member, parse
 from actors.workflow.expression_sites import Site, sites
 from actors.workflow.finding import Fault, did_you_mean
@@ -18,6 +18,10 @@ OUTCOME = ("output", "status", "error")
 
 def reference_faults(document: Document, outline: Outline, lost: Iterable[str] = ()) -> Iterator[Fault]:
     """All faults of expressions; ``lost`` are ids of steps that are broken in themselves."""
+    for entry in outline.entries:
+        if isinstance(entry.step, MapStep) and entry.step.as_ in VARIABLES | {"index"}:
+            message = f"an item cannot be named {entry.step.as_!r}: that is something else already"
+            yield Fault("bad_value", (*entry.path, "as"), message, "'item' is free")
     rules = _Rules(document, outline, frozenset(lost))
     for site in sites(document, outline):
         yield from rules.check(site)

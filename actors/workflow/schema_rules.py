@@ -39,7 +39,12 @@ def broken(schema: dict[str, Any], path: Path) -> Iterator[Fault]:
     """What makes this no JSON Schema."""
     if not schema:
         return
-    for error in _metaschema().iter_errors(schema):
+    try:
+        errors = list(_metaschema().iter_errors(schema))
+    except RecursionError:
+        yield Fault("bad_schema", path, "this schema is nested too deeply", "use $defs")
+        return
+    for error in errors:
         hint = ""
         if error.validator == "enum":
             hint = f"one of {', '.join(map(str, error.validator_value))}"

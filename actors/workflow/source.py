@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from actors.workflow.finding import Fault, Path
-from actors.workflow.yaml_reading import YamlReading, read_yaml
+from actors.workflow.yaml_reading import DEPTH_LIMIT, YamlReading, read_yaml
 
 Format = Literal["yaml", "json", "toml"]
 Place = tuple[int, int]
@@ -71,7 +72,8 @@ def read_source(file: str, raw: bytes, format_: Format | None = None) -> Source:
     except _SyntaxFault as error:
         source.fault, source.fault_place = _syntax(str(error), error.hint), error.place
     except RecursionError:
-        source.fault = _syntax("nested too deeply")
+        source.fault = _syntax(f"nested more than {DEPTH_LIMIT} deep")
+        source.value = None
     return source
 
 
@@ -93,6 +95,22 @@ def _read(source: Source) -> None:
                 source.doubtful = source._yaml.faults or source.doubtful
         case "toml":
             source.value = _read_toml(source.text)
+    if source.format != "yaml" and _is_too_deep(source.value):
+        raise RecursionError
+
+
+def _is_too_deep(value: Any) -> bool:
+    """Whether who goes down into it by calling itself may run out of stack."""
+    level = [value]
+    for _ in range(DEPTH_LIMIT + 1):
+        level = [each for one in level for each in _parts(one)]
+        if not level:
+            return False
+    return True
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _read_json(source: Source) -> Any:

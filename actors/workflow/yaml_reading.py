@@ -13,7 +13,7 @@ from actors.workflow.finding import Fault, Path
 
 # libyaml's reader if this PyYAML has it, else the one in Python, which is ten times slower.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_DEPTH_LIMIT = 100
+DEPTH_LIMIT = 100
 _WORDS: dict[str, Any] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
@@ -104,9 +104,9 @@ class _Builder:
             self._fault("tag", f"the tag {event.tag!r} says a type, and a document has none", "leave it out")
         if kind is yaml.ScalarEvent:
             return event.value
-        if len(self._open) >= _DEPTH_LIMIT:
+        if len(self._open) >= DEPTH_LIMIT:
             self._reading.error_place = (event.start_mark.line + 1, event.start_mark.column + 1)
-            raise _Refused(f"nested more than {_DEPTH_LIMIT} deep")
+            raise _Refused(f"nested more than {DEPTH_LIMIT} deep")
         return self._mapping() if kind is yaml.MappingStartEvent else self._sequence()
 
     def _mapping(self) -> dict[str, Any]:
