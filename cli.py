@@ -16,6 +16,7 @@ from actors.commands import breakers as breaker_commands
 from actors.commands import dead as dead_commands
 from actors.commands import outbox as outbox_commands
 from actors.commands import supervise as supervise_commands
+from actors.commands import workflow as workflow_commands
 from actors.commands.default_group import DefaultGroup
 from actors.commands.options import (
     AsJson,
@@ -453,6 +454,7 @@ def doctor(
 app.add_typer(breaker_commands.app, name="breakers")
 app.add_typer(dead_commands.app, name="dead")
 app.add_typer(outbox_commands.app, name="outbox")
+app.add_typer(workflow_commands.app, name="workflow")
 
 
 @app.command()

@@ -6,6 +6,7 @@ What a fenced block is follows from its language:
   to it) in the page's directory, where commands find it.
 - ``console``: the lines after ``$`` are run in a shell, on a server of the page's own; lines below are its output,
   where ``...`` stands for anything. Followers (up, node, tail, ``nats sub``) run in the background until the page ends.
+- ``yaml``: a first line ``# order.yaml`` makes it that file, as for Python; it parses.
 - ``json`` parses, ``conf`` is a configuration that nats-server takes, ``sh`` only shows what to type on a machine.
 - ``text`` and ``mermaid`` are for the eye.
 """
@@ -32,6 +33,7 @@ from typing import Any, NamedTuple, get_args
 
 import pytest
 import typer
+import yaml
 
 import actors
 from actors import ToolContext
@@ -57,13 +59,13 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 TYPED = {"", "#", "make", "pip", "git", "cd", "docker", "systemctl", "install", "python", "nats"}
 # Public for the library itself, not for its users.
 INTERNAL = {"`client.wait_for_end", "`ctx.cancel"}
-LANGUAGES = {"python", "console", "json", "conf", "sh", "text", "mermaid"}
+LANGUAGES = {"python", "console", "yaml", "json", "conf", "sh", "text", "mermaid"}
 NO_CLI = "the stock nats CLI is not on PATH"
 START_S = 30.0
 COMMAND_S = 40.0
 
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
-_FILE = re.compile(r"# ([\w/]+\.(?:py|json))(, continued)?\n")
+_FILE = re.compile(r"# ([\w/]+\.(?:py|json|yaml))(, continued)?\n")
 _FOLLOWER = re.compile(r"(callboard (up|node(?! drain)|tail)|nats sub(?!.*--count))\b")
 _PROOF = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -124,6 +126,8 @@ def test_json_parses_and_shell_lines_are_known(page: Path) -> None:
     """JSON is JSON, and what a reader types on a machine is a target of make or an ordinary tool."""
     for block in blocks(page, "json"):
         json.loads(block.text)
+    for block in blocks(page, "yaml"):
+        assert _FILE.match(block.text) and yaml.safe_load(block.text), block.line
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for line in "".join(block.text for block in blocks(page, "sh")).splitlines():
         command, *rest = line.removeprefix("sudo ").split() or [""]
@@ -362,7 +366,7 @@ def page_stage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
 def test_page_runs(page_stage: Stage) -> None:
     """Every block of the page does what it says, in the order in which a reader meets it."""
     try:
-        for block in blocks(page_stage.page, "python", "console"):
+        for block in blocks(page_stage.page, "python", "console", "yaml"):
             page_stage.run(block)
     finally:
         page_stage.close()

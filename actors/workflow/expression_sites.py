@@ -1,0 +1,116 @@
+"""Where expressions stand in a document, and what each may refer to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from actors.workflow.document import (
+    AgentStep,
+    ApprovalStep,
+    CallStep,
+    Document,
+    EmitStep,
+    JobStep,
+    LoopStep,
+    MapStep,
+    ParallelStep,
+    SetStep,
+    SleepStep,
+    SwitchStep,
+    ToolStep,
+)
+from actors.workflow.expression import embedded
+from actors.workflow.finding import Path
+from actors.workflow.outline import Entry, Outline
+
+
+class Site(NamedTuple):
+    """One expression. ``text`` is None for a text that is half an expression, which ``path`` leads to.
+
+    It is evaluated before ``entry`` (None: after all steps), or once its inner steps are through (``sees_inner``), or
+    once it is through itself (``sees_itself``).
+    """
+
+    path: Path
+    text: str | None
+    entry: Entry | None
+    sees_inner: bool = False
+    sees_itself: bool = False
+    variables: frozenset[str] = frozenset()
+
+
+def sites(document: Document, outline: Outline) -> Iterator[Site]:
+    """All expressions of a document."""
+    for entry in outline.entries:
+        yield from _of_any(entry)
+        yield from _of_kind(entry)
+    for path, text in _embedded(document.result, ("result",)):
+        yield Site(path, text, None)
+
+
+def _of_any(entry: Entry) -> Iterator[Site]:
+    step, path = entry.step, entry.path
+    if step.when is not None:
+        yield Site((*path, "when"), step.when, entry)
+    if step.compensate is not None:
+        for where, text in _embedded(step.compensate.with_, (*path, "compensate", "with")):
+            yield Site(where, text, entry, sees_inner=True, sees_itself=True)
+    if isinstance(step, CallStep) and step.cache is not None and step.cache.key is not None:
+        yield Site((*path, "cache", "key"), step.cache.key, entry)
+
+
+def _of_kind(entry: Entry) -> Iterator[Site]:
+    step, path = entry.step, entry.path
+    match step:
+        case ToolStep() | AgentStep() | JobStep():
+            yield from _plain(entry, "with", step.with_)
+        case ApprovalStep():
+            yield from _plain(entry, "title", step.title)
+            yield from _plain(entry, "details", step.details)
+        case SleepStep():
+            yield from _plain(entry, "for_s", step.for_s)
+        case EmitStep():
+            yield from _plain(entry, "data", step.data)
+        case SetStep():
+            yield from _plain(entry, "values", step.values)
+        case MapStep():
+            yield Site((*path, "over"), step.over, entry)
+            yield from _output(entry, step.output)
+        case SwitchStep():
+            for number, case in enumerate(step.cases):
+                yield Site((*path, "cases", number, "when"), case.when, entry)
+            yield from _output(entry, step.output)
+        case LoopStep():
+            yield Site((*path, "until"), step.until, entry, sees_inner=True, variables=entry.inner[0].variables)
+            yield from _output(entry, step.output)
+        case ParallelStep():
+            yield from _output(entry, step.output)
+
+
+def _plain(entry: Entry, name: str, value: Any) -> Iterator[Site]:
+    for path, text in _embedded(value, (*entry.path, name)):
+        yield Site(path, text, entry)
+
+
+def _output(entry: Entry, value: Any) -> Iterator[Site]:
+    variables = entry.inner[0].variables if entry.inner else frozenset[str]()
+    for path, text in _embedded(value, (*entry.path, "output")):
+        yield Site(path, text, entry, sees_inner=True, variables=variables)
+
+
+def _embedded(value: Any, path: Path) -> Iterator[tuple[Path, str | None]]:
+    if isinstance(value, str):
+        if "${" in value:
+            yield path, embedded(value)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _embedded(inner, (*path, key))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _embedded(inner, (*path, number))
+
+
+def has_expression(value: Any) -> bool:
+    """Whether an expression is somewhere in it."""
+    return any(True for _ in _embedded(value, ()))
