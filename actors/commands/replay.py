@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def _show(session: Session, taken: Snapshot, again: str, at: int | None, *, all_
 def _again(session: Session, job: str | None, file: str) -> str:
     """The command as it would be typed once more."""
     if job is None:
-        return f"callboard replay --file {file}"
+        return f"callboard replay --file {shlex.quote(file)}"
     place = "" if session.workspace == DEFAULT_WORKSPACE else f" --workspace {session.workspace}"
     return f"callboard replay {job}{place}"
 
