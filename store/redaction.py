@@ -1,8 +1,8 @@
 """A snapshot without the data in it: what happened, in which order and when stays; what it was about does not.
 
 Data is whatever people or their code put into an event: inputs, outputs, data of signals, bodies and headers of dead
-letters, what failures say, notes and reasons. Each is replaced by its sha256 and size, so that equal values stay
-equal. Names stay: of the job, its calls, components, hosts, exceptions, and of the code's files and functions.
+letters, what failures say, notes, reasons, and by whom. Each is replaced by its sha256 and size, so that equal values
+stay equal. Names stay: of the job, its calls, components, hosts, exceptions, and of the code's files and functions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bus.messages import Event, ReplyCompleted, encode
 from store.snapshot import Snapshot, SnapshotEvent
 
 _JSON = ("input", "output", "data")
-_TEXTS = ("body", "reason", "note")
+_TEXTS = ("body", "reason", "note", "by")
 # A wait is recorded with the instant of its end: the fold needs it, and nobody's data is in it.
 _INSTANTS = ("sleep", "timer")
 # The lines of a traceback that name code. Those between them hold values: the exception's own text is one.
@@ -51,15 +51,14 @@ def redact_event(event: Event) -> Event:
 
 def _failure(failure: Failure) -> Failure:
     frames = [line for line in failure.traceback.splitlines() if _FRAME.fullmatch(line)]
-    details = {name: _digest(msgspec.json.encode(value)) for name, value in (failure.details or {}).items()}
     return msgspec.structs.replace(
-        failure, message=_text(failure.message), hint=_text(failure.hint), traceback="\n".join(frames),
-        details=details or None,
+        failure, message=_text(failure.message), hint=_text(failure.hint), path=_text(failure.path),
+        traceback="\n".join(frames), details=_digest(msgspec.json.encode(failure.details)) if failure.details else None,
     )  # fmt: skip
 
 
 def _json(value: msgspec.Raw) -> msgspec.Raw:
-    return value if bytes(value) == NULL else msgspec.Raw(msgspec.json.encode(_digest(bytes(value))))
+    return value if value == NULL else msgspec.Raw(msgspec.json.encode(_digest(bytes(value))))
 
 
 def _text(value: str) -> str:

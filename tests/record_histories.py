@@ -1,6 +1,7 @@
 """Records what jobs of the examples do: ``python -m tests.record_histories [NAME...]``.
 
-``tests/test_histories.py`` gives it to the present code. Each recording is a run of the example as it is, with real processes on a real server. See tests/histories/README.md.
+``tests/test_histories.py`` gives it to the present code. Each recording is a run of the
+example as it is, with real processes on a real server. See tests/histories/README.md.
 """
 
 from __future__ import annotations

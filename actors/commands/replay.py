@@ -87,8 +87,9 @@ def _again(session: Session, job: str | None, file: str) -> str:
 
 
 async def _taken(session: Session, job: str) -> Snapshot:
+    check_job_id(job)
     async with await session.client() as client:
-        taken = await take_snapshot(client.bus, client.blobs, client.workspace, check_job_id(job))
+        taken = await take_snapshot(client.bus, client.blobs, client.workspace, job)
     if not (taken.events or taken.incomplete):
         raise unknown_job(session.workspace, job)
     return taken
