@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bus.embedded import EmbeddedServer
+from bus.failure import Failure
+from bus.messages import JobRejected, encode
+from store.snapshot import Snapshot, SnapshotEvent, encode_snapshot
 from tests.apps import five
 from tests.record_histories import HISTORIES
 from tests.test_cli import ROOT, Shell
@@ -188,6 +195,7 @@ BROKEN = {
     "does not parse": ("def", "SyntaxError"),
     "exits": ("import os; os._exit(0)", "it ended with code 0 and said nothing"),
     "dies": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "it ended with code -9 and said nothing"),
+    "never stops talking": ("import sys\nwhile True: sys.stderr.write('x' * 65536)", "not come to an end within 3 s"),
     "blocks": ("import time; time.sleep(1000)", "did not come to an end within 3 s"),
 }
 
@@ -198,9 +206,31 @@ def test_broken_modules_hurt_nobody(away: Shell, tmp_path: Path, how: str) -> No
     text, said = BROKEN[how]
     (tmp_path / "broken.py").write_text(text + "\n")
     app = f"{tmp_path / 'broken.py'}:app"
-    code, out, err = away("replay", "--file", ORDER, "--verify", app, "--timeout", "3" if how == "blocks" else "30")
+    code, out, err = away(
+        "replay", "--file", ORDER, "--verify", app, "--timeout", "3" if "within 3 s" in said else "30"
+    )
     assert (code, out) == (2, "")
     assert said in err and str(tmp_path) in err
+
+
+def test_a_process_that_nobody_waits_for_ends(tmp_path: Path) -> None:
+    """Should the command be killed, the process of a module that blocks does not stay: it has an alarm of its own."""
+    (tmp_path / "blocks.py").write_text("while True: pass\n")
+    argv = ["verify", "--limit", "0.5", f"{tmp_path / 'blocks.py'}:app", ORDER, str(tmp_path / "verdict.json")]
+    done = subprocess.run([sys.executable, "-m", "actors.node.process", *argv], cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == -signal.SIGALRM
+    assert not (tmp_path / "verdict.json").exists()
+
+
+def test_job_that_never_began(away: Shell, tmp_path: Path) -> None:
+    """A rejected request is shown like any job; there is nothing to run its function with."""
+    rejected = JobRejected(job="r", workflow="order", failure=Failure(code="invalid_input", message="no sku"))
+    body = SnapshotEvent(1, "log.default.r.job.rejected", msgspec.Raw(encode(rejected)))
+    file = tmp_path / "r.json"
+    file.write_bytes(encode_snapshot(Snapshot(workspace="default", job="r", events=(body,))))
+    assert away.json("replay", "--file", str(file), "--json")["state"] == "rejected"
+    code, _, err = away("replay", "--file", str(file), "--verify", SHOP)
+    assert (code, "never began" in err) == (2, True)
 
 
 def test_a_function_that_blocks_or_prints(away: Shell, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from bus.errors import UsageError
 from store.snapshot import Snapshot, encode_snapshot
 
 LIMIT_S = 60.0
+WORDS_LIMIT_BYTES = 64 * 1024
 
 
 async def verify(target: str, snapshot: Snapshot, *, at: int | None = None, limit_s: float | None = None) -> Verdict:
@@ -29,8 +30,9 @@ async def verify(target: str, snapshot: Snapshot, *, at: int | None = None, limi
         files = _Files(Path(scratch))
         files.put(snapshot)
         until = () if at is None else ("--at", str(at))
-        argv = ("verify", *until, target, str(files.snapshot), str(files.verdict))
-        code, err = await _run(target, argv, LIMIT_S if limit_s is None else limit_s)
+        limit_s = LIMIT_S if limit_s is None else limit_s
+        argv = ("verify", *until, "--limit", str(limit_s), target, str(files.snapshot), str(files.verdict))
+        code, err = await _run(target, argv, limit_s)
         if code == 0 and (verdict := files.get()):
             return verdict
         raise refusal("verify", target, code, err)
@@ -55,9 +57,11 @@ async def _run(target: str, argv: tuple[str, ...], limit_s: float) -> tuple[int 
         sys.executable, "-m", "actors.node.process", *argv, stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, env=import_environment(),
     )  # fmt: skip
+    assert child.stderr is not None
     try:
         async with asyncio.timeout(limit_s):
-            _, err = await child.communicate()
+            said = await _last_words(child.stderr)
+            await child.wait()
     except TimeoutError:
         raise UsageError(
             f"{target} did not come to an end within {limit_s:g} s", code="too_slow",
@@ -67,4 +71,12 @@ async def _run(target: str, argv: tuple[str, ...], limit_s: float) -> tuple[int 
         if child.returncode is None:
             child.kill()
             await child.wait()
-    return child.returncode, err
+    return child.returncode, said
+
+
+async def _last_words(stream: asyncio.StreamReader) -> bytes:
+    """The end of what the process says: one that never stops talking must not fill our memory."""
+    said = b""
+    while piece := await stream.read(WORDS_LIMIT_BYTES):
+        said = (said + piece)[-WORDS_LIMIT_BYTES:]
+    return said

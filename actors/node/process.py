@@ -94,6 +94,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     describe.add_argument("target")
     verify = roles.add_parser("verify", help="re-run a job's function against its recorded history")
     verify.add_argument("--at", type=int)
+    verify.add_argument("--limit", type=float, default=60.0, help="seconds")
     verify.add_argument("target")
     verify.add_argument("snapshot", type=Path)
     verify.add_argument("verdict", type=Path)
@@ -132,6 +133,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     from actors.jobs.verdict import judge
     from store.snapshot import decode_snapshot
 
+    # Who started us ends us sooner, unless it is gone by then: the kernel's alarm also ends code that blocks.
+    signal.setitimer(signal.ITIMER_REAL, arguments.limit + LEAVE_S)
     snapshot = decode_snapshot(arguments.snapshot.read_bytes(), str(arguments.snapshot))
     verdict = asyncio.run(judge(load_app(arguments.target), snapshot, arguments.at))
     arguments.verdict.write_bytes(msgspec.json.encode(verdict))
