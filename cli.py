@@ -14,6 +14,7 @@ import typer
 
 from actors.commands import breakers as breaker_commands
 from actors.commands import dead as dead_commands
+from actors.commands import history as history_commands
 from actors.commands import outbox as outbox_commands
 from actors.commands import supervise as supervise_commands
 from actors.commands import workflow as workflow_commands
@@ -396,6 +397,10 @@ def show(
     from actors.commands import look
 
     run(look.show(make_session(nats, context, workspace, as_json, no_color), job, all_calls=every))
+
+
+app.command()(history_commands.replay)
+app.command()(history_commands.snapshot)
 
 
 @app.command()

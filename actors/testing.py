@@ -1,14 +1,16 @@
 """A replay kit: does a job function still do what it did, as far as its recorded history goes?
 
-    history = await record_history(client, "order-17")        # once, from a job that ran
-    save_history(Path("order.jsonl"), history)                # kept beside the tests
+    $ callboard snapshot order-17 --out order.json            # once, from a job that ran; kept beside the tests
 
     async def test_order_is_deterministic():
-        (await replay(order, Path("order.jsonl"))).check()
+        (await replay(order, Path("order.json"))).check()
 
 The function runs against the history and nothing else: no server is needed, no tool and no local function is run,
 nothing is written. A job whose code has changed, or that uses the clock, random numbers or the outside world directly,
 asks for something else than it did; the first difference says what and where.
+``callboard replay --verify`` does the same from the shell.
+
+A history may also be had in a test, from ``record_history``, and kept as JSON lines by ``save_history``.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from bus.failure import failure_of
 from bus.messages import Event, JobCompleted, JobFailed, JobSubmitted, decode, encode
 from bus.subjects import CallKind
 from store.log import JobLog, Recorded, read_job
+from store.snapshot import decode_snapshot
 
 PATIENCE_S = 1.0
 _QUIET_S = 0.02
@@ -107,15 +110,21 @@ def save_history(path: Path, history: Iterable[Recorded]) -> None:
     path.write_bytes(b"".join(lines))
 
 
+_SNAPSHOT = b'{"callboard_snapshot"'
+
+
 class _Line(msgspec.Struct):
     sequence: int
     event: msgspec.Raw
 
 
 def load_history(path: Path) -> list[Recorded]:
-    """Read what :func:`save_history` wrote. Raises: UsageError that names the line."""
+    """Read what :func:`save_history` or ``callboard snapshot`` wrote. Raises: UsageError that names the line."""
+    body = path.read_bytes()
+    if body.lstrip().startswith(_SNAPSHOT):
+        return decode_snapshot(body, str(path)).recorded_values()
     history = []
-    for number, text in enumerate(path.read_bytes().splitlines(), 1):
+    for number, text in enumerate(body.splitlines(), 1):
         try:
             line = msgspec.json.decode(text, type=_Line)
             history.append(Recorded(line.sequence, decode(bytes(line.event), subject=str(path), sequence=number)))

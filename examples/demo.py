@@ -3,6 +3,7 @@
     make demo                              survey Python's standard library
     make demo ARGS=path/to/your/code       survey that directory
     make demo ARGS=--fast                  survey one small package
+    make demo ARGS='--snapshot job.json'   keep the job's log, for callboard replay --file job.json
 
 It ends with the job's result, compared with a count of the demo's own, and leaves no process behind. Exit codes: 0 all
 is well, 1 something is not as it has to be, 2 wrong use, 130 interrupted.
@@ -41,6 +42,7 @@ from bus.paths import DATA_DIR_VARIABLE
 from bus.system_events import ActorStarted
 from examples import survey
 from store.log import read_job
+from store.snapshot import Snapshot, encode_snapshot, take_snapshot
 from store.tail import Followed, TailItem, live_filter, tail
 from supervisor.node import NodeStatus, node_statuses
 
@@ -59,7 +61,8 @@ class DemoFailed(Exception):
 class Plan:
     """What is surveyed: ``path`` as the job takes it, and what the report has to say in the end."""
 
-    def __init__(self, directory: Path | None) -> None:
+    def __init__(self, directory: Path | None, snapshot: Path | None = None) -> None:
+        self.snapshot = snapshot
         self.path = str(directory.resolve()) if directory else ""
         skipped = survey.FOREIGN if directory else survey.FOREIGN | survey.TESTS
         sources = [_content(file) for file in survey.walk(Path(self.path or STDLIB), skipped)]
@@ -204,11 +207,20 @@ async def play(show: Show, story: Story, plan: Plan, scratch: Path) -> None:
             await _watch(client, show, story, handle.id, _pid(status))
             report = await handle.result(timeout_s=5)
             await _verify(client, story, plan, handle, report)
+            if plan.snapshot:
+                _keep(plan.snapshot, await take_snapshot(client.bus, client.blobs, client.workspace, handle.id))
         show.screen.show([Gap(), *result_page(msgspec.to_builtins(report)), Gap()])
         show.say("stopping")
     if left := sorted(pid for pid in story.pids if _is_alive(pid)):
         raise DemoFailed(f"processes are left behind: {left}")
     story.mark("stopped")
+
+
+def _keep(file: Path, snapshot: Snapshot) -> None:
+    try:
+        file.write_bytes(encode_snapshot(snapshot))
+    except OSError as error:
+        raise DemoFailed(f"cannot write {file}: {error.strerror}") from error
 
 
 def _is_alive(pid: int) -> bool:
@@ -320,6 +332,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("directory", nargs="?", type=Path, help="what to survey [default: Python's standard library]")
     parser.add_argument("--fast", action="store_true", help="survey one small package, asyncio")
+    parser.add_argument("--snapshot", type=Path, metavar="FILE", help="keep the job's log there")
     return parser.parse_args(argv)
 
 
@@ -349,7 +362,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     directory = STDLIB / "asyncio" if arguments.fast and not arguments.directory else arguments.directory
     try:
-        asyncio.run(_perform(Show(), Plan(directory)))
+        asyncio.run(_perform(Show(), Plan(directory, arguments.snapshot)))
     except UsageError as error:
         return _failed(str(error), 2)
     except TimeoutError:

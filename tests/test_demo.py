@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from actors.testing import replay
+from examples.survey import survey
 from tests.stage import ROOT
 from tests.waiting import wait_until
 
@@ -27,8 +29,8 @@ def code(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _start(code: Path) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-m", "examples.demo", str(code)]
+def _start(code: Path, *options: str) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-m", "examples.demo", str(code), *options]
     return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -46,9 +48,13 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def test_demo(code: Path) -> None:
-    """A process is killed, the job completes with the right result all the same, and nothing is left running."""
-    demo = _start(code)
+async def test_demo(code: Path) -> None:
+    """A process is killed, the job completes with the right result all the same, and nothing is left running.
+
+    Its log is kept, and the job's function fits it.
+    """
+    kept = code / "job.json"
+    demo = _start(code, "--snapshot", str(kept))
     output, errors = demo.communicate(timeout=DEADLINE_S)
     assert demo.returncode == 0, output + errors
     assert "kill -9" in output and "actor.restarting" in output and "job.completed" in output
@@ -56,6 +62,7 @@ def test_demo(code: Path) -> None:
     pids = _pids(output)
     assert len(pids) >= 9  # server, node, six actors, and the one that took the place of the killed
     assert not [pid for pid in pids if _is_alive(pid)]
+    (await replay(survey, kept)).check()
 
 
 def test_demo_without_sources(tmp_path: Path) -> None:

@@ -32,10 +32,15 @@ async def describe(target: str) -> Description:
     last = out.strip().rpartition(b"\n")[2]
     if child.returncode == 0 and last:
         return msgspec.json.decode(last, type=Description)
-    said = err.decode(errors="replace").strip() or f"it ended with code {child.returncode} and said nothing"
+    raise refusal("load", target, child.returncode, err)
+
+
+def refusal(verb: str, target: str, code: int | None, err: bytes) -> UsageError:
+    """Why the process of a module did not do what it was started for, by its last words."""
+    said = err.decode(errors="replace").strip() or f"it ended with code {code} and said nothing"
     message, _, rest = said.rpartition("error: ")[2].partition("\n")
     message = message.removeprefix(f"{target}: ")
-    raise UsageError(f"cannot load {target}: {message}", code="bad_target", hint=rest.strip())
+    return UsageError(f"cannot {verb} {target}: {message}", code="bad_target", hint=rest.strip())
 
 
 def import_environment() -> dict[str, str]:

@@ -15,7 +15,7 @@ from actors.components.registry import Registry
 from actors.console.component_page import ComponentRow, component_page, schema_page
 from actors.console.event_line import event_json, event_line
 from actors.console.finding_page import finding_page
-from actors.console.job_page import job_page
+from actors.console.job_page import CALL_LIMIT, job_page
 from bus.connection import Bus
 from bus.errors import UsageError
 from bus.service import ServiceInfo, discover
@@ -49,8 +49,8 @@ async def show(session: Session, job: str, *, all_calls: bool) -> int:
     if session.json:
         screen.show_json(view)
     else:
-        limit = {"call_limit": None} if all_calls else {}
-        screen.show(job_page(view, datetime.now(UTC), ascii_only=screen.ascii_only, **limit))
+        limit = None if all_calls else CALL_LIMIT
+        screen.show(job_page(view, datetime.now(UTC), ascii_only=screen.ascii_only, call_limit=limit))
     return 0
 
 

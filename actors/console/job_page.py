@@ -39,14 +39,18 @@ def job_page(
     zone: tzinfo | None = None,
     ascii_only: bool = False,
     call_limit: int | None = CALL_LIMIT,
+    has_advice: bool = True,
 ) -> Page:
-    """The page of a job as it stands at ``now``; of more than ``call_limit`` calls (None: no limit) it picks."""
+    """The page of a job as it stands at ``now``; of more than ``call_limit`` calls (None: no limit) it picks.
+
+    ``has_advice``: with commands that fit its state, which would be wrong for a state of the past.
+    """
     sections: list[list[Block]] = [
         [_title(view), _facts(view, now, zone)],
         _timeline(view, now, ascii_only=ascii_only, limit=call_limit),
         _signals(view, now),
         _failure(view),
-        _next_step(view),
+        _next_step(view) if has_advice else [],
     ]
     filled = [section for section in sections if section]
     return [block for section in filled for block in (*section, Gap())][:-1]

@@ -92,6 +92,12 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     gateway.add_argument("target", nargs="?", default="")
     describe = roles.add_parser("describe", help="print the app's components as JSON")
     describe.add_argument("target")
+    verify = roles.add_parser("verify", help="re-run a job's function against its recorded history")
+    verify.add_argument("--at", type=int)
+    verify.add_argument("--limit", type=float, default=60.0, help="seconds")
+    verify.add_argument("target")
+    verify.add_argument("snapshot", type=Path)
+    verify.add_argument("verdict", type=Path)
     return parser.parse_args(argv)
 
 
@@ -103,6 +109,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.role == "describe":
             return _describe(load_app(arguments.target))
+        if arguments.role == "verify":
+            return _verify(arguments)
         return _run(_role(arguments), arguments.name or arguments.role)
     except UsageError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -117,6 +125,19 @@ def _describe(app: App) -> int:
     payload = {"app": app.name, "version": app.version, "groups": app.groups, "components": components}
     sys.stdout.buffer.write(b"\n" + msgspec.json.encode(payload) + b"\n")
     sys.stdout.flush()
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    """The verdict goes to a file: what the user's code prints must not come between."""
+    from actors.jobs.verdict import judge
+    from store.snapshot import decode_snapshot
+
+    # Who started us ends us sooner, unless it is gone by then: the kernel's alarm also ends code that blocks.
+    signal.setitimer(signal.ITIMER_REAL, arguments.limit + LEAVE_S)
+    snapshot = decode_snapshot(arguments.snapshot.read_bytes(), str(arguments.snapshot))
+    verdict = asyncio.run(judge(load_app(arguments.target), snapshot, arguments.at))
+    arguments.verdict.write_bytes(msgspec.json.encode(verdict))
     return 0
 
 

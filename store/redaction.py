@@ -1,0 +1,70 @@
+"""A snapshot without the data in it: what happened, in which order and when stays; what it was about does not.
+
+Data is whatever people or their code put into an event: inputs, outputs, data of signals, bodies and headers of dead
+letters, what failures say, notes, reasons, and by whom. Each is replaced by its sha256 and size, so that equal values
+stay equal. Names stay: of the job, its calls, components, hosts, exceptions, and of the code's files and functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import msgspec
+
+from bus.event import NULL
+from bus.failure import Failure
+from bus.messages import Event, ReplyCompleted, encode
+from store.snapshot import Snapshot, SnapshotEvent
+
+_JSON = ("input", "output", "data")
+_TEXTS = ("body", "reason", "note", "by")
+# A wait is recorded with the instant of its end: the fold needs it, and nobody's data is in it.
+_INSTANTS = ("sleep", "timer")
+# The lines of a traceback that name code. Those between them hold values: the exception's own text is one.
+_FRAME = re.compile(r'\s+File "[^"]*", line \d+, in \S+')
+
+
+def redact(snapshot: Snapshot) -> Snapshot:
+    """The snapshot with digests for data."""
+    events = tuple(
+        SnapshotEvent(each.sequence, each.subject, msgspec.Raw(encode(redact_event(each.decoded().event))))
+        for each in snapshot.events
+    )
+    # What could not be read may hold anything, and so may the words of the one who tried.
+    incomplete = tuple(msgspec.structs.replace(each, reason="redacted") for each in snapshot.incomplete)
+    return msgspec.structs.replace(snapshot, redacted=True, events=events, incomplete=incomplete)
+
+
+def redact_event(event: Event) -> Event:
+    """One event with digests for data."""
+    kept = isinstance(event, ReplyCompleted) and event.op in _INSTANTS
+    changes: dict[str, Any] = {name: _json(getattr(event, name)) for name in _JSON if hasattr(event, name) and not kept}
+    changes |= {name: _text(getattr(event, name)) for name in _TEXTS if hasattr(event, name)}
+    if hasattr(event, "headers"):
+        changes["headers"] = None
+    if isinstance(failure := getattr(event, "failure", None), Failure):
+        changes["failure"] = _failure(failure)
+    return msgspec.structs.replace(event, **changes)
+
+
+def _failure(failure: Failure) -> Failure:
+    frames = [line for line in failure.traceback.splitlines() if _FRAME.fullmatch(line)]
+    return msgspec.structs.replace(
+        failure, message=_text(failure.message), hint=_text(failure.hint), path=_text(failure.path),
+        traceback="\n".join(frames), details=_digest(msgspec.json.encode(failure.details)) if failure.details else None,
+    )  # fmt: skip
+
+
+def _json(value: msgspec.Raw) -> msgspec.Raw:
+    return value if value == NULL else msgspec.Raw(msgspec.json.encode(_digest(bytes(value))))
+
+
+def _text(value: str) -> str:
+    raw = value.encode(errors="replace")
+    return f"sha256 {hashlib.sha256(raw).hexdigest()}, {len(raw)} bytes" if value else value
+
+
+def _digest(raw: bytes) -> dict[str, str | int]:
+    return {"sha256": hashlib.sha256(raw).hexdigest(), "size_bytes": len(raw)}
