@@ -71,6 +71,7 @@ def _facts(view: JobView, now: datetime, zone: tzinfo | None) -> Block:
             ("ended", _moment(view.ended_at, now, zone)),
             ("took", duration(view.duration_s) if view.submitted_at else ""),
             ("host", _host(view)),
+            ("paused by", _paused(view, now)),
             ("waits for", _waits(view, now)),
             ("calls", _call_counts(view.calls)),
             ("retried", plural(view.retries, "time") if view.retries else ""),
@@ -99,6 +100,10 @@ def _parent(view: JobView) -> str:
         return ""
     place = "" if view.parent.workspace == view.workspace else f" in workspace {view.parent.workspace}"
     return one_line(f"{view.parent.workflow} {view.parent.job}{place}, call {view.parent.call}")
+
+
+def _paused(view: JobView, now: datetime) -> str:
+    return f"{one_line(view.paused_by) or 'unknown'} since {ago(view.paused_at, now)}" if view.paused_at else ""
 
 
 def _host(view: JobView) -> str:
