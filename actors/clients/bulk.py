@@ -37,6 +37,7 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     sequence: int = 0
     error: str = ""
     code: str = ""
+    hint: str = ""
 
 
 def can_be(verb: Verb, job: ListedJob) -> bool:
@@ -89,4 +90,4 @@ async def _tell(tell: Callable[[str], Awaitable[int]], job: str) -> Told:
     try:
         return Told(job, await tell(job))
     except UsageError as error:
-        return Told(job, error=str(error.args[0]), code=error.code)
+        return Told(job, error=str(error.args[0]), code=error.code, hint=error.hint)

@@ -20,7 +20,7 @@ _VALUE_LIMIT = 300
 _CALL_NOTE_LIMIT = 80
 _TRACEBACK_LINES = 30
 
-_STATE_STYLES: dict[str, Style] = {
+STATE_STYLES: dict[str, Style] = {
     "running": "busy",
     "waiting": "busy",
     "paused": "warn",
@@ -55,7 +55,7 @@ def job_page(
 def _title(view: JobView) -> Block:
     name = one_line(" ".join(part for part in (view.workflow, view.version) if part)) or "a job"
     return line(
-        Span(view.state, _STATE_STYLES.get(view.state, "")), "  ", Span(name, "strong"), "  ", one_line(view.job)
+        Span(view.state, STATE_STYLES.get(view.state, "")), "  ", Span(name, "strong"), "  ", one_line(view.job)
     )
 
 
@@ -184,7 +184,7 @@ def _timeline(view: JobView, now: datetime, *, ascii_only: bool, limit: int | No
             str(call.attempts) if call.attempts else "",
             "+" + duration(max(0.0, (call.started_at - axis.start).total_seconds())),
             duration(call.duration_s if call.ended_at else (axis.end - call.started_at).total_seconds()),
-            Span(bar(axis, call.started_at, end, ascii_only=ascii_only), _STATE_STYLES.get(call.state, "")),
+            Span(bar(axis, call.started_at, end, ascii_only=ascii_only), STATE_STYLES.get(call.state, "")),
             _call_note(call),
         )
     left = len(view.calls) - len(shown)
@@ -207,7 +207,7 @@ def _chosen(calls: Sequence[CallView], limit: int | None) -> list[CallView]:
 def _call_state(call: CallView, now: datetime) -> Span:
     if call.kind == "sleep" and call.ended_at and call.ended_at > now:
         return Span("sleeping", "busy")
-    return Span(call.state, _STATE_STYLES.get(call.state, ""))
+    return Span(call.state, STATE_STYLES.get(call.state, ""))
 
 
 def _call_note(call: CallView) -> Span:

@@ -63,7 +63,7 @@ class Hold:
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing new may begin. A resume counts once it is recorded, so that the log has it before what follows."""
+        """Whether nothing new may begin. A resume counts once it is recorded, before anything that follows from it."""
         return self.word is not None and (self.word.pauses or (self._recorded and self.unheeded is not None))
 
     @property
