@@ -28,7 +28,7 @@ def in_state(run: Shell, job: str, state: str) -> dict[str, Any]:
 def test_pause_show_and_resume(shell: Shell) -> None:
     """One job is told at once; show says who paused it and since when, and how it goes on."""
     shell.json("submit", "waiter", "name=go", "--job-id", "cc-one")
-    in_state(shell, "cc-one", "running")
+    in_state(shell, "cc-one", "waiting")
     assert shell.json("pause", "cc-one")["signal"] == "pause"
     assert in_state(shell, "cc-one", "paused")["paused_at"]
     _, out, _ = shell("show", "cc-one")
@@ -48,7 +48,7 @@ def test_many_by_a_filter(shell: Shell) -> None:
     for job in jobs:
         shell.json("submit", "waiter", "name=never", "--job-id", job)
     for job in jobs:
-        in_state(shell, job, "running")
+        in_state(shell, job, "waiting")
     code, out, _ = shell("pause", "--workflow", "waiter")
     assert code == 0 and all(job in out for job in jobs)
     assert "nothing was done; --yes to pause 3 jobs" in out
