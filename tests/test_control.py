@@ -11,20 +11,23 @@ import pytest
 from actors import App, Job, Retry
 from actors.clients.client import Client
 from actors.clients.signals import make_signal
+from actors.jobs.host import JobHost
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
 from bus.messages import (
     CallJob,
     CallTool,
+    Event,
     JobCancelled,
     JobCompleted,
     JobFailed,
     JobPaused,
     JobResumed,
+    JobWaiting,
     ReplyCompleted,
     Signal,
 )
-from store.log import Recorded, append_unfenced
+from store.log import JobLog, Recorded, append_unfenced
 from tests.troupe import Troupe, check_decisions, troupe
 from tests.waiting import wait_until
 
@@ -415,6 +418,29 @@ async def test_terminate_waits_for_nothing(nats_server: EmbeddedServer) -> None:
         open_gates("stubborn")
         with pytest.raises(UsageError, match="has ended"):
             await client.terminate("j")
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"), [("cancel", JobCancelled), ("terminate", JobCancelled), ("pause", JobPaused)]
+)
+async def test_a_word_that_comes_while_the_job_parks(
+    nats_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, word: str, kind: type[Any]
+) -> None:
+    """Found by the last look at the log before the job leaves, it is heeded, though nobody rings and nobody wakes."""
+    store, said = JobLog.append, list[str]()
+
+    async def append(self: JobLog, event: Event) -> int:
+        if isinstance(event, JobWaiting) and not said:
+            said.append(word)
+            await append_unfenced(on.bus, on.blobs, "default", make_signal("j", word))
+        return await store(self, event)
+
+    monkeypatch.setattr(JobLog, "append", append)
+    monkeypatch.setattr(JobHost, "_on_signal", lambda self, msg: None)
+    async with troupe(nats_server.url, app, park_after_s=SOON_S) as on:
+        await on.submit("waits", "j", {"name": "parks"})
+        await has(on, "j", kind)
+        assert said == [word]
 
 
 async def test_words_of_the_system_are_not_waited_for(nats_server: EmbeddedServer) -> None:

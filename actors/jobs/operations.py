@@ -71,7 +71,7 @@ class Operations:
         self._halt = halt
         self._counts: dict[str, int] = {}
         self._futures: dict[str, asyncio.Future[None]] = {}
-        self._held: set[asyncio.Future[None]] = set()
+        self._held: dict[asyncio.Future[None], None] = {}  # in the order in which they came
         self._loop = asyncio.get_running_loop()
 
     # ---- keys and records
@@ -143,14 +143,14 @@ class Operations:
         while self.journal.hold.is_paused:
             self.check_running()
             held = self._loop.create_future()
-            self._held.add(held)
+            self._held[held] = None
             self.waits[HOLD] = None
             if self.busy == 0:
                 self.on_idle()
             try:
                 await held
             finally:
-                self._held.discard(held)
+                del self._held[held]
                 if not self._held:
                     self.waits.pop(HOLD, None)
         self.check_running()
