@@ -12,6 +12,7 @@ from actors import App, Job, Retry
 from actors.clients.client import Client
 from actors.clients.signals import make_signal
 from actors.jobs.host import JobHost
+from actors.testing import record_history, replay
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
 from bus.messages import (
@@ -441,6 +442,26 @@ async def test_a_word_that_comes_while_the_job_parks(
         await on.submit("waits", "j", {"name": "parks"})
         await has(on, "j", kind)
         assert said == [word]
+
+
+async def test_the_history_of_a_paused_job_is_replayed(nats_server: EmbeddedServer) -> None:
+    """The replay kit compares past the pause: the same code fits, other code is found out."""
+    async with troupe(nats_server.url, app) as on, Client(on.bus) as client:
+        await on.submit("two", "j", {"name": "history"})
+        await has(on, "j", CallTool)
+        await client.pause("j")
+        open_gates("history-1")
+        await has(on, "j", ReplyCompleted)
+        history = await record_history(client, "j")
+    assert any(isinstance(r.event, Signal) for r in history)
+    (await replay(two, history)).check()
+
+    async def other(job: Job, name: str) -> list[str]:
+        """What ``two`` does, with its calls the other way round."""
+        return [await job.local(lambda: name), await job.call(through, name=f"{name}-1")]
+
+    found = (await replay(App("control", version="1.0.0").job(name="two")(other), history)).difference
+    assert found is not None and found.kind == "new"
 
 
 async def test_words_of_the_system_are_not_waited_for(nats_server: EmbeddedServer) -> None:
