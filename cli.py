@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from actors.commands import breakers as breaker_commands
+from actors.commands import control
 from actors.commands import dead as dead_commands
 from actors.commands import history as history_commands
 from actors.commands import outbox as outbox_commands
@@ -313,46 +314,8 @@ def signal(
     run(jobs.signal(make_session(nats, context, workspace, as_json), job, name, jobs.decode_data(data)))
 
 
-@app.command()
-def cancel(
-    job: JobArgument,
-    reason: Annotated[str, typer.Option(help="Why, for the log.")] = "",
-    nats: Nats = None,
-    context: Context = None,
-    workspace: Workspace = "default",
-    as_json: AsJson = False,
-) -> None:
-    """Ask a job to end. Its running calls and its child jobs are cancelled too.
-
-    Example: callboard cancel JOB --reason 'ordered twice'
-    """
-    from actors.commands import jobs
-
-    run(jobs.cancel(make_session(nats, context, workspace, as_json), job, reason))
-
-
-@app.command()
-def retry(
-    job: JobArgument,
-    calls: Annotated[
-        list[str] | None, typer.Option("--call", metavar="KEY", help="Make this failed call anew too (repeatable).")
-    ] = None,
-    wait: Wait = False,
-    timeout: Timeout = None,
-    nats: Nats = None,
-    context: Context = None,
-    workspace: Workspace = "default",
-    as_json: AsJson = False,
-    no_color: NoColor = False,
-) -> None:
-    """Let a failed job go on from where it failed. What it has recorded is not done again.
-
-    Example: callboard retry JOB --wait
-    """
-    from actors.commands import jobs
-
-    session = make_session(nats, context, workspace, as_json, no_color)
-    run(jobs.retry(session, job, calls or [], wait=wait, timeout_s=timeout))
+for _command in (control.pause, control.resume, control.cancel, control.terminate, control.retry):
+    app.command()(_command)
 
 
 # ---- look

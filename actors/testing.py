@@ -229,6 +229,9 @@ class _Operations(Operations):
     report: Callable[[Difference], None]
     given_up: list[str]
 
+    async def unpaused(self) -> None:
+        """A pause holds back a living job; what the code asks for next is compared all the same."""
+
     async def _call(
         self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], policy: CallPolicy
     ) -> Any:

@@ -60,15 +60,17 @@ class JobWaiting(BaseEvent, frozen=True, tag="job.waiting"):
 
 
 class JobPaused(BaseEvent, frozen=True, tag="job.paused"):
-    """No new calls until it is resumed; calls in flight go on."""
+    """Nothing new begins until it is resumed; calls in flight go on. ``signal`` is the sequence of the word for it."""
 
     by: str = ""
+    signal: int = 0
 
 
 class JobResumed(BaseEvent, frozen=True, tag="job.resumed"):
-    """A paused job goes on."""
+    """A paused job goes on. ``signal`` is the sequence of the word for it."""
 
     by: str = ""
+    signal: int = 0
 
 
 class JobCompleted(BaseEvent, frozen=True, tag="job.completed"):
@@ -201,7 +203,7 @@ class ReplyProgress(BaseEvent, frozen=True, tag="reply.progress"):
 
 
 class Signal(BaseEvent, frozen=True, tag="signal"):
-    """Somebody's word to a job: cancel, pause, resume, or a name of the user's."""
+    """Somebody's word to a job: cancel, terminate, pause, resume, or a name of the user's."""
 
     name: str
     data: msgspec.Raw = NULL

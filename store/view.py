@@ -99,7 +99,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``owners`` counts how often a host took it up: more than one means that it was resumed. ``duration_s`` is None
     until it has ended. ``ended_by`` and ``reason`` say who cancelled it and why. ``retries`` counts how often it went
-    on after it had failed, ``letters`` are the ids of its dead letters that nobody has dealt with.
+    on after it had failed, ``paused_by`` and ``paused_at`` say who paused it and
+    since when, ``letters`` are the ids of its dead letters that nobody has dealt with.
     """
 
     workspace: str
@@ -123,6 +124,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
     waiting_on: tuple[str, ...] = ()
     waiting_until: datetime | None = None
+    paused_by: str = ""
+    paused_at: datetime | None = None
     calls: tuple[CallView, ...] = ()
     signals: tuple[SignalView, ...] = ()
     retries: int = 0
@@ -156,7 +159,7 @@ class JobFold:
         self._signals: list[SignalView] = []
         self._letters: dict[int, tuple[str, int]] = {}
         self._anew: set[str] = set()
-        self._is_paused = False
+        self._paused: JobPaused | None = None
         self._sequence = 0
 
     def view(self) -> JobView:
@@ -164,10 +167,10 @@ class JobFold:
         if self._view is None:
             raise UsageError("a job without events does not exist", code="no_such_job", hint="check id and workspace")
         view = self._view
-        state: JobState = "paused" if self._is_paused and not view.has_ended else view.state
+        if (paused := self._paused) is not None and not view.has_ended:
+            view = msgspec.structs.replace(view, state="paused", paused_by=paused.by, paused_at=paused.at)
         return msgspec.structs.replace(
             view,
-            state=state,
             calls=tuple(self._calls.values()),
             signals=tuple(self._signals),
             letters=tuple(self._letters),
@@ -193,9 +196,9 @@ class JobFold:
             case JobWaiting():
                 self._set(_unless_ended(view, state="waiting", waiting_on=event.on, waiting_until=event.until))
             case JobPaused():
-                self._is_paused = True
+                self._paused = event
             case JobResumed():
-                self._is_paused = False
+                self._paused = None
             case JobCompleted() | JobFailed() | JobCancelled() | JobRejected():
                 self._set(_ended(view, event))
             case CallTool() | CallAgent() | CallJob():
@@ -221,7 +224,7 @@ class JobFold:
         if view.state == "rejected":
             view = JobView(workspace=view.workspace, job=view.job)
             self._calls.clear()
-            self._is_paused = False
+            self._paused = None
         if view.submitted_at is None:
             self._set(_submitted(view, event))
 

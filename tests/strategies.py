@@ -39,7 +39,7 @@ failures = st.builds(
     traceback=texts,
     details=st.none() | st.dictionaries(texts, json_values, max_size=2),
 )
-_COUNTS = ("letter", "epoch", "failures", "slow", "deliveries", "stream_sequence")
+_COUNTS = ("letter", "signal", "epoch", "failures", "slow", "deliveries", "stream_sequence")
 _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "job": names,
     "at": instants,

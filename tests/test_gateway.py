@@ -375,15 +375,26 @@ async def test_get_and_signals(place: Place) -> None:
     assert (await place.call("get", {"job": "j1"}))["workflow"] == "order"
     await place.call("cancel", {"job": "j1", "reason": "late", "by": "ann"})
     await place.call("pause", {"job": "j1"})
-    await place.call("resume", {"job": "j1"})
+    await place.call("resume", {"job": "j1", "children": False})
     answer = await place.call("signal", {"job": "j1", "name": "approve", "data": {"ok": True}})
     signals = [event for event in await place.events("j1") if isinstance(event, Signal)]
     assert [s.name for s in signals] == ["cancel", "pause", "resume", "approve"]
+    assert [json.loads(bytes(s.data)) for s in signals[1:3]] == [{"children": True}, {"children": False}]
     assert json.loads(bytes(signals[0].data)) == {"reason": "late"}
     assert (signals[0].by, json.loads(bytes(signals[3].data))) == ("ann", {"ok": True})
     assert answer["sequence"] > 0
     wakes = [(s.subject, s.headers[h.JOB_ID], s.headers[h.JOB_WAKE]) for s in await place.queued()]
     assert wakes[3] == ("jobs.default.order", "j1", "signal.approve")
+
+
+async def test_terminate(place: Place) -> None:
+    """A word to end now lands in the log with its reason, and wakes the job."""
+    await append_unfenced(place.bus, place.blobs, "default", JobSubmitted(job="j2", workflow="order", version="1.2.0"))
+    answer = await place.call("terminate", {"job": "j2", "reason": "stuck", "by": "ann"})
+    (signal,) = [event for event in await place.events("j2") if isinstance(event, Signal)]
+    assert (signal.name, signal.by, json.loads(bytes(signal.data))) == ("terminate", "ann", {"reason": "stuck"})
+    assert answer["sequence"] > 0
+    assert [s.headers[h.JOB_WAKE] for s in await place.queued()] == ["signal.terminate"]
 
 
 async def test_signals_that_cannot_be(place: Place) -> None:

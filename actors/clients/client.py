@@ -16,17 +16,20 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 import msgspec
 
+from actors.clients.bulk import Told, Verb, can_be, tell_all
 from actors.clients.offline import OfflineSubmits, check_offline_name
 from actors.clients.outcome import output_of
 from actors.clients.requests import JobRequest, check_request, find_earlier, job_id_for, publish_request
-from actors.clients.signals import CANCEL, PAUSE, RESUME, make_signal, send_signal, unknown_job
+from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal, unknown_job
 from actors.components.component import Component
 from actors.jobs.ends import JobEnds
+from actors.jobs.hold import data_of
 from actors.jobs.job_retry import retry_job
 from bus import subjects
 from bus.connection import Bus, NoResponder
@@ -35,6 +38,7 @@ from bus.objects import Blobs
 from bus.options import resolve_options
 from bus.service import ask
 from bus.subjects import DEFAULT_WORKSPACE, Priority, check_job_id, check_name
+from store.job_list import ListedJob, ListedState, Wanted, list_jobs
 from store.log import Recorded, read_job
 from store.tail import TailItem, live_filter, tail
 from store.view import JobView, fold_view
@@ -112,6 +116,18 @@ class JobHandle(Generic[R]):
     async def cancel(self, reason: str = "", *, by: str = "") -> int:
         """Ask it to end, see :meth:`Client.cancel`; waits some seconds for a host to take the job up first."""
         return await self._client.cancel(self.id, reason, by=by, wait_s=SIGNAL_WAIT_S)
+
+    async def terminate(self, reason: str = "", *, by: str = "") -> int:
+        """End it now, see :meth:`Client.terminate`; waits some seconds for a host to take the job up first."""
+        return await self._client.terminate(self.id, reason, by=by, wait_s=SIGNAL_WAIT_S)
+
+    async def pause(self, *, children: bool = True, by: str = "") -> int:
+        """Let it begin nothing new, see :meth:`Client.pause`; waits some seconds for a host to take it up first."""
+        return await self._client.pause(self.id, children=children, by=by, wait_s=SIGNAL_WAIT_S)
+
+    async def resume(self, *, children: bool = True, by: str = "") -> int:
+        """Let it go on, see :meth:`Client.resume`; waits some seconds for a host to take the job up first."""
+        return await self._client.resume(self.id, children=children, by=by, wait_s=SIGNAL_WAIT_S)
 
 
 class Connecting:
@@ -338,8 +354,11 @@ class Client:
         Made anew are the calls by which it failed, and those named in ``calls``; what the job has recorded is not done
         again. Raises: UsageError ``unknown_job``, ``not_failed`` or ``no_such_call``, BusError.
         """
-        retried = await retry_job(self.bus, self.blobs, self.workspace, job_id, calls=calls, by=by)
-        return JobHandle(self, job_id, since=retried.sequence)
+        return JobHandle(self, job_id, since=await self.retry_now(job_id, calls=calls, by=by))
+
+    async def retry_now(self, job_id: str, *, calls: Iterable[str] = (), by: str = "") -> int:
+        """As :meth:`retry`; only the sequence at which the retry stands in the log."""
+        return (await retry_job(self.bus, self.blobs, self.workspace, job_id, calls=calls, by=by)).sequence
 
     async def get(self, job_id: str) -> JobView:
         """The job as it stands. Raises: UsageError ``unknown_job``."""
@@ -372,13 +391,51 @@ class Client:
         """Ask the job to end as cancelled. Raises: like :meth:`signal`."""
         return await self.signal(job_id, CANCEL, {"reason": reason}, by=by, wait_s=wait_s)
 
-    async def pause(self, job_id: str, *, by: str = "") -> int:
-        """Ask the job to begin no more calls. Raises: like :meth:`signal`."""
-        return await self.signal(job_id, PAUSE, by=by)
+    async def terminate(self, job_id: str, reason: str = "", *, by: str = "", wait_s: float = 0.0) -> int:
+        """End the job now, as cancelled with reason "terminated": its function gets no time to clean up.
 
-    async def resume(self, job_id: str, *, by: str = "") -> int:
-        """Let a paused job go on. Raises: like :meth:`signal`."""
-        return await self.signal(job_id, RESUME, by=by)
+        Its children are terminated too. Raises: like :meth:`signal`.
+        """
+        return await self.signal(job_id, TERMINATE, {"reason": reason}, by=by, wait_s=wait_s)
+
+    async def pause(self, job_id: str, *, children: bool = True, by: str = "", wait_s: float = 0.0) -> int:
+        """Let the job begin nothing new; calls in flight finish, and its deadline goes on.
+
+        Its children are paused too unless ``children`` is false. Raises: like :meth:`signal`.
+        """
+        return await self.signal(job_id, PAUSE, data_of(children), by=by, wait_s=wait_s)
+
+    async def resume(self, job_id: str, *, children: bool = True, by: str = "", wait_s: float = 0.0) -> int:
+        """Let a paused job go on, and its children unless ``children`` is false. Raises: like :meth:`signal`."""
+        return await self.signal(job_id, RESUME, data_of(children), by=by, wait_s=wait_s)
+
+    # ---- many at once
+
+    async def find_jobs(
+        self,
+        *,
+        workflow: str = "",
+        states: Iterable[ListedState] = (),
+        older_than_s: float | None = None,
+        verb: Verb | None = None,
+    ) -> list[ListedJob]:
+        """Jobs that have not ended or have failed, the oldest first; with ``verb`` those to which it does anything.
+
+        Reads the lifecycle events of all jobs of the workspace: for people and operations, not for each request.
+        Raises: UsageError, BusError.
+        """
+        wanted = Wanted(workflow=workflow, states=tuple(states), older_than_s=older_than_s)
+        found = await list_jobs(self.bus, self.workspace, wanted, datetime.now(UTC))
+        return [job for job in found if verb is None or can_be(verb, job)]
+
+    def tell(
+        self, verb: Verb, jobs: Iterable[str], *, reason: str = "", children: bool = True, by: str = ""
+    ) -> AsyncGenerator[Told]:
+        """Pause, resume, cancel, terminate or retry each of ``jobs``; yields what came of it, job by job, in no order.
+
+        A job that refuses stops no other. Raises: UsageError for an unknown verb, BusError.
+        """
+        return tell_all(self, verb, jobs, reason=reason, children=children, by=by)
 
 
 # ---- input

@@ -18,7 +18,9 @@ from bus.streams import EVENTS
 from bus.subjects import JOB_ENDS, check_job_id, check_name
 from store.log import append_unfenced
 
-CANCEL, PAUSE, RESUME = "cancel", "pause", "resume"
+CANCEL, TERMINATE, PAUSE, RESUME = "cancel", "terminate", "pause", "resume"
+# What the system itself acts on; a job cannot wait for them.
+RESERVED = frozenset({CANCEL, TERMINATE, PAUSE, RESUME})
 _LOOK_S = 0.05
 
 

@@ -1,4 +1,4 @@
-"""Commands that speak to jobs: submit, result, signal, cancel."""
+"""Commands that speak to jobs: submit, result, signal, retry."""
 
 from __future__ import annotations
 
@@ -135,15 +135,7 @@ async def signal(session: Session, job: str, name: str, data: Any) -> int:
     """Give a job a signal."""
     async with await session.client() as client:
         sequence = await client.signal(job, name, data, by=user_name())
-        _acknowledge(session, {"job": job, "signal": name, "sequence": sequence})
-    return 0
-
-
-async def cancel(session: Session, job: str, reason: str) -> int:
-    """Ask a job to end."""
-    async with await session.client() as client:
-        sequence = await client.cancel(job, reason, by=user_name())
-        _acknowledge(session, {"job": job, "signal": "cancel", "sequence": sequence})
+        acknowledge(session, {"job": job, "signal": name, "sequence": sequence})
     return 0
 
 
@@ -165,7 +157,8 @@ async def retry(session: Session, job: str, calls: list[str], *, wait: bool, tim
     return 0
 
 
-def _acknowledge(session: Session, facts: dict[str, Any]) -> None:
+def acknowledge(session: Session, facts: dict[str, Any]) -> None:
+    """Say that a word is in the log."""
     screen = session.screen()
     if session.json or not screen.is_tty:
         screen.show_json(facts)

@@ -20,7 +20,7 @@ _VALUE_LIMIT = 300
 _CALL_NOTE_LIMIT = 80
 _TRACEBACK_LINES = 30
 
-_STATE_STYLES: dict[str, Style] = {
+STATE_STYLES: dict[str, Style] = {
     "running": "busy",
     "waiting": "busy",
     "paused": "warn",
@@ -59,7 +59,7 @@ def job_page(
 def _title(view: JobView) -> Block:
     name = one_line(" ".join(part for part in (view.workflow, view.version) if part)) or "a job"
     return line(
-        Span(view.state, _STATE_STYLES.get(view.state, "")), "  ", Span(name, "strong"), "  ", one_line(view.job)
+        Span(view.state, STATE_STYLES.get(view.state, "")), "  ", Span(name, "strong"), "  ", one_line(view.job)
     )
 
 
@@ -75,6 +75,7 @@ def _facts(view: JobView, now: datetime, zone: tzinfo | None) -> Block:
             ("ended", _moment(view.ended_at, now, zone)),
             ("took", duration(view.duration_s) if view.submitted_at else ""),
             ("host", _host(view)),
+            ("paused by", _paused(view, now)),
             ("waits for", _waits(view, now)),
             ("calls", _call_counts(view.calls)),
             ("retried", plural(view.retries, "time") if view.retries else ""),
@@ -103,6 +104,10 @@ def _parent(view: JobView) -> str:
         return ""
     place = "" if view.parent.workspace == view.workspace else f" in workspace {view.parent.workspace}"
     return one_line(f"{view.parent.workflow} {view.parent.job}{place}, call {view.parent.call}")
+
+
+def _paused(view: JobView, now: datetime) -> str:
+    return f"{one_line(view.paused_by) or 'unknown'} since {ago(view.paused_at, now)}" if view.paused_at else ""
 
 
 def _host(view: JobView) -> str:
@@ -183,7 +188,7 @@ def _timeline(view: JobView, now: datetime, *, ascii_only: bool, limit: int | No
             str(call.attempts) if call.attempts else "",
             "+" + duration(max(0.0, (call.started_at - axis.start).total_seconds())),
             duration(call.duration_s if call.ended_at else (axis.end - call.started_at).total_seconds()),
-            Span(bar(axis, call.started_at, end, ascii_only=ascii_only), _STATE_STYLES.get(call.state, "")),
+            Span(bar(axis, call.started_at, end, ascii_only=ascii_only), STATE_STYLES.get(call.state, "")),
             _call_note(call),
         )
     left = len(view.calls) - len(shown)
@@ -206,7 +211,7 @@ def _chosen(calls: Sequence[CallView], limit: int | None) -> list[CallView]:
 def _call_state(call: CallView, now: datetime) -> Span:
     if call.kind == "sleep" and call.ended_at and call.ended_at > now:
         return Span("sleeping", "busy")
-    return Span(call.state, _STATE_STYLES.get(call.state, ""))
+    return Span(call.state, STATE_STYLES.get(call.state, ""))
 
 
 def _call_note(call: CallView) -> Span:

@@ -23,13 +23,14 @@ from actors.clients.requests import (
     job_id_for,
     publish_request,
 )
-from actors.clients.signals import CANCEL, PAUSE, RESUME, make_signal, send_signal, unknown_job
+from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal, unknown_job
 from actors.components.component import ComponentInfo
 from actors.components.registry import Registry
 from actors.components.version import parse_version
 from actors.gateway.dead_service import DeadService, DropLetters, ListLetters, RedriveLetters, RetryJob, ShowLetter
 from actors.gateway.input_check import check_input
 from actors.gateway.sweep import WORKFLOW_KINDS, Sweep
+from actors.jobs.hold import data_of
 from bus import subjects
 from bus.connection import Bus
 from bus.errors import TooLarge, UsageError
@@ -73,7 +74,7 @@ class Get(_Body, frozen=True):
 
 
 class Cancel(_Body, frozen=True):
-    """``jobs.cancel``."""
+    """``jobs.cancel`` and ``jobs.terminate``."""
 
     job: str
     reason: str = ""
@@ -90,10 +91,11 @@ class SendSignal(_Body, frozen=True):
 
 
 class Hold(_Body, frozen=True):
-    """``jobs.pause`` and ``jobs.resume``."""
+    """``jobs.pause`` and ``jobs.resume``; ``children``: its children too."""
 
     job: str
     by: str = ""
+    children: bool = True
 
 
 class ListComponents(_Body, frozen=True):
@@ -134,6 +136,7 @@ class Gateway:
         await self._serve("jobs", "submit", Submit, self._submit)
         await self._serve("jobs", "get", Get, self._get)
         await self._serve("jobs", "cancel", Cancel, self._cancel)
+        await self._serve("jobs", "terminate", Cancel, self._terminate)
         await self._serve("jobs", "signal", SendSignal, self._signal)
         await self._serve("jobs", "pause", Hold, self._pause)
         await self._serve("jobs", "resume", Hold, self._resume)
@@ -228,14 +231,17 @@ class Gateway:
     async def _cancel(self, workspace: str, body: Cancel) -> dict[str, Any]:
         return await self._send(workspace, body.job, CANCEL, {"reason": body.reason}, body.by)
 
+    async def _terminate(self, workspace: str, body: Cancel) -> dict[str, Any]:
+        return await self._send(workspace, body.job, TERMINATE, {"reason": body.reason}, body.by)
+
     async def _signal(self, workspace: str, body: SendSignal) -> dict[str, Any]:
         return await self._send(workspace, body.job, body.name, body.data, body.by)
 
     async def _pause(self, workspace: str, body: Hold) -> dict[str, Any]:
-        return await self._send(workspace, body.job, PAUSE, None, body.by)
+        return await self._send(workspace, body.job, PAUSE, data_of(body.children), body.by)
 
     async def _resume(self, workspace: str, body: Hold) -> dict[str, Any]:
-        return await self._send(workspace, body.job, RESUME, None, body.by)
+        return await self._send(workspace, body.job, RESUME, data_of(body.children), body.by)
 
     async def _send(self, workspace: str, job: str, name: str, data: Any, by: str) -> dict[str, Any]:
         signal = make_signal(job, name, data, by)

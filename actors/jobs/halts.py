@@ -32,6 +32,14 @@ class Cancelled:
 
 
 @dataclass(frozen=True)
+class Terminated:
+    """Somebody signalled ``terminate``: nothing is waited for, not even the function's cleaning up."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Parked:
     """It only waits; the log holds it."""
 
@@ -46,4 +54,4 @@ class HandedBack:
     """This host stops; another one goes on."""
 
 
-Halt = Returned | Raised | Cancelled | Parked | Fenced | HandedBack
+Halt = Returned | Raised | Cancelled | Terminated | Parked | Fenced | HandedBack

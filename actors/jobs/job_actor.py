@@ -16,13 +16,16 @@ from typing import Any, assert_never
 import msgspec
 
 from actors.clients.requests import publish_wake
+from actors.clients.signals import CANCEL, TERMINATE
 from actors.components.component import Component
+from actors.jobs.children import tell_children
 from actors.jobs.dead_letters import keep_letter, letter_body
 from actors.jobs.doorbell import Doorbell
-from actors.jobs.halts import Cancelled, Fenced, Halt, HandedBack, Parked, Raised, Returned
+from actors.jobs.halts import Cancelled, Fenced, Halt, HandedBack, Parked, Raised, Returned, Terminated
+from actors.jobs.holding import Holding
 from actors.jobs.hosting import Hosting
 from actors.jobs.job import Job
-from actors.jobs.journal import Journal, Pending
+from actors.jobs.journal import Journal
 from actors.jobs.operations import Operations
 from actors.jobs.order import Order
 from actors.jobs.parking import Parking
@@ -52,6 +55,7 @@ from store.log import JobLog, Recorded, append_unfenced
 log = logging.getLogger("callboard.job")
 
 CREATE_TRIES = 10
+TERMINATED = "terminated"
 
 
 class NoSuchVersion(CallboardError):
@@ -74,6 +78,8 @@ class JobActor:
         self._operations: Operations | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._parking: Parking | None = None
+        self._holding: Holding | None = None
+        self._over: asyncio.Future[None] | None = None
 
     @property
     def is_parking(self) -> bool:
@@ -98,7 +104,7 @@ class JobActor:
     def _let_go(self) -> None:
         """Break the cycles of this run, so that its memory goes now and not when the collector comes by."""
         self._bell.let_go()
-        self._operations = self._parking = self._task = self._deadline = None
+        self._operations = self._parking = self._holding = self._task = self._over = self._deadline = None
 
     def _owned(self, version: str) -> JobOwned:
         return JobOwned(
@@ -196,26 +202,34 @@ class JobActor:
         component, submitted = self._component(), self._submitted()
         self.doing = "running"
         operations = Operations(self._hosting, self._log, self.journal, submitted, self.halt)
-        operations.listen = self._bell.open
+        operations.listen, operations.on_signal = self._bell.open, self._heed_signals
         self._operations = operations
         deadline_at = self._watch_deadline(component, submitted)
         parking = self._parking = Parking(operations, lambda: self._owned(submitted.version), self.halt, deadline_at)
+        holding = self._holding = Holding(operations, self.halt)
         self._heed_signals()
         halt = self._halted or await self._run_function(component, operations, submitted)
         await parking.stop()
+        await holding.stop()
         if self._deadline:
             self._deadline.cancel()
         await self._end(halt)
 
     async def _run_function(self, component: Component[..., Any], ops: Operations, submitted: JobSubmitted) -> Halt:
         """Run the user's function in a task of its own, so that a halt can cancel it and nothing else."""
-        self._task = asyncio.create_task(self._call_function(component, ops, submitted))
+        over = self._over = asyncio.get_running_loop().create_future()
+        function = self._task = asyncio.create_task(self._call_function(component, ops, submitted))
+        function.add_done_callback(lambda _: _set(over))
         try:
-            self.halt(await self._task)
+            await over
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._halted is None and task and task.cancelling():
-                raise
+            function.cancel()
+            raise
+        if not function.done() and isinstance(self._halted, Terminated):
+            return self._halted
+        try:
+            self.halt(function.result())
+        except asyncio.CancelledError:
             # Nobody has cancelled it, so the function itself raised this.
             message = "the job's function raised CancelledError, and nobody had cancelled it"
             self.halt(Raised(Failure(code="error", message=message, exception="CancelledError")))
@@ -227,19 +241,29 @@ class JobActor:
             arguments = component.decode_input(bytes(submitted.input))
             assert component.context_param is not None
             value = await component.fn(**{component.context_param: Job(ops)}, **arguments)
-            return Returned(msgspec.Raw(component.encode_output(value)))
+            halt: Halt = Returned(msgspec.Raw(component.encode_output(value)))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
-            return Raised(describe(error))
+            halt = Raised(describe(error))
+        if self.journal.hold.is_paused:
+            await ops.unpaused()
+        return halt
 
     def halt(self, reason: Halt) -> None:
-        """End this run for ``reason``; only the first reason counts."""
-        if self._halted is not None:
+        """End this run for ``reason``; only the first reason counts, unless the job is terminated."""
+        if self._halted is not None and not self._overrules(reason):
             return
         self._halted = reason
         if self._operations:
             self._operations.halted = True
         if self._task and not self._task.done() and not isinstance(reason, Returned):
             self._task.cancel()
+        if isinstance(reason, Terminated) and self._over:
+            _set(self._over)
+
+    def _overrules(self, reason: Halt) -> bool:
+        """Whether the function, asked to leave for another reason, has not left, and shall be waited for no longer."""
+        is_leaving = isinstance(self._halted, Raised | Cancelled | Parked)
+        return is_leaving and isinstance(reason, Terminated) and self._over is not None and not self._over.done()
 
     def _watch_deadline(self, component: Component[..., Any], submitted: JobSubmitted) -> datetime | None:
         """End the job as failed when its time is up; that instant, None if it may take for ever."""
@@ -260,9 +284,7 @@ class JobActor:
             self._operations.hear(recorded)
         else:
             self.journal.apply(recorded)
-        if isinstance(recorded.event, Signal):
-            self._heed_signals()
-        elif isinstance(recorded.event, JobOwned) and recorded.sequence > self._log.epoch and self._log.epoch:
+        if isinstance(recorded.event, JobOwned) and recorded.sequence > self._log.epoch and self._log.epoch:
             self._heed_owner(recorded.event)
 
     def _heed_owner(self, owned: JobOwned) -> None:
@@ -286,9 +308,14 @@ class JobActor:
             self._bell.read_on_if_quiet(quiet_s)
 
     def _heed_signals(self) -> None:
-        if found := self.journal.next_signal("cancel"):
+        if found := self.journal.next_signal(TERMINATE):
+            _, signal = found
+            self.halt(Terminated(signal.by, _reason(signal)))
+        elif found := self.journal.next_signal(CANCEL):
             _, signal = found
             self.halt(Cancelled(signal.by, _reason(signal)))
+        elif self._holding:
+            self._holding.heed()
 
     # ---- end
 
@@ -301,8 +328,11 @@ class JobActor:
             case Raised(failure):
                 await self._close(JobFailed(job=job, failure=failure))
             case Cancelled(by, reason):
-                await self._cancel_children()
+                await self._tell_children(CANCEL)
                 await self._close(JobCancelled(job=job, by=by, reason=reason))
+            case Terminated(by, reason):
+                await self._tell_children(TERMINATE)
+                await self._close(JobCancelled(job=job, by=by, reason=": ".join(filter(None, (TERMINATED, reason)))))
             case Parked():
                 await self.lease.ack()
             case HandedBack():
@@ -329,13 +359,8 @@ class JobActor:
         self.journal.ended = event
         await self._finish()
 
-    async def _cancel_children(self) -> None:
-        for entry in list(self.journal.entries.values()):
-            if entry.op == "job" and isinstance(entry.outcome, Pending) and entry.command is not None:
-                child = getattr(entry.command, "child", "")
-                signal = Signal(job=child, name="cancel", by=f"job {self.order.job}")
-                await append_unfenced(self._hosting.bus, self._hosting.blobs, self.order.workspace, signal)
-                await publish_wake(self._hosting.bus, self.order.workspace, entry.name, child, "signal.cancel")
+    async def _tell_children(self, name: str) -> None:
+        await tell_children(self._hosting, self.order.workspace, self.order.job, self.journal, name)
 
     async def _tell_parent(self) -> None:
         parent, ended = self._submitted().parent, self.journal.ended
@@ -359,6 +384,11 @@ def answer_to(parent: Parent, ended: JobCompleted | JobFailed | JobCancelled) ->
             failure = Failure(code="cancelled", message=f"cancelled by {by or 'unknown'}: {reason}", retryable=False)
             return ReplyFailed(job=parent.job, call=parent.call, failure=failure, actor=f"job {ended.job}")
     assert_never(ended)
+
+
+def _set(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
 
 
 def _poison(times: int) -> Failure:

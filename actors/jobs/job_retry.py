@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from actors.clients.requests import publish_wake
 from actors.clients.signals import unknown_job
+from actors.jobs.hold import HOLD
 from actors.jobs.journal import Entry, Journal, Spent
 from bus import headers as h
 from bus import subjects
@@ -149,7 +150,8 @@ def _went_on(journal: Journal, entry: Entry, recorded: Recorded) -> bool:
         case ReplyCompleted(call=call, op=op) | ReplyFailed(call=call, op=op) if op:
             return call != entry.call and not _is_beside(call, entry.call)
         case JobWaiting(on=on):
-            return entry.call not in on and not any(_is_beside(call, entry.call) for call in on)
+            # A paused job may be parked with the failure in its hands, before its code could do anything about it.
+            return on != (HOLD,) and entry.call not in on and not any(_is_beside(call, entry.call) for call in on)
         case _:
             return False
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from actors.jobs.hold import Hold, word_in
 from bus.failure import Failure, TerminalError
 from bus.messages import (
     CallAgent,
@@ -24,7 +25,9 @@ from bus.messages import (
     JobCompleted,
     JobFailed,
     JobOwned,
+    JobPaused,
     JobRejected,
+    JobResumed,
     JobRetried,
     JobSubmitted,
     JobWaiting,
@@ -120,6 +123,7 @@ class Journal:
     owned_at: int = 0
     owned_in_vain: int = 0
     parked: bool = False
+    hold: Hold = field(default_factory=Hold)
     ended: JobCompleted | JobFailed | JobCancelled | None = None
     ended_at: int = 0
     retried: JobRetried | None = None
@@ -151,13 +155,18 @@ class Journal:
             case CallTool() | CallAgent() | CallJob():
                 self._command(event, sequence)
             case Signal():
-                if sequence not in self.consumed:
-                    self.signals[sequence] = event
+                self._signal(event, sequence)
             case ReplyProgress() | ReplyRetrying():
                 pass
             case _:
                 self._lifecycle(event, sequence)
         return None
+
+    def _signal(self, event: Signal, sequence: int) -> None:
+        if word := word_in(event, sequence):
+            self.hold.take(word)
+        elif sequence not in self.consumed:
+            self.signals[sequence] = event
 
     def _answer(self, event: ReplyCompleted | ReplyFailed, outcome: Succeeded | Spent) -> str | None:
         entry = self.entries.get(event.call)
@@ -203,6 +212,8 @@ class Journal:
                 self.ended, self.ended_at = event, sequence
             case JobRetried() if isinstance(self.ended, JobFailed) and sequence > self.ended_at:
                 self._retry(event, sequence)
+            case JobPaused() | JobResumed():
+                self.hold.heed(event)
             case JobRejected() | _:
                 pass
 

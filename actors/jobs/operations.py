@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -19,9 +19,11 @@ from typing import Any
 import msgspec
 
 from actors.clients.requests import JobRequest, publish_request
+from actors.clients.signals import RESERVED
 from actors.jobs.branches import current_branch, run_branches
 from actors.jobs.call_policy import CallPolicy
 from actors.jobs.halts import Fenced, Halt
+from actors.jobs.hold import HOLD
 from actors.jobs.hosting import Hosting, Target
 from actors.jobs.job import ChildJob
 from actors.jobs.job_retry import retry_job
@@ -43,7 +45,9 @@ class Operations:
     """One job's operations while it runs in this process.
 
     ``busy`` counts what goes on (calls out, local functions, appends), ``waits`` holds what is only waited for, with
-    the instant at which each wait ends by itself; when nothing is busy the job may be parked.
+    the instant at which each wait ends by itself; when nothing is busy the job may be parked. ``asking`` counts calls
+    whose command is about to be stored. A paused job begins nothing new: all that is not recorded yet waits in
+    :meth:`unpaused` before it counts as busy.
     """
 
     def __init__(
@@ -57,13 +61,17 @@ class Operations:
         self.workspace = log.workspace
         self.halted = False
         self.busy = 0
+        self.asking = 0
         self.waits: dict[str, datetime | None] = {}
         self.on_idle: Callable[[], None] = lambda: None
+        self.on_asked: Callable[[], None] = lambda: None
+        self.on_signal: Callable[[], None] = lambda: None
         self.listen: Callable[[], Awaitable[None]] | None = None
         self.turns = Turns(journal.last_outcome)
         self._halt = halt
         self._counts: dict[str, int] = {}
         self._futures: dict[str, asyncio.Future[None]] = {}
+        self._held: dict[asyncio.Future[None], None] = {}  # in the order in which they came
         self._loop = asyncio.get_running_loop()
 
     # ---- keys and records
@@ -81,7 +89,7 @@ class Operations:
         try:
             await self.turns.wait(sequence)
         finally:
-            self._rest()
+            self.rest()
         self.check_running()
 
     async def _take_up(self, sequence: int) -> None:
@@ -111,6 +119,7 @@ class Operations:
             self.wake(call)
         elif isinstance(recorded.event, Signal):
             self.wake_signal_waits()
+            self.on_signal()
 
     def wake(self, call: str) -> None:
         """Let the operation look again."""
@@ -120,12 +129,54 @@ class Operations:
 
     def any_woken(self) -> bool:
         """Whether some operation was woken and has not looked yet."""
-        return any(future.done() for future in self._futures.values())
+        return any(future.done() for future in (*self._futures.values(), *self._held))
 
     def wake_signal_waits(self) -> None:
         """A signal has come: let every wait look."""
         for call in list(self.waits):
             self.wake(call)
+
+    # ---- pause
+
+    async def unpaused(self) -> None:
+        """Until the job is not paused. It only waits meanwhile, so it may be parked."""
+        while self.journal.hold.is_paused:
+            self.check_running()
+            held = self._loop.create_future()
+            self._held[held] = None
+            self.waits[HOLD] = None
+            if self.busy == 0:
+                self.on_idle()
+            try:
+                await held
+            finally:
+                del self._held[held]
+                if not self._held:
+                    self.waits.pop(HOLD, None)
+        self.check_running()
+
+    def release(self) -> None:
+        """The job is resumed, unless it is paused again."""
+        for held in self._held:
+            if not held.done():
+                held.set_result(None)
+
+    async def _may_begin(self) -> None:
+        """Until something that is not recorded may begin: after all that is recorded, and not while paused."""
+        if self.turns.replaying:
+            await self._turn(NEW)
+        if self.journal.hold.is_paused:
+            await self.unpaused()
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        self.asking += 1
+        try:
+            yield
+        finally:
+            self.asking -= 1
+            if self.asking == 0:
+                self.on_asked()
 
     # ---- call
 
@@ -149,18 +200,19 @@ class Operations:
     ) -> Any:
         self.check_running()
         entry = self.journal.recall(key, target.kind, target.name)
+        if entry is None or entry.is_void:
+            await self._may_begin()
         self.busy += 1
         try:
-            if (entry is None or entry.is_void) and self.turns.replaying:
-                await self._turn(NEW)
             if entry is None or entry.is_void:
                 body = bind(target, args, kwargs)
                 entry = entry or self.journal.begin(key, target.kind, target.name)
-                await self._ask(key, target, body, policy)
+                with self._asking():
+                    await self._ask(key, target, body, policy)
             await self._answered(key, entry)
             await self._take_up(entry.sequence)
         finally:
-            self._rest()
+            self.rest()
         return value_of(entry, target.component)
 
     async def _ask(self, key: str, target: Target, body: bytes, policy: CallPolicy) -> None:
@@ -205,7 +257,8 @@ class Operations:
             if timer:
                 timer.cancel()
 
-    def _rest(self) -> None:
+    def rest(self) -> None:
+        """What was counted as ``busy`` has ended."""
         self.busy -= 1
         if self.busy == 0 and self.waits:
             self.on_idle()
@@ -227,13 +280,16 @@ class Operations:
         child = jobid.child(self.job, key)
         place = entry.asked_at if entry else 0  # asked anew after a retry, it keeps its place in the job
         if entry is None or (isinstance(entry.outcome, Pending) and not entry.parked_on):
-            if entry is None and self.turns.replaying:
-                await self._turn(NEW)
+            if entry is None:
+                await self._may_begin()
+            elif entry.is_void:
+                await self.unpaused()
             self.busy += 1
             try:
-                entry = await self._ask_child(key, target, child, entry, args, kwargs)
+                with self._asking():
+                    entry = await self._ask_child(key, target, child, entry, args, kwargs)
             finally:
-                self._rest()
+                self.rest()
         await self._take_up(place or entry.asked_at)
         return ChildJob(child, lambda: self._child_result(key, target))
 
@@ -320,6 +376,8 @@ class Operations:
         due_at = await self._due(key, "sleep", seconds)
         while datetime.now(UTC) < due_at:
             await self._wait(key, due_at)
+        if not self.turns.replaying:
+            await self.unpaused()
         if current_branch.get():
             # Beside other branches its end has a place among theirs, which a replay has to find again.
             await self._record(f"{key}/woke", "timer", "woke", lambda: None)
@@ -331,15 +389,16 @@ class Operations:
 
     def wait_for(self, signal: str, timeout_s: float | None) -> Coroutine[Any, Any, Any]:
         """See ``Job.wait_for``."""
-        check_name(signal, "signal")
+        if check_name(signal, "signal") in RESERVED:
+            raise UsageError(f"a job cannot wait for signal {signal!r}: the system acts on it", code="reserved_signal",
+                             path="signal", hint="choose another name")  # fmt: skip
         return self._wait_for(self.new_key(f"signal-{signal}"), signal, timeout_s)
 
     async def _wait_for(self, key: str, signal: str, timeout_s: float | None) -> Any:
         due_at = await self._due(f"{key}/timer", "timer", timeout_s) if timeout_s is not None else None
         entry = self.journal.recall(key, "signal", f"signal-{signal}")
         while entry is None or isinstance(entry.outcome, Pending):
-            if self.turns.replaying:
-                await self._turn(NEW)
+            await self._may_begin()
             if taken := self.journal.next_signal(signal):
                 return await self._take_signal(key, *taken)
             if due_at is not None and datetime.now(UTC) >= due_at:
@@ -379,13 +438,12 @@ class Operations:
         if entry is not None and not isinstance(entry.outcome, Pending):
             await self._take_up(entry.sequence)
             return msgspec.json.decode(raw_of(entry))
-        if self.turns.replaying:
-            await self._turn(NEW)
+        await self._may_begin()
         self.busy += 1
         try:
             return await self._record_now(key, op, name, fn)
         finally:
-            self._rest()
+            self.rest()
 
     async def _record_now(self, key: str, op: str, name: str, fn: Callable[[], Any]) -> Any:
         """Run it. What it raises is recorded too: code that catches it has to see the same on a replay."""
@@ -410,6 +468,6 @@ class Operations:
             sequence = await self.append(event)
             self.journal.apply(Recorded(sequence, event))
         finally:
-            self._rest()
+            self.rest()
         if branch := current_branch.get():
             branch.clock = sequence

@@ -1,0 +1,28 @@
+"""What is said to a job is said to its children too: a signal to each that has not answered yet, and a wake-up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.clients.requests import publish_wake
+from actors.clients.signals import make_signal
+from actors.jobs.hosting import Hosting
+from actors.jobs.journal import Journal, Pending
+from bus.crash import crash_point
+from bus.messages import CallJob
+from store.log import append_unfenced
+
+
+async def tell_children(
+    hosting: Hosting, workspace: str, job: str, journal: Journal, name: str, data: Any = None
+) -> None:
+    """Signal ``name`` to the children of ``job`` that have not ended, also to those that no host has taken up yet.
+
+    Raises: BusError.
+    """
+    for entry in list(journal.entries.values()):
+        if isinstance(entry.command, CallJob) and isinstance(entry.outcome, Pending):
+            signal = make_signal(entry.command.child, name, data, by=f"job {job}")
+            await append_unfenced(hosting.bus, hosting.blobs, workspace, signal)
+            crash_point("host.after_child_word")
+            await publish_wake(hosting.bus, workspace, entry.name, signal.job, signal.kind)

@@ -1,0 +1,90 @@
+"""Controlling jobs from the command line: one at once, many by a filter, and nothing by a filter without ``--yes``."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from actors.commands.many_jobs import parse_age
+from bus.errors import UsageError
+from tests.test_cli import LIMIT_S, Shell, shell
+
+__all__ = ["shell"]
+
+
+def in_state(run: Shell, job: str, state: str) -> dict[str, Any]:
+    """The job once it is in that state."""
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        code, _, _ = run("show", job)
+        view: dict[str, Any] = run.json("show", job, "--json") if code == 0 else {}
+        if view.get("state") == state:
+            return view
+        assert time.monotonic() < deadline, view
+
+
+def test_pause_show_and_resume(shell: Shell) -> None:
+    """One job is told at once; show says who paused it and since when, and how it goes on."""
+    shell.json("submit", "waiter", "name=go", "--job-id", "cc-one")
+    in_state(shell, "cc-one", "waiting")
+    assert shell.json("pause", "cc-one")["signal"] == "pause"
+    assert in_state(shell, "cc-one", "paused")["paused_at"]
+    _, out, _ = shell("show", "cc-one")
+    assert "paused by" in out and " since " in out and "next: callboard resume cc-one" in out
+    shell.json("signal", "cc-one", "go", '"done"')
+    shell.json("resume", "cc-one", "--no-children")
+    assert shell.json("result", "cc-one", "--wait", "--timeout", "30") == "2 done"
+    code, _, err = shell("pause", "cc-one")
+    assert code == 2 and "has ended" in err
+    code, _, err = shell("terminate", "cc-nobody")
+    assert code == 2 and "no job cc-nobody" in err
+
+
+def test_many_by_a_filter(shell: Shell) -> None:
+    """A filter shows what it would hit, and hits it with --yes; what refuses is named and makes exit code 1."""
+    jobs = [f"cc-many-{n}" for n in range(3)]
+    for job in jobs:
+        shell.json("submit", "waiter", "name=never", "--job-id", job)
+    for job in jobs:
+        in_state(shell, job, "waiting")
+    code, out, _ = shell("pause", "--workflow", "waiter")
+    assert code == 0 and all(job in out for job in jobs)
+    assert "nothing was done; --yes to pause 3 jobs" in out
+    dry = shell.json("pause", "--workflow", "waiter", "--json")
+    assert dry["dry_run"] and {job["job"] for job in dry["jobs"]} == set(jobs)
+    assert "no job is meant" in shell("pause", "--older-than", "2d")[1]
+    done = shell.json("pause", "--workflow", "waiter", "--yes", "--json")
+    assert {each["job"] for each in done["told"]} == set(jobs) and not done["dry_run"]
+    for job in jobs:
+        in_state(shell, job, "paused")
+    code, out, err = shell("terminate", *jobs, "cc-unknown", "--reason", "too many")
+    assert code == 1 and "refused" in err and '"code":"unknown_job"' in out
+    for job in jobs:
+        assert in_state(shell, job, "cancelled")["reason"] == "terminated: too many"
+    assert shell.json("cancel", "--all", "--state", "paused", "--yes", "--json")["told"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("pause",), "no job to pause is named"),
+        (("cancel", "j", "--all"), "jobs and a filter are given"),
+        (("resume", "--state", "odd"), "cannot be picked by state"),
+        (("terminate", "--older-than", "soon"), "cannot read the age"),
+        (("retry", "a", "b", "--wait"), "for one JOB"),
+    ],
+)
+def test_wrong_use(shell: Shell, arguments: tuple[str, ...], says: str) -> None:
+    """What cannot be meant is exit code 2, and says what would be right."""
+    code, _, err = shell(*arguments)
+    assert code == 2 and says in err
+
+
+def test_ages() -> None:
+    """An age is a number and a unit."""
+    assert [parse_age(text) for text in ("90s", "30m", "1.5h", "2d", "")] == [90, 1800, 5400, 172_800, None]
+    for text in ("1", "h", "-1h", "1w", "1h30m"):
+        with pytest.raises(UsageError):
+            parse_age(text)
