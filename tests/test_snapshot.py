@@ -198,7 +198,7 @@ def test_waits_keep_their_instants() -> None:
 NO_DATA = {
     "actor", "app", "at", "attempt", "blob", "call", "calls", "child", "delay_s", "deliveries", "done", "duration_s",
     "handed_back", "host", "job", "letter", "name", "node", "on", "op", "parent", "pid", "priority", "request",
-    "requested_at", "requested_job", "retry", "stream", "stream_sequence", "subject", "timeout_s", "total",
+    "requested_at", "requested_job", "retry", "signal", "stream", "stream_sequence", "subject", "timeout_s", "total",
     "traceparent", "until", "version", "workflow",
 }
 # fmt: on
