@@ -25,6 +25,8 @@ POINTS = [
     "host.after_child_word:1",
     "host.after_child_word:2",
 ]
+# Where the server is killed at the same moment: the first is passed by a pause, the second by a resume.
+CROSSED = ["host.after_child_word:1", "host.after_child_word:2"]
 
 
 async def logged(on: Stage, job: str, kind: type, times: int = 1) -> None:
@@ -40,8 +42,18 @@ async def parked(on: Stage, job: str) -> bool:
     return (await on.events(job))[-1].event.kind == "job.waiting"
 
 
-@pytest.mark.parametrize("point", POINTS)
-async def test_host_killed_while_pausing_and_resuming(nats_server: EmbeddedServer, tmp_path: Path, point: str) -> None:
+async def server_killed(server: EmbeddedServer, on: Stage, marker: Path) -> None:
+    """Once the host is dead the server dies too, and comes back on its store."""
+    await wait_until(marker.exists, DEADLINE_S, what="the host came by the crash point")
+    server.kill()
+    await server.restart()
+    await on.bus.settle()
+
+
+@pytest.mark.parametrize(("point", "with_server"), [*((p, False) for p in POINTS), *((p, True) for p in CROSSED)])
+async def test_host_killed_while_pausing_and_resuming(
+    nats_server: EmbeddedServer, tmp_path: Path, point: str, with_server: bool
+) -> None:
     """Calls in flight are kept, a paused family stays paused over the crash, and after the resume it ends right."""
     marker, job = tmp_path / "died", f"held-{tmp_path.name}"
     child = jobid.child(job, "pair:1")
@@ -51,6 +63,8 @@ async def test_host_killed_while_pausing_and_resuming(nats_server: EmbeddedServe
         for each in (job, child):
             await logged(on, each, CallTool)
         await client.pause(job, by="ann")
+        if with_server and point == CROSSED[0]:
+            await server_killed(nats_server, on, marker)
         for each in (job, child):
             await logged(on, each, JobPaused)
         (tmp_path / OPEN).touch()
@@ -60,6 +74,8 @@ async def test_host_killed_while_pausing_and_resuming(nats_server: EmbeddedServe
             assert (await client.get(each)).state == "paused"
         assert [len(commands(await on.events(each))) for each in (job, child)] == [2, 1]
         await client.resume(job)
+        if with_server and point == CROSSED[1]:
+            await server_killed(nats_server, on, marker)
         end = await on.end(job, deadline_s=DEADLINE_S)
         assert isinstance(end, JobCompleted) and bytes(end.output) == b"[3,3]"
         assert marker.exists(), "the host never came by the crash point"

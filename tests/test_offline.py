@@ -141,6 +141,10 @@ async def test_fifty_jobs_of_a_killed_client(nats_server: EmbeddedServer, tmp_pa
             assert effects == {f"{job}/step:{n}": 1 for job in jobs for n in range(1, 6)}
 
 
+async def _nothing_held(data: Path) -> bool:
+    return not await held(data)
+
+
 async def test_client_that_goes_on_delivers(nats_server: EmbeddedServer, tmp_path: Path, data: Path) -> None:
     """The connection comes back: the client delivers in the background, and its handle gets the result."""
     async with stage(nats_server.url, tmp_path) as on, Client.connect(nats_server.url) as client:
@@ -153,7 +157,7 @@ async def test_client_that_goes_on_delivers(nats_server: EmbeddedServer, tmp_pat
         waiting = asyncio.create_task(late.result(DEADLINE_S))
         await nats_server.restart()
         assert await waiting == await by_name.result(DEADLINE_S) == await sent.result()
-        assert await held(data) == []
+        await wait_until(lambda: _nothing_held(data), DEADLINE_S, what="the outbox knows that all was delivered")
         assert Counter(on.effects()).most_common(1)[0][1] == 1
 
 
