@@ -5,12 +5,12 @@ After "Release It!" (Nygard) and the names of resilience4j: closed, open, half-o
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, get_args
 
 import msgspec
 
 from bus.errors import UsageError
+from supervisor.number import is_count, is_number
 
 OnOpen = Literal["wait", "fail"]
 ON_OPEN: tuple[OnOpen, ...] = get_args(OnOpen)
@@ -41,25 +41,17 @@ class Breaker(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         for field in ("failure_share", "slow_share"):
-            if not (_is_number(getattr(self, field)) and 0 < getattr(self, field) <= 1):
+            if not (is_number(getattr(self, field)) and 0 < getattr(self, field) <= 1):
                 raise _bad(field, getattr(self, field), "a share above 0, up to 1")
-        if not _is_count(self.min_calls):
+        if not is_count(self.min_calls):
             raise _bad("min_calls", self.min_calls, "a whole number from 1")
         for field in ("window_s", "open_s", "max_open_s"):
-            if not (_is_number(getattr(self, field)) and getattr(self, field) > 0):
+            if not (is_number(getattr(self, field)) and getattr(self, field) > 0):
                 raise _bad(field, getattr(self, field), "seconds above 0")
-        if self.slow_s is not None and not (_is_number(self.slow_s) and self.slow_s > 0):
+        if self.slow_s is not None and not (is_number(self.slow_s) and self.slow_s > 0):
             raise _bad("slow_s", self.slow_s, "seconds above 0, or None")
         if self.on_open not in ON_OPEN:
             raise _bad("on_open", self.on_open, f"one of {', '.join(ON_OPEN)}")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _bad(field: str, value: Any, right: str) -> BadBreaker:

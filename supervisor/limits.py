@@ -5,7 +5,6 @@ Pure. The ceilings are for the machine's sake: one runaway process must not take
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +13,7 @@ import msgspec
 
 from bus.errors import UsageError
 from bus.system_events import KillCause
+from supervisor.number import is_number
 
 # How many samples a window keeps: an hour's window is not sampled every quarter of a second.
 WINDOW_SAMPLES = 240
@@ -37,11 +37,11 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     cpu_window_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.memory_bytes is not None and not (_is_number(self.memory_bytes) and self.memory_bytes >= 1):
+        if self.memory_bytes is not None and not (is_number(self.memory_bytes) and self.memory_bytes >= 1):
             raise _bad("memory_bytes", self.memory_bytes, "a number of bytes such as 512 * 1024**2, or None")
-        if self.cpu_s is not None and not (_is_number(self.cpu_s) and self.cpu_s > 0):
+        if self.cpu_s is not None and not (is_number(self.cpu_s) and self.cpu_s > 0):
             raise _bad("cpu_s", self.cpu_s, "seconds above 0, or None")
-        if not (_is_number(self.cpu_window_s) and self.cpu_window_s > 0):
+        if not (is_number(self.cpu_window_s) and self.cpu_window_s > 0):
             raise _bad("cpu_window_s", self.cpu_window_s, "seconds above 0")
 
     def __bool__(self) -> bool:
@@ -114,10 +114,6 @@ def strictest(several: Iterable[Limits]) -> Limits:
 
 def _cores(limits: Limits) -> float:
     return (limits.cpu_s or 0.0) / limits.cpu_window_s
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _bad(field: str, value: Any, right: str) -> BadLimits:

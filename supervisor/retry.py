@@ -6,12 +6,12 @@ travels as JSON with the component, so every process decides alike.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from bus.errors import UsageError
+from supervisor.number import is_count, is_number
 
 if TYPE_CHECKING:
     from bus.failure import Failure
@@ -45,7 +45,7 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
         on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not _is_int(self.attempts) or self.attempts < 1:
+        if not is_count(self.attempts):
             raise _bad("attempts", self.attempts, "a whole number from 1; 1 means no retry")
         for field, least in (("backoff_s", 0.0), ("factor", 1.0), ("max_wait_s", 0.0)):
             _check_number(field, getattr(self, field), least)
@@ -129,12 +129,8 @@ def _name(item: Any, path: str) -> str:
 
 
 def _check_number(field: str, value: Any, least: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < least:
+    if not is_number(value) or value < least:
         raise _bad(field, value, f"a finite number from {least:g}")
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _bad(field: str, value: Any, right: str) -> BadRetry:

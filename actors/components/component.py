@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
 from dataclasses import dataclass, field, is_dataclass
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
@@ -23,6 +22,7 @@ from bus.subjects import CallKind, check_name
 from supervisor.breaker import Breaker
 from supervisor.heartbeat import STALL_LEAST_S
 from supervisor.limits import Limits
+from supervisor.number import is_count, is_number
 from supervisor.restart import RESTART_KINDS, RestartKind
 from supervisor.retry import Retry
 
@@ -95,7 +95,7 @@ class Options:
         if self.timeout_s is not None and not _is_duration(self.timeout_s):
             raise _bad_option(label, "timeout_s", self.timeout_s, "seconds above 0, or None for no limit")
         for option, value in (("replicas", self.replicas), ("concurrency", self.concurrency)):
-            if not _is_count(value):
+            if not is_count(value):
                 raise _bad_option(label, option, value, "a whole number from 1")
         if not isinstance(self.description, str | None):
             raise _bad_option(label, "description", self.description, "a text")
@@ -268,12 +268,8 @@ def _default_factory(default: Any) -> Callable[[], Any]:
     return lambda: default
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_duration(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+def _is_duration(value: Any) -> bool:
+    return is_number(value) and value > 0
 
 
 def _bad_option(label: str, option: str, value: object, right: str) -> UsageError:
