@@ -14,6 +14,7 @@ from typing import Literal, assert_never
 
 import msgspec
 
+from bus.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalEscalated
 from bus.errors import UsageError
 from bus.event import NULL, Parent
 from bus.failure import Failure
@@ -42,6 +43,8 @@ from bus.messages import (
     Signal,
 )
 from bus.system_events import BreakerEvent, NodeEvent
+from store.approval import ApprovalView
+from store.job_approvals import JobApprovals
 from store.log import Recorded
 
 JobState = Literal["submitted", "running", "waiting", "paused", "completed", "failed", "cancelled", "rejected"]
@@ -63,8 +66,8 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
 class CallView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One durable operation of a job.
 
-    ``kind`` is tool, agent or job for a call, else what the host recorded (local, sleep, signal). ``attempts`` counts
-    the attempts that are known to have begun: 0 means that nothing was heard of the call yet.
+    ``kind`` is tool, agent or job for a call, else what the host recorded (local, sleep, signal, approval).
+    ``attempts`` counts the attempts that are known to have begun: 0 means that nothing was heard of the call yet.
     """
 
     call: str
@@ -128,6 +131,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     paused_at: datetime | None = None
     calls: tuple[CallView, ...] = ()
     signals: tuple[SignalView, ...] = ()
+    approvals: tuple[ApprovalView, ...] = ()
     retries: int = 0
     letters: tuple[int, ...] = ()
     last_sequence: int = 0
@@ -157,6 +161,7 @@ class JobFold:
         self._view: JobView | None = None
         self._calls: dict[str, CallView] = {}
         self._signals: list[SignalView] = []
+        self._approvals = JobApprovals()
         self._letters: dict[int, tuple[str, int]] = {}
         self._anew: set[str] = set()
         self._paused: JobPaused | None = None
@@ -173,6 +178,7 @@ class JobFold:
             view,
             calls=tuple(self._calls.values()),
             signals=tuple(self._signals),
+            approvals=self._approvals.views(job_ended=view.has_ended),
             letters=tuple(self._letters),
             last_sequence=self._sequence,
         )
@@ -195,10 +201,8 @@ class JobFold:
                 self._set(_unless_ended(view, state="running", host=event.host, owners=view.owners + 1, **_AWAKE))
             case JobWaiting():
                 self._set(_unless_ended(view, state="waiting", waiting_on=event.on, waiting_until=event.until))
-            case JobPaused():
-                self._paused = event
-            case JobResumed():
-                self._paused = None
+            case JobPaused() | JobResumed():
+                self._paused = event if isinstance(event, JobPaused) else None
             case JobCompleted() | JobFailed() | JobCancelled() | JobRejected():
                 self._set(_ended(view, event))
             case CallTool() | CallAgent() | CallJob():
@@ -206,10 +210,10 @@ class JobFold:
                 self._on_command(event)
             case ReplyCompleted() | ReplyFailed() | ReplyRetrying() | ReplyProgress():
                 self._on_reply(view, event)
-            case Signal():
-                self._signals.append(
-                    SignalView(sequence=sequence, name=event.name, at=event.at, by=event.by, data=event.data)
-                )
+                if isinstance(event, ReplyCompleted):
+                    self._approvals.add(event, sequence)
+            case Signal() | ApprovalAsked() | ApprovalAnswered() | ApprovalEscalated():
+                self._on_word(view, sequence, event)
             case JobRetried():
                 self._on_retried(view, event)
             case DeadKept() | DeadRedriven() | DeadDropped():
@@ -235,6 +239,22 @@ class JobFold:
             if self._calls[event.call].state not in ("completed", "failed"):
                 self._calls[event.call] = _begun(event)
         self._calls.setdefault(event.call, _begun(event))
+
+    def _on_word(
+        self, view: JobView, sequence: int, event: Signal | ApprovalAsked | ApprovalAnswered | ApprovalEscalated
+    ) -> None:
+        if isinstance(event, Signal):
+            said = SignalView(sequence=sequence, name=event.name, at=event.at, by=event.by, data=event.data)
+            self._signals.append(said)
+            return
+        self._approvals.add(event, sequence)
+        if not isinstance(event, ApprovalAnswered):
+            self._set(_awake(view))
+        if isinstance(event, ApprovalAsked):
+            self._calls.setdefault(
+                event.call,
+                CallView(call=event.call, kind="approval", name="approval", started_at=event.at, input=event.details),
+            )
 
     def _on_retried(self, view: JobView, event: JobRetried) -> None:
         """Only a failed job can be retried: it waits for a host again."""

@@ -22,6 +22,7 @@ from typing import Any, Generic, Self, TypeVar, cast, overload
 
 import msgspec
 
+from actors.clients.approving import Approving
 from actors.clients.bulk import Told, Verb, can_be, tell_all
 from actors.clients.offline import OfflineSubmits, check_offline_name
 from actors.clients.outcome import output_of
@@ -158,7 +159,7 @@ class Connecting:
             await self._client.close()
 
 
-class Client:
+class Client(Approving):
     """Speaks to one workspace over one connection. Made by :meth:`connect`."""
 
     def __init__(self, bus: Bus, workspace: str = DEFAULT_WORKSPACE, *, owns_bus: bool = False) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from actors.jobs.hold import Hold, word_in
+from bus.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalEscalated
 from bus.failure import Failure, TerminalError
 from bus.messages import (
     CallAgent,
@@ -37,6 +38,7 @@ from bus.messages import (
     ReplyRetrying,
     Signal,
 )
+from store.approval import Approval, decision_in
 from store.log import Recorded
 
 
@@ -66,7 +68,7 @@ CRASH_LOOP_S = 60.0
 
 
 class Entry(msgspec.Struct):
-    """One durable operation: ``op`` is tool, agent, job, local, sleep, timer or signal.
+    """One durable operation: ``op`` is tool, agent, job, local, sleep, timer, signal or approval.
 
     ``asked_at`` is its command's sequence. ``parked_on``: the job has parked on it, so all that was to be done for its
     answer was done by then. ``void_to``: nothing up to that sequence counts as its answer, or as having been asked.
@@ -118,6 +120,7 @@ class Journal:
 
     entries: dict[str, Entry] = field(default_factory=dict)
     signals: dict[int, Signal] = field(default_factory=dict)
+    approvals: dict[str, Approval] = field(default_factory=dict)
     submitted: JobSubmitted | None = None
     owner: JobOwned | None = None
     owned_at: int = 0
@@ -156,6 +159,8 @@ class Journal:
                 self._command(event, sequence)
             case Signal():
                 self._signal(event, sequence)
+            case ApprovalAsked() | ApprovalAnswered() | ApprovalEscalated():
+                self._approval(event, sequence)
             case ReplyProgress() | ReplyRetrying():
                 pass
             case _:
@@ -168,6 +173,13 @@ class Journal:
         elif sequence not in self.consumed:
             self.signals[sequence] = event
 
+    def _approval(self, event: ApprovalAsked | ApprovalAnswered | ApprovalEscalated, sequence: int) -> None:
+        self.approvals.setdefault(event.call, Approval()).take(event, sequence)
+        if isinstance(event, ApprovalAsked):
+            entry = self.entries.setdefault(event.call, Entry(event.call, "approval", "approval"))
+            entry.asked_at = entry.asked_at or sequence
+            self.owned_in_vain = 0
+
     def _answer(self, event: ReplyCompleted | ReplyFailed, outcome: Succeeded | Spent) -> str | None:
         entry = self.entries.get(event.call)
         if entry is None:
@@ -179,6 +191,8 @@ class Journal:
         self.owned_in_vain = 0
         if event.op == "signal" and isinstance(event, ReplyCompleted):
             self._consume(event.output)
+        elif event.op == "approval" and isinstance(event, ReplyCompleted):
+            self.approvals.setdefault(event.call, Approval()).decision = decision_in(event.output)
         return event.call
 
     def _consume(self, output: msgspec.Raw) -> None:

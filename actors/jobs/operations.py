@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any
 
+from actors.jobs.approvals import Approvals
 from actors.jobs.branches import run_branches
 from actors.jobs.call_policy import CallPolicy
 from actors.jobs.calls import Calls
@@ -13,8 +14,8 @@ from actors.jobs.values import name_of
 from actors.jobs.waits import Waits
 
 
-class Operations(Calls, ChildCalls, Waits):
-    """All that ``Job`` offers, one class for each concern (``calls``, ``child_calls``, ``waits``, ``records``)."""
+class Operations(Calls, ChildCalls, Waits, Approvals):
+    """All that ``Job`` offers, one class for each concern, in a file of its name."""
 
     def call(
         self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], policy: CallPolicy
