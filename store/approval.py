@@ -121,7 +121,9 @@ class Tally:
 
     def ignore(self, sequence: int, event: ApprovalAnswered, why: Refusal) -> None:
         """Keep an answer that does not count."""
-        self.ignored.append(Ignored(sequence=sequence, by=event.by, at=event.at, code=why.code, message=why.message))
+        self.ignored.append(
+            Ignored(sequence=sequence, by=event.by, at=_aware(event.at), code=why.code, message=why.message)
+        )
 
     def _escalate(self, event: ApprovalEscalated) -> None:
         self.level = max(self.level, event.level)
@@ -135,7 +137,7 @@ class Tally:
             self.answers = [msgspec.structs.replace(answer, void=True) for answer in self.answers]
         self.answers.append(
             Answer(
-                sequence=sequence, by=event.by, at=event.at, approved=event.approved, roles=event.roles,
+                sequence=sequence, by=event.by, at=_aware(event.at), approved=event.approved, roles=event.roles,
                 comment=event.comment, answer=_value(event.answer), edited=changed,
             )
         )  # fmt: skip
@@ -275,8 +277,8 @@ class Approval:
         answers = decision.answers if decision else tuple(tally.answers)
         counted = {answer.sequence for answer in answers}
         return ApprovalView(
-            step=step, title=asked.title, state=_state(decision, job_ended=job_ended), asked_at=asked.at,
-            expires_at=asked.expires_at, roles=tally.roles, level=tally.level, quorum=asked.quorum,
+            step=step, title=asked.title, state=_state(decision, job_ended=job_ended), asked_at=_aware(asked.at),
+            expires_at=self.expires_at, roles=tally.roles, level=tally.level, quorum=asked.quorum,
             details=asked.details, answer=asked.answer, values=decision.edited if decision else tally.values,
             answers=answers, ignored=tuple(each for each in tally.ignored if each.sequence not in counted),
             last_sequence=self.last_sequence,
