@@ -265,7 +265,7 @@ class JobFold:
         for call in self._calls.values():
             if call.call in event.calls and call.state == "failed":
                 self._calls[call.call] = _asked_again(call)
-            if self._calls[call.call].state in ("running", "retrying"):
+            if self._calls[call.call].state in ("running", "retrying") and call.kind != "approval":
                 self._anew.add(call.call)
 
     def _on_letter(self, sequence: int, event: DeadKept | DeadRedriven | DeadDropped) -> None:
