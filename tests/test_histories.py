@@ -90,7 +90,7 @@ CHANGES = [
     ("survey-directory", "for files in sources.batches", "for files in sources.batches[1:]", "input", "parse_files:1"),
     ("survey-crash", "return await job.call(summarise", "return await job.call(find_sources", "unasked", "summarise:1"),
     ("refund-edited", "amount=paid)", "amount=amount)", "input", "pay_back:1"),
-    ("refund-edited", "decision = await job.approval(\n", "await job.call(look_up, order=order)\n    decision = await job.approval(\n", "new", "look_up:2"),
+    ("refund-edited", "decision = await job", "await job.now()\n    decision = await job", "new", "now:1"),
     ("refund-rejected", "if not decision.approved:", "if decision.approved:", "new", "pay_back:1"),
     ("demo", "for files in sources.batches", "for files in reversed(sources.batches)", "input", "parse_files:1"),
 ]  # fmt: skip
