@@ -25,9 +25,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 def parse_duration(text: str, path: str) -> float:
     """``1h30m`` in seconds. Raises: UsageError ``bad_duration`` that names ``path``."""
     if not _DURATION.fullmatch(text):
-        raise UsageError(
-            f"cannot read the duration {text!r}", code="bad_duration", path=path, hint=DURATION_HINT
-        )
+        raise UsageError(f"cannot read the duration {text!r}", code="bad_duration", path=path, hint=DURATION_HINT)
     return check_seconds(sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text)), path)
 
 

@@ -73,7 +73,7 @@ class ChildCalls(OperationCore):
                 await self._ask_child_anew(key, target, child, body)
         request = JobRequest(
             workspace=self.workspace, workflow=target.name, input=body, job=child,
-            traceparent=self.submitted.traceparent,
+            traceparent=self.submitted.traceparent, deadline=self.deadline_at,
             parent=Parent(self.workspace, self.job, key, self.submitted.workflow),
         )  # fmt: skip
         crash_point("host.before_request")
