@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from actors.workflow.document import Goto, MapStep, ParallelStep, SwitchStep
+from actors.workflow.document import Goto, MapStep, ParallelStep, Step, SwitchStep
 from actors.workflow.expression import Expression, parse
 from actors.workflow.finding import Fault, Path, did_you_mean, path_text
 from actors.workflow.outline import Entry, Outline
@@ -38,14 +38,18 @@ def _doubles(outline: Outline) -> Iterator[Fault]:
         yield Fault("duplicate_id", (*entry.path, "id"), message, f"{free!r} is free")
 
 
-def _names(outline: Outline, entry: Entry, lost: frozenset[str]) -> Iterator[Fault]:
-    step, named = entry.step, list[tuple[Path, str]]()
-    named += [(("needs", number), name) for number, name in enumerate(step.needs)]
+def names_in(step: Step) -> list[tuple[Path, str]]:
+    """The steps that it names beside those in its expressions, and where in it."""
+    named: list[tuple[Path, str]] = [(("needs", number), name) for number, name in enumerate(step.needs)]
     if step.join is not None and not isinstance(step, ParallelStep):
         named += [(("join", "of", number), name) for number, name in enumerate(step.join.of)]
     if isinstance(step.on_error, Goto):
         named.append((("on_error", "goto"), step.on_error.goto))
-    for where, name in named:
+    return named
+
+
+def _names(outline: Outline, entry: Entry, lost: frozenset[str]) -> Iterator[Fault]:
+    for where, name in names_in(entry.step):
         if name not in entry.scope.by_id and name not in lost:
             yield _unknown(outline, entry, (*entry.path, *where), name)
 
