@@ -38,6 +38,7 @@ class Drawing(StrEnum):
 
     mermaid = "mermaid"
     dot = "dot"
+    svg = "svg"
 
 
 class Form(StrEnum):
@@ -96,9 +97,9 @@ def graph(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A document.")],
     format_: Annotated[Drawing, typer.Option("--format", help="What the picture is written in.")] = Drawing.mermaid,
 ) -> None:
-    """Print a picture of a document's steps, for Mermaid or Graphviz. Exit code 1 if the document has faults.
+    """Print a picture of a document's steps: Mermaid, DOT or SVG. Exit code 1 if the document has faults.
 
-    Example: callboard workflow graph order.yaml --format dot | dot -Tsvg > order.svg
+    Example: callboard workflow graph order.yaml --format svg > order.svg
     """
     run(_graph(make_session(None, None), file, format_))
 
@@ -162,14 +163,15 @@ async def _show(session: Session, file: Path, params: list[str], form: Form, *, 
 
 
 async def _graph(session: Session, file: Path, drawing: Drawing) -> int:
-    from actors.workflow.picture import picture
+    from actors.pictures.document_drawing import draw_document
+    from actors.pictures.picture import picture
     from actors.workflow.source import read_source
     from actors.workflow.validation import check
 
     checked = check(read_source(str(file), _read(file)), bases=_bases())
     if checked.document is None or checked.findings:
         return _refuse(session, checked.findings)
-    _print(picture(checked.document, drawing.value))
+    _print(picture(draw_document(checked.document), drawing.value))
     return 0
 
 

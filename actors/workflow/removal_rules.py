@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from actors.workflow.document import Document
+from actors.workflow.document import AddStep, Document
 from actors.workflow.expression import Expression, parse
 from actors.workflow.expression_sites import sites
 from actors.workflow.finding import Fault
@@ -32,6 +32,8 @@ def _mentions(document: Document, outline: Outline) -> Iterator[tuple[str, str, 
     for entry in outline.entries:
         for path, name in names_in(entry.step):
             yield name, f"step {entry.step.id!r}", f"its {path[0]!r}"
+        if isinstance(entry.step, AddStep):
+            yield entry.step.to, f"step {entry.step.id!r}", "its 'to'"
     for site in sites(document, outline):
         found = parse(site.text) if site.text is not None else None
         if isinstance(found, Expression):

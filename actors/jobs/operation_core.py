@@ -1,0 +1,212 @@
+"""What all durable operations of a job rest on: keys, turns, appends, waits and the pause.
+
+Keys: an operation is known by its name and its place: ``quote:2`` is the second call of ``quote``,
+``gather:1.0/quote:1`` the first one in the first branch of the first gather. A key is given when the method is
+called, not when it is awaited, so ``gather(job.call(a), job.call(b))`` is the same on every run, and parallel
+branches do not count each other. On a replay what is recorded comes back in the log's order (``actors.jobs.turns``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+
+import msgspec
+
+from actors.jobs.branches import current_branch
+from actors.jobs.halts import Fenced, Halt
+from actors.jobs.hold import HOLD
+from actors.jobs.hosting import Hosting
+from actors.jobs.journal import Journal
+from actors.jobs.turns import NEW, Turns
+from bus.errors import Fenced as FencedError
+from bus.messages import Event, JobSubmitted, ReplyCompleted, ReplyFailed, Signal
+from store.log import JobLog, Recorded
+
+
+class OperationCore:
+    """One job's operations while it runs in this process.
+
+    ``busy`` counts what goes on (calls out, local functions, appends), ``waits`` holds what is only waited for, with
+    the instant at which each wait ends by itself; when nothing is busy the job may be parked. ``asking`` counts calls
+    whose command is about to be stored. A paused job begins nothing new: all that is not recorded yet waits in
+    :meth:`unpaused` before it counts as busy.
+    """
+
+    def __init__(
+        self, hosting: Hosting, log: JobLog, journal: Journal, submitted: JobSubmitted, halt: Callable[[Halt], None]
+    ) -> None:
+        self.hosting = hosting
+        self.log = log
+        self.journal = journal
+        self.submitted = submitted
+        self.job = log.job
+        self.workspace = log.workspace
+        self.halted = False
+        self.busy = 0
+        self.asking = 0
+        self.waits: dict[str, datetime | None] = {}
+        self.on_idle: Callable[[], None] = lambda: None
+        self.on_asked: Callable[[], None] = lambda: None
+        self.on_signal: Callable[[], None] = lambda: None
+        self.listen: Callable[[], Awaitable[None]] | None = None
+        self.turns = Turns(journal.last_outcome)
+        self._halt = halt
+        self._counts: dict[str, int] = {}
+        self._futures: dict[str, asyncio.Future[None]] = {}
+        self._held: dict[asyncio.Future[None], None] = {}  # in the order in which they came
+        self._loop = asyncio.get_running_loop()
+
+    # ---- keys and records
+
+    def new_key(self, name: str) -> str:
+        """The key of the next operation of that name in the present branch."""
+        branch = current_branch.get()
+        place = branch.prefix + name if branch else name
+        count = self._counts[place] = self._counts.get(place, 0) + 1
+        return f"{place}:{count}"
+
+    async def _turn(self, sequence: int) -> None:
+        """On a replay: until it is the turn of what is recorded at ``sequence``, or of what is ``NEW``."""
+        self.busy += 1
+        try:
+            await self.turns.wait(sequence)
+        finally:
+            self.rest()
+        self.check_running()
+
+    async def _take_up(self, sequence: int) -> None:
+        """Go on with the outcome at ``sequence``."""
+        if self.turns.replaying:
+            await self._turn(sequence)
+        if branch := current_branch.get():
+            branch.clock = sequence
+
+    def check_running(self) -> None:
+        """A halted job does nothing more, whatever its code catches."""
+        if self.halted:
+            raise asyncio.CancelledError("the job has left this process")
+
+    async def append(self, event: Event) -> int:
+        """Record as the owner; if another host owns the job by now, this copy ends here."""
+        self.check_running()
+        try:
+            return await self.log.append(event)
+        except FencedError:
+            self._halt(Fenced())
+            raise asyncio.CancelledError("another host owns the job") from None
+
+    def hear(self, recorded: Recorded) -> None:
+        """Take up one event from the log, in the log's order; wakes whoever waits for it."""
+        if call := self.journal.apply(recorded):
+            self.wake(call)
+        elif isinstance(recorded.event, Signal):
+            self.wake_signal_waits()
+            self.on_signal()
+
+    def wake(self, call: str) -> None:
+        """Let the operation look again."""
+        future = self._futures.get(call)
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def any_woken(self) -> bool:
+        """Whether some operation was woken and has not looked yet."""
+        return any(future.done() for future in (*self._futures.values(), *self._held))
+
+    def wake_signal_waits(self) -> None:
+        """A signal has come: let every wait look."""
+        for call in list(self.waits):
+            self.wake(call)
+
+    # ---- pause
+
+    async def unpaused(self) -> None:
+        """Until the job is not paused. It only waits meanwhile, so it may be parked."""
+        while self.journal.hold.is_paused:
+            self.check_running()
+            held = self._loop.create_future()
+            self._held[held] = None
+            self.waits[HOLD] = None
+            if self.busy == 0:
+                self.on_idle()
+            try:
+                await held
+            finally:
+                del self._held[held]
+                if not self._held:
+                    self.waits.pop(HOLD, None)
+        self.check_running()
+
+    def release(self) -> None:
+        """The job is resumed, unless it is paused again."""
+        for held in self._held:
+            if not held.done():
+                held.set_result(None)
+
+    async def _may_begin(self) -> None:
+        """Until something that is not recorded may begin: after all that is recorded, and not while paused."""
+        if self.turns.replaying:
+            await self._turn(NEW)
+        if self.journal.hold.is_paused:
+            await self.unpaused()
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        self.asking += 1
+        try:
+            yield
+        finally:
+            self.asking -= 1
+            if self.asking == 0:
+                self.on_asked()
+
+    # ---- waiting
+
+    async def _wait(self, key: str, until: datetime | None) -> None:
+        """Wait for something that may take days: the job may be parked meanwhile."""
+        self.check_running()
+        self.waits[key] = until
+        if self.busy == 0:
+            self.on_idle()
+        try:
+            await self._woken(key, until)
+        finally:
+            self.waits.pop(key, None)
+        self.check_running()
+
+    async def _woken(self, key: str, until: datetime | None = None) -> None:
+        future = self._futures[key] = self._loop.create_future()
+        timer = None
+        if until is not None:
+            delay_s = max(0.0, (until - datetime.now(UTC)).total_seconds())
+            timer = self._loop.call_later(delay_s, self.wake, key)
+        try:
+            await future
+        finally:
+            del self._futures[key]
+            if timer:
+                timer.cancel()
+
+    def rest(self) -> None:
+        """What was counted as ``busy`` has ended."""
+        self.busy -= 1
+        if self.busy == 0 and self.waits:
+            self.on_idle()
+
+    # ---- what the host itself records
+
+    async def _note(self, key: str, op: str, raw: bytes) -> None:
+        await self._append_note(ReplyCompleted(job=self.job, call=key, op=op, output=msgspec.Raw(raw)))
+
+    async def _append_note(self, event: ReplyCompleted | ReplyFailed) -> None:
+        self.busy += 1
+        try:
+            sequence = await self.append(event)
+            self.journal.apply(Recorded(sequence, event))
+        finally:
+            self.rest()
+        if branch := current_branch.get():
+            branch.clock = sequence
