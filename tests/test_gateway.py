@@ -134,7 +134,7 @@ async def started(bus: Bus, name: str, **handlers: Any) -> Service:
 
 
 async def test_submit_for_later(place: Place) -> None:
-    """A delayed job is planned at once, with no host anywhere; asked again it exists, asked for another it is refused."""
+    """A delayed job is planned at once, with no host anywhere; once, and under an id of its own."""
     body = {"workflow": "order", "input": {"items": []}, "delay_s": 3600, "deadline_s": 60, "idempotency_key": "k1"}
     first = await place.call("submit", body)
     view = await place.call("get", {"job": first["job"]})
