@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from actors.commands.graph import graph
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
 
 if TYPE_CHECKING:
@@ -23,14 +23,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-
-class Drawing(StrEnum):
-    """What a picture is written in."""
-
-    mermaid = "mermaid"
-    dot = "dot"
-    svg = "svg"
 
 
 @app.command()
@@ -60,23 +52,15 @@ def schema() -> None:
     run(_schema(make_session(None, None)))
 
 
-@app.command()
-def graph(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A document.")],
-    format_: Annotated[Drawing, typer.Option("--format", help="What the picture is written in.")] = Drawing.mermaid,
-) -> None:
-    """Print a picture of a document's steps: Mermaid, DOT or SVG. Exit code 1 if the document has faults.
-
-    Example: callboard workflow graph order.yaml --format svg > order.svg
-    """
-    run(_graph(make_session(None, None), file, format_))
+app.command()(graph)
 
 
 async def _validate(session: Session, files: list[Path], *, offline: bool) -> int:
+    from actors.commands.document_file import read_file
     from actors.console.workflow_page import workflow_page
     from actors.workflow.validation import validate as check
 
-    texts = {str(file): _read(file) for file in files}
+    texts = {str(file): read_file(file) for file in files}
     catalogue = None if offline else await _catalogue(session)
     findings = [finding for file, raw in texts.items() for finding in check(file, raw, catalogue=catalogue)]
     screen = session.screen()
@@ -109,33 +93,3 @@ async def _schema(session: Session) -> int:
 
     session.screen().show_json(document_schema())
     return 0
-
-
-async def _graph(session: Session, file: Path, drawing: Drawing) -> int:
-    import sys
-
-    from actors.console.workflow_page import workflow_page
-    from actors.pictures.document_drawing import draw_document
-    from actors.pictures.picture import picture
-    from actors.workflow.source import read_source
-    from actors.workflow.validation import check_source
-
-    document, findings = check_source(read_source(str(file), _read(file)))
-    if document is None or findings:
-        session.notes().show(workflow_page(findings, 1))
-        return 1
-    sys.stdout.write(picture(draw_document(document), drawing.value))
-    sys.stdout.flush()
-    return 0
-
-
-def _read(file: Path) -> bytes:
-    """Raises: UsageError if there is no such file, or it cannot be read."""
-    from bus.errors import UsageError
-
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        hint = "name the files in it" if file.is_dir() else ""
-        raise UsageError(f"{file} cannot be read: {reason}", code="no_file", hint=hint) from error
