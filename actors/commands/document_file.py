@@ -1,9 +1,10 @@
-"""Files that commands are given the names of."""
+"""Files of documents that commands are given the names of, and those that they extend."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from actors.workflow.extension import Bases
 from bus.errors import UsageError
 
 
@@ -15,3 +16,8 @@ def read_file(file: Path) -> bytes:
         reason = (error.strerror or str(error)).lower()
         hint = "name the files in it" if file.is_dir() else ""
         raise UsageError(f"{file} cannot be read: {reason}", code="no_file", hint=hint) from error
+
+
+def bases_beside() -> Bases:
+    """Where documents are found that others extend."""
+    return Bases(read=lambda file: Path(file).read_bytes())

@@ -103,11 +103,11 @@ def _drawn(taken: Snapshot, now: datetime | None, *, at: int | None, is_whole: b
 
 def _file(session: Session, file: Path, *, at: int | None, is_whole: bool) -> Drawing | None:
     """Nothing if the document has faults, which are told then. Raises: UsageError if it cannot be read."""
-    from actors.commands.document_file import read_file
+    from actors.commands.document_file import bases_beside, read_file
     from actors.console.workflow_page import workflow_page
     from actors.pictures.document_drawing import draw_document
     from actors.workflow.source import read_source
-    from actors.workflow.validation import check_source
+    from actors.workflow.validation import check
     from bus.errors import UsageError
     from store.snapshot import decode_snapshot
 
@@ -117,8 +117,8 @@ def _file(session: Session, file: Path, *, at: int | None, is_whole: bool) -> Dr
     if at is not None:
         raise UsageError(f"{file} is a document: it has no sequences", code="bad_usage", path="--at",
                          hint="--at is for jobs and snapshots")  # fmt: skip
-    document, findings = check_source(read_source(str(file), raw))
-    if document is None or findings:
-        session.notes().show(workflow_page(findings, 1))
+    checked = check(read_source(str(file), raw), bases=bases_beside())
+    if checked.document is None or checked.findings:
+        session.notes().show(workflow_page(checked.findings, 1))
         return None
-    return draw_document(document)
+    return draw_document(checked.document)
