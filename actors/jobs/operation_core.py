@@ -22,7 +22,7 @@ from actors.jobs.hosting import Hosting
 from actors.jobs.journal import Journal
 from actors.jobs.turns import NEW, Turns
 from bus.errors import Fenced as FencedError
-from bus.messages import Event, JobSubmitted, ReplyCompleted, ReplyFailed, Signal
+from bus.messages import Emitted, Event, JobSubmitted, ReplyCompleted, ReplyFailed, Signal
 from store.log import JobLog, Recorded
 
 
@@ -211,7 +211,7 @@ class OperationCore:
     async def _note(self, key: str, op: str, raw: bytes) -> None:
         await self._append_note(ReplyCompleted(job=self.job, call=key, op=op, output=msgspec.Raw(raw)))
 
-    async def _append_note(self, event: ReplyCompleted | ReplyFailed) -> None:
+    async def _append_note(self, event: ReplyCompleted | ReplyFailed | Emitted) -> None:
         self.busy += 1
         self.noting += 1
         try:
