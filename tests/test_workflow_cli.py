@@ -76,7 +76,7 @@ def test_the_schema_is_printed(shell: Shell) -> None:
 
 
 def test_pictures(shell: Shell, tmp_path: Path) -> None:
-    """A valid document is drawn for Mermaid and for Graphviz; one with faults is not, and the faults are told."""
+    """A valid document is drawn in each format; one with faults is not, and the faults are told."""
     good, bad = str(tmp_path / "good.yaml"), str(tmp_path / "bad.yaml")
     code, out, _ = shell("workflow", "graph", good)
     assert (code, out.splitlines()) == (0, [
@@ -87,6 +87,8 @@ def test_pictures(shell: Shell, tmp_path: Path) -> None:
     ])  # fmt: skip
     code, out, _ = shell("workflow", "graph", good, "--format", "dot")
     assert code == 0 and '  "quote" -> "ship" [label="now != null"]\n' in out
+    code, out, _ = shell("workflow", "graph", good, "--format", "svg")
+    assert code == 0 and out.startswith("<svg ") and out.endswith("</svg>\n") and "now != null" in out
     code, out, err = shell("workflow", "graph", bad)
     assert (code, out) == (1, "") and "[unknown_step]" in err
     assert shell("workflow", "graph", good, "--format", "png")[0] == 2

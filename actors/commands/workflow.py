@@ -30,6 +30,7 @@ class Drawing(StrEnum):
 
     mermaid = "mermaid"
     dot = "dot"
+    svg = "svg"
 
 
 @app.command()
@@ -64,9 +65,9 @@ def graph(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A document.")],
     format_: Annotated[Drawing, typer.Option("--format", help="What the picture is written in.")] = Drawing.mermaid,
 ) -> None:
-    """Print a picture of a document's steps, for Mermaid or Graphviz. Exit code 1 if the document has faults.
+    """Print a picture of a document's steps: Mermaid, DOT or SVG. Exit code 1 if the document has faults.
 
-    Example: callboard workflow graph order.yaml --format dot | dot -Tsvg > order.svg
+    Example: callboard workflow graph order.yaml --format svg > order.svg
     """
     run(_graph(make_session(None, None), file, format_))
 
@@ -114,7 +115,8 @@ async def _graph(session: Session, file: Path, drawing: Drawing) -> int:
     import sys
 
     from actors.console.workflow_page import workflow_page
-    from actors.workflow.picture import picture
+    from actors.pictures.document_drawing import draw_document
+    from actors.pictures.picture import picture
     from actors.workflow.source import read_source
     from actors.workflow.validation import check_source
 
@@ -122,7 +124,7 @@ async def _graph(session: Session, file: Path, drawing: Drawing) -> int:
     if document is None or findings:
         session.notes().show(workflow_page(findings, 1))
         return 1
-    sys.stdout.write(picture(document, drawing.value))
+    sys.stdout.write(picture(draw_document(document), drawing.value))
     sys.stdout.flush()
     return 0
 
