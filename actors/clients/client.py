@@ -23,6 +23,7 @@ from actors.clients.bulk import Told, Verb, can_be, tell_all
 from actors.clients.handle import JobHandle
 from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal, unknown_job
 from actors.clients.submitting import Submitting
+from actors.clients.workflows import Workflows
 from actors.components.component import Component
 from actors.jobs.hold import data_of
 from actors.jobs.job_retry import retry_job
@@ -73,6 +74,12 @@ class Client(Submitting):
     def __init__(self, bus: Bus, workspace: str = DEFAULT_WORKSPACE, *, owns_bus: bool = False) -> None:
         super().__init__(bus, workspace)
         self._owns_bus = owns_bus
+        self._workflows = Workflows(bus)
+
+    @property
+    def workflows(self) -> Workflows:
+        """Published workflows: publish, list, get, deprecate."""
+        return self._workflows
 
     @classmethod
     def connect(
@@ -95,6 +102,7 @@ class Client(Submitting):
         """Let go of the connection; jobs go on."""
         await self._offline.close()
         await self._ends.close()
+        await self._workflows.close()
         if self._owns_bus:
             await self.bus.close()
 

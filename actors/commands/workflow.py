@@ -1,4 +1,7 @@
-"""``callboard workflow``: documents that define workflows are checked, described to editors, and drawn."""
+"""``callboard workflow``: documents that define workflows are checked, described to editors, and drawn.
+
+What concerns published ones is in ``workflow_registry``.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help=(
-        "Check and draw documents that define workflows.\n\n"
-        "Documents can be written and checked; running them comes next.\n\n"
+        "Check, draw and publish documents that define workflows.\n\n"
         "Example: callboard workflow validate --offline order.yaml"
     ),
     no_args_is_help=True,

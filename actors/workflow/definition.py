@@ -1,7 +1,7 @@
 """A published version of a workflow, as its bucket holds it. Pure.
 
-The document is kept in one canonical form, so that its sha256 says whether two are the same, whatever they were written
-in.
+The document is kept with its keys in the author's order. Its sha256 is that of one canonical form, so that it says
+whether two are the same, however they were written.
 """
 
 from __future__ import annotations
@@ -114,9 +114,17 @@ def canonical(document: Document) -> bytes:
     return _SORTED.encode(msgspec.structs.replace(document, schema=None))
 
 
-def sha256_of(raw: bytes) -> str:
-    """The digest of a canonical document, in hex."""
-    return hashlib.sha256(raw).hexdigest()
+def sha256_of(document: Document) -> str:
+    """The digest of the canonical form, in hex."""
+    return hashlib.sha256(canonical(document)).hexdigest()
+
+
+def define(document: Document, *, by: str = "", app: str = "") -> Definition:
+    """What is published of a document, now."""
+    raw = msgspec.json.encode(msgspec.structs.replace(document, schema=None))
+    return Definition(
+        document=msgspec.Raw(raw), sha256=sha256_of(document), published_at=datetime.now(UTC), by=by, app=app
+    )
 
 
 def key_of(name: str, version: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 import msgspec
 
@@ -19,12 +19,11 @@ from actors.workflow.definition import (
     Definition,
     Deprecation,
     Listed,
-    canonical,
+    define,
     key_of,
     listed,
     parse_key,
     parse_reference,
-    sha256_of,
 )
 from actors.workflow.document import Document
 from actors.workflow.finding import did_you_mean
@@ -173,10 +172,7 @@ class Definitions:
             await self.refresh()  # somebody was faster: look again
 
     async def _create(self, document: Document, by: str, app: str) -> bool:
-        raw, key = canonical(document), key_of(document.name, document.version)
-        definition = Definition(
-            document=msgspec.Raw(raw), sha256=sha256_of(raw), published_at=datetime.now(UTC), by=by, app=app
-        )
+        key, definition = key_of(document.name, document.version), define(document, by=by, app=app)
         entry = await self._kv.get(key)
         if entry is not None and not entry.deleted:
             await self._cache.refresh(entry.revision)

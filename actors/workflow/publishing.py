@@ -49,20 +49,21 @@ def judge(
     ``beside`` are published in the same go; ``force`` lets breaks pass. Raises: UsageError ``bad_name``,
     ``bad_version``, ``too_large``, ``missing_param``, ``version_taken``, ``breaking_change``.
     """
-    raw = _checked(document, limit_bytes)
+    _check(document, limit_bytes)
+    sha256 = sha256_of(document)
     for definition in published:
         if definition.version == document.version:
-            if definition.sha256 != sha256_of(raw):
+            if definition.sha256 != sha256:
                 raise _taken(document, definition, published)
             return Published(document.name, document.version, definition.sha256, existing=True)
     broken = _broken(document, published, beside)
     if broken and not force:
         raise _breaks(document, broken, published)
-    return Published(document.name, document.version, sha256_of(raw), changes=tuple(broken))
+    return Published(document.name, document.version, sha256, changes=tuple(broken))
 
 
-def _checked(document: Document, limit_bytes: int) -> bytes:
-    """The canonical form of a document that can be published. Raises: UsageError."""
+def _check(document: Document, limit_bytes: int) -> None:
+    """Whether it can be published at all. Raises: UsageError."""
     check_name(document.name, "name of the workflow")
     parse_version(document.version, f"version of workflow {document.name}")
     bind_params(document, {})
@@ -72,7 +73,6 @@ def _checked(document: Document, limit_bytes: int) -> bytes:
             f"workflow {document.name} has {len(raw):,} bytes, a message has room for {room:,}", code="too_large",
             hint="make workflows of their own of its parts",
         )  # fmt: skip
-    return raw
 
 
 def _broken(document: Document, published: Sequence[Definition], beside: Iterable[Document]) -> list[Change]:
