@@ -15,7 +15,6 @@ from actors.components.registry import Registry
 from actors.workflow.definition import Definition, Deprecation, key_of, parse_key, sha256_of
 from actors.workflow.definitions import BUCKET, Definitions
 from actors.workflow.document import Document
-from actors.workflow.parameters import bind_params
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
@@ -185,7 +184,7 @@ async def test_what_cannot_be_published(definitions: Definitions, bus: Bus) -> N
     with pytest.raises(UsageError) as caught:
         await definitions.publish(document("big", description="x" * 1_100_000))
     assert refusal(caught)[0] == "too_large"
-    with pytest.raises(UsageError, match="'limit' has no default"):
+    with pytest.raises(UsageError, match="'limit' has no value"):
         await definitions.publish(document("open", params={"limit": {}}))
 
     app = App("coded", version="1.0.0")
@@ -237,18 +236,3 @@ def test_a_day_that_has_come() -> None:
     assert not word.is_over(datetime(2030, 1, 1, 23, 59, tzinfo=UTC))
     assert word.is_over(datetime(2030, 1, 2, tzinfo=UTC))
     assert not Deprecation("old").is_over()
-
-
-def test_parameters_are_bound() -> None:
-    """Values become defaults, checked against their schemas; what is unknown, wrong or missing is named."""
-    params = {"limit": {"schema": {"type": "integer"}, "default": 3}, "who": {}}
-    made = bind_params(document("p", params=params), {"limit": 5, "who": "ann"})
-    assert {name: param.default for name, param in made.params.items()} == {"limit": 5, "who": "ann"}
-    for values, code in (
-        ({"limt": 1}, "unknown_param"),
-        ({"limit": "x"}, "bad_param"),
-        ({"limit": 1}, "missing_param"),
-    ):
-        with pytest.raises(UsageError) as caught:
-            bind_params(document("p", params=params), values)
-        assert caught.value.code == code

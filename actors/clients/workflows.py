@@ -8,25 +8,29 @@ What is published is for all workspaces.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from actors.components.component import ComponentInfo
 from actors.components.registry import Registry
 from actors.workflow.definition import Definition, Listed
 from actors.workflow.definitions import Definitions
 from actors.workflow.publishing import Published
 from bus.connection import Bus
 from bus.errors import UsageError
-from bus.streams import WORKFLOWS, ensure_streams, stream_info
+from bus.streams import REGISTRY, WORKFLOWS, ensure_streams, stream_info
 
 if TYPE_CHECKING:
     from actors.workflow.batch import Batch
     from actors.workflow.document import Document
+    from actors.workflow.extension import Bases
     from actors.workflow.source import Source
+
+Read = Callable[[str], bytes]
 
 
 class Workflows:
@@ -56,7 +60,8 @@ class Workflows:
         who uses the version before it. Raises: UsageError (``bad_workflow`` with all findings, or the code of the one;
         ``version_taken``, ``breaking_change``, ``name_taken``), PermissionRefused, BusError.
         """
-        batch = await self.prepare([_source_of(document)], params or {}, force=force)
+        read = (lambda file: Path(file).read_bytes()) if isinstance(document, str | Path) else None
+        batch = await self.prepare([_source_of(document)], params or {}, force=force, read=read)
         batch.raise_findings()
         return (await self.publish_batch(batch, by=by, force=force))[0]
 
@@ -92,20 +97,39 @@ class Workflows:
             await self._definitions.refresh()
         return self._definitions
 
-    async def prepare(self, sources: Sequence[Source], params: Mapping[str, Any], *, force: bool) -> Batch:
-        """Check documents that are to be published in one go. Raises: UsageError ``unknown_param``, BusError."""
-        from actors.workflow.batch import described, read_batch
+    async def prepare(
+        self, sources: Sequence[Source], params: Mapping[str, Any], *, force: bool, read: Read | None = None
+    ) -> Batch:
+        """Check documents that are to be published in one go; ``read`` gives the content of files that they extend.
+
+        Raises: UsageError ``unknown_param``, BusError.
+        """
+        from actors.workflow.batch import read_batch
 
         if await stream_info(self._bus, WORKFLOWS) is None:  # the first node makes it; here there was none yet
             await ensure_streams(self._bus)
-        definitions, registry = await self.definitions(), Registry(self._bus)
-        await registry.start()
-        await registry.stop()
-        published = [described(document) for each in definitions.all() if (document := _readable(each))]
+        definitions = await self.definitions()
         return read_batch(
-            sources, [*registry.all(), *published], params,
-            lambda document, beside: definitions.check(document, force=force, beside=beside),
+            sources, await self.components(), params,
+            lambda document, beside: definitions.check(document, force=force, beside=beside), await self.bases(read),
         )  # fmt: skip
+
+    async def components(self) -> Sequence[ComponentInfo]:
+        """What documents may run: the registry, and what is published. Raises: BusError."""
+        from actors.workflow.batch import described
+
+        definitions, registry = await self.definitions(), Registry(self._bus)
+        if await stream_info(self._bus, REGISTRY) is not None:
+            await registry.start()
+            await registry.stop()
+        published = [described(document) for each in definitions.all() if (document := _readable(each))]
+        return [*registry.all(), *published]
+
+    async def bases(self, read: Read | None) -> Bases:
+        """Where documents are that others extend: in files, and published. Raises: BusError."""
+        from actors.workflow.extension import Bases
+
+        return Bases(read, (await self.definitions()).base)
 
     async def publish_batch(self, batch: Batch, *, by: str = "", force: bool = False) -> Sequence[Published]:
         """Publish what was checked, older versions first. Raises: UsageError if somebody was faster, BusError."""

@@ -11,13 +11,15 @@ from actors.clients.workflows import read_file
 from actors.commands.arguments import parse_inputs
 from actors.commands.jobs import user_name
 from actors.commands.session import EXIT_DONE, EXIT_JOB_FAILED, Session
+from actors.commands.workflow import files_only, read_bytes
+from actors.commands.workflow_registry import DOCUMENT_SUFFIXES, is_file
 from actors.console.amount import plural
 from actors.console.definition_page import published_page
 from actors.console.page import line
 from actors.console.workflow_page import workflow_page
 from actors.workflow.document import Document
 from actors.workflow.source import Source, read_source
-from actors.workflow.validation import check_source
+from actors.workflow.validation import check
 from bus.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from actors.workflow.publishing import Published
 
 PROGRESS_EVERY = 25
-_SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 _EDITOR_SCHEMA = ".schema.json"
 
 
@@ -35,7 +36,7 @@ async def publish_files(session: Session, paths: list[Path], params: list[str], 
     """Publish all of them, or with one finding none; 1 if there are findings."""
     sources, values = read_sources(paths), parse_inputs(params)
     async with await session.client() as client:
-        batch = await client.workflows.prepare(sources, values, force=force)
+        batch = await client.workflows.prepare(sources, values, force=force, read=read_bytes)
         if batch.findings:
             _tell(session, batch.findings, len(sources))
             return EXIT_JOB_FAILED
@@ -78,7 +79,7 @@ def _files(path: Path) -> Iterator[Path]:
         return
     found = [file for file in sorted(path.rglob("*")) if _is_document(file.relative_to(path)) and file.is_file()]
     if not found:
-        hint = f"files that end in {', '.join(_SUFFIXES)}"
+        hint = f"files that end in {', '.join(DOCUMENT_SUFFIXES)}"
         raise UsageError(f"{path} holds no document", code="no_file", path=str(path), hint=hint)
     yield from found
 
@@ -86,7 +87,7 @@ def _files(path: Path) -> Iterator[Path]:
 def _is_document(file: Path) -> bool:
     """Not what is hidden, and not the schema that editors use."""
     hidden = any(part.startswith(".") for part in file.parts)
-    return file.suffix in _SUFFIXES and not hidden and not file.name.endswith(_EDITOR_SCHEMA)
+    return file.suffix in DOCUMENT_SUFFIXES and not hidden and not file.name.endswith(_EDITOR_SCHEMA)
 
 
 def make_folder(folder: Path) -> None:
@@ -109,7 +110,7 @@ async def read_both(session: Session, old: str, new: str) -> tuple[Document, Doc
         client: Any = None
         documents = []
         for which in (old, new):
-            if _is_file(which):
+            if is_file(which):
                 documents.append(_document(which))
                 continue
             client = client or await stack.enter_async_context(await session.client())
@@ -117,15 +118,10 @@ async def read_both(session: Session, old: str, new: str) -> tuple[Document, Doc
         return documents[0], documents[1]
 
 
-def _is_file(which: str) -> bool:
-    """What looks like a file is one, also if it is not there: that is then told."""
-    return "/" in which or Path(which).suffix in _SUFFIXES or Path(which).is_file()
-
-
 def _document(file: str) -> Document:
-    document, findings = check_source(read_source(file, read_file(Path(file))))
-    if document is None or findings:
-        more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
+    checked = check(read_source(file, read_file(Path(file))), bases=files_only())
+    if checked.document is None or checked.findings:
+        more = f" and {len(checked.findings) - 1} more" if len(checked.findings) > 1 else ""
         hint = f"callboard workflow validate {file}"
-        raise UsageError(f"{findings[0]}{more}", code="bad_workflow", path=file, hint=hint)
-    return document
+        raise UsageError(f"{checked.findings[0]}{more}", code="bad_workflow", path=file, hint=hint)
+    return checked.document

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
+from actors.commands.workflow import Params, files_only, print_text, refuse
 
 if TYPE_CHECKING:
     from actors.commands.session import Session
+
+
+DOCUMENT_SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 
 
 class Form(StrEnum):
@@ -30,10 +34,6 @@ def _published(incomplete: str) -> list[str]:
 Files = Annotated[
     list[Path],
     typer.Argument(metavar="FILE|DIR...", help="Documents, or folders that hold .yaml, .yml, .json and .toml files."),
-]
-Params = Annotated[
-    list[str] | None,
-    typer.Option("--param", metavar="NAME=TEXT", help="A parameter's value, also as NAME:=JSON; may be repeated."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Although it breaks who uses the version before it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, and publish nothing.")]
@@ -121,20 +121,33 @@ def search(
 
 
 def show(
-    workflow: Workflow,
+    workflow: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|NAME[@VERSION]", help="A document, or a published one.", autocompletion=_published
+        ),
+    ],
+    merged: Annotated[bool, typer.Option("--merged", help="As one document, with all that it extends.")] = False,
+    param: Params = None,
     form: Annotated[Form, typer.Option("--format", help="What it is written in.")] = Form.yaml,
     nats: Nats = None,
     context: Context = None,
     as_json: AsJson = False,
     no_color: NoColor = False,
 ) -> None:
-    """Print a published workflow: the version that new jobs take, or the one that is named.
+    """Print a document in a plain form, or a published workflow. Exit code 1 for a file that has faults.
 
-    With --json: who published it and when, and the document.
+    Of a published workflow it is the version that new jobs take, or the one that is named.
 
     Example: callboard workflow show order@1.2.0
+
+    Example: callboard workflow show --merged order.yaml --param limit:=50
     """
-    run(_show(make_session(nats, context, "default", as_json, no_color), workflow, form))
+    session = make_session(nats, context, "default", as_json, no_color)
+    if is_file(workflow):
+        run(_show_file(session, Path(workflow), param or [], form, is_merged=merged))
+    else:
+        run(_show(session, workflow, param or [], form))
 
 
 def export(
@@ -224,19 +237,53 @@ def _labels(pairs: list[str]) -> dict[str, str]:
     return {name: text for name, _, text in (pair.partition("=") for pair in pairs)}
 
 
-async def _show(session: Session, workflow: str, form: Form) -> int:
+async def _show_file(session: Session, file: Path, params: list[str], form: Form, *, is_merged: bool) -> int:
+    from actors.clients.workflows import read_file
+    from actors.commands.arguments import parse_inputs
+    from actors.workflow.source import read_source
+    from actors.workflow.validation import check
+    from actors.workflow.writing import by_rank
+
+    source = read_source(str(file), read_file(file))
+    checked = check(source, bases=files_only(), params=parse_inputs(params))
+    if checked.findings:
+        return refuse(session, checked.findings)
+    _print_document(by_rank(checked.value if is_merged else source.value), Form.json if session.json else form)
+    return 0
+
+
+async def _show(session: Session, workflow: str, params: list[str], form: Form) -> int:
     from actors.workflow.definition import parse_reference
-    from actors.workflow.document_text import document_text
+    from actors.workflow.writing import plain
+    from bus.errors import UsageError
 
     name, version = parse_reference(workflow)
+    if params:
+        hint = "name a file, or extend it"
+        raise UsageError("what is published has its parameters", code="bad_argument", path="--param", hint=hint)
     async with await session.client() as client:
         definition = await client.workflows.get(name, version)
     if session.json:
         session.screen().show_json(definition)
         return 0
     _say_deprecated(session, definition.deprecated, definition.name, definition.version)
-    typer.echo(document_text(definition.read(), form.value), nl=False)
+    _print_document(plain(definition.read()), form)
     return 0
+
+
+def _print_document(value: dict[str, Any], form: Form) -> None:
+    print_text(_written(value, form))
+
+
+def _written(value: dict[str, Any], form: Form) -> str:
+    from actors.workflow.writing import to_json, to_yaml
+
+    return to_yaml(value) if form is Form.yaml else to_json(value)
+
+
+def is_file(which: str) -> bool:
+    """What looks like a file is one, also if it is not there: that is then told."""
+    return "/" in which or Path(which).suffix in DOCUMENT_SUFFIXES or Path(which).is_file()
 
 
 def _say_deprecated(session: Session, deprecation: object, name: str, version: str) -> None:
@@ -251,7 +298,7 @@ async def _export(session: Session, names: list[str], folder: Path, form: Form) 
     from actors.commands.workflow_publishing import make_folder
     from actors.console.amount import plural
     from actors.console.page import line
-    from actors.workflow.document_text import document_text
+    from actors.workflow.writing import plain
 
     async with await session.client() as client:
         definitions = await client.workflows.definitions()
@@ -262,7 +309,7 @@ async def _export(session: Session, names: list[str], folder: Path, form: Form) 
     files = []
     for each in found:
         file = folder / f"{each.name}-{each.version}.{form.value}"
-        file.write_text(document_text(each.read(), form.value), encoding="utf-8")
+        file.write_text(_written(plain(each.read()), form), encoding="utf-8")
         files.append({"name": each.name, "version": each.version, "file": str(file)})
     screen = session.screen()
     if session.json or not screen.is_tty:

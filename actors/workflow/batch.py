@@ -11,12 +11,11 @@ from actors.components.schema import digest
 from actors.components.version import parse_version
 from actors.workflow.component_rules import Catalogue
 from actors.workflow.document import Document
-from actors.workflow.finding import Finding, Path, clip
-from actors.workflow.parameters import bind_params
+from actors.workflow.extension import NO_BASES, Bases
+from actors.workflow.finding import Finding, Path, clip, did_you_mean
 from actors.workflow.publishing import Published
-from actors.workflow.shape import shape
 from actors.workflow.source import Source
-from actors.workflow.validation import check_source
+from actors.workflow.validation import check
 from bus.errors import UsageError
 
 # What publishing a document beside others would do. Raises: UsageError.
@@ -43,26 +42,37 @@ class Batch:
 
 
 def read_batch(
-    sources: Sequence[Source], infos: Iterable[ComponentInfo], params: Mapping[str, Any], judge: Judge
+    sources: Sequence[Source],
+    infos: Iterable[ComponentInfo],
+    params: Mapping[str, Any],
+    judge: Judge,
+    bases: Bases = NO_BASES,
 ) -> Batch:
     """Check everything. ``infos`` are the components that there are; ``params`` go to those that have such parameters.
 
     Raises: UsageError ``unknown_param`` if none has.
     """
-    batch = Batch()
-    documents = [_checked(batch, source, catalogue, params) for catalogue in [_catalogue(sources, infos)]
-                 for source in sources]  # fmt: skip
-    found = [(source, document) for source, document in zip(sources, documents, strict=True) if document is not None]
-    if not batch.findings:
-        _check_params([document for _, document in found], params)
-    found = _without_doubles(batch, found)
+    batch, sketches = Batch(), [check(source, bases=bases).document for source in sources]
+    _check_params(sketches, params)
+    catalogue = Catalogue([*infos, *(described(sketch) for sketch in sketches if sketch and _has_version(sketch))])
+    found: list[tuple[Source, Document]] = []
+    for source, sketch in zip(sources, sketches, strict=True):
+        own = {name: value for name, value in params.items() if sketch and name in sketch.params}
+        checked = check(source, catalogue, bases=bases, params=own, is_final=True)
+        batch.findings += checked.findings
+        if checked.document is not None and not checked.findings:
+            found.append((source, checked.document))
+    _judge_all(batch, _without_doubles(batch, found), judge)
+    return batch
+
+
+def _judge_all(batch: Batch, found: list[tuple[Source, Document]], judge: Judge) -> None:
     for source, document in sorted(found, key=lambda pair: parse_version(pair[1].version, "version")):
         try:
             batch.published.append(judge(document, [other for _, other in batch.ready]))
         except UsageError as error:
             batch.findings.append(_finding(source, error))
         batch.ready.append((source.file, document))
-    return batch
 
 
 def described(document: Document, app: str = "") -> ComponentInfo:
@@ -73,12 +83,6 @@ def described(document: Document, app: str = "") -> ComponentInfo:
     )  # fmt: skip
 
 
-def _catalogue(sources: Sequence[Source], infos: Iterable[ComponentInfo]) -> Catalogue:
-    """What there is, and what there will be."""
-    documents = [document for source in sources if (document := shape(source.value).document)]
-    return Catalogue([*infos, *(described(document) for document in documents if _has_version(document))])
-
-
 def _has_version(document: Document) -> bool:
     try:
         return parse_version(document.version, "version") is not None
@@ -86,23 +90,11 @@ def _has_version(document: Document) -> bool:
         return False
 
 
-def _checked(batch: Batch, source: Source, catalogue: Catalogue, params: Mapping[str, Any]) -> Document | None:
-    document, findings = check_source(source, catalogue)
-    batch.findings += findings
-    if document is None or findings:
-        return None
-    try:
-        return bind_params(document, {name: value for name, value in params.items() if name in document.params})
-    except UsageError as error:
-        batch.findings.append(_finding(source, error))
-        return None
-
-
-def _check_params(documents: list[Document], params: Mapping[str, Any]) -> None:
+def _check_params(documents: Sequence[Document | None], params: Mapping[str, Any]) -> None:
+    known = {name for document in documents if document for name in document.params}
     for name in params:
-        if not any(name in document.params for document in documents):
-            known = sorted({known for document in documents for known in document.params})
-            hint = f"there is {', '.join(known)}" if known else "there are none"
+        if name not in known and None not in documents:
+            hint = did_you_mean(name, known, "there are none")
             raise UsageError(f"no document has the parameter {name!r}", code="unknown_param", path=name, hint=hint)
 
 

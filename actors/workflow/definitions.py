@@ -26,7 +26,7 @@ from actors.workflow.definition import (
     parse_reference,
 )
 from actors.workflow.document import Document
-from actors.workflow.finding import did_you_mean
+from actors.workflow.finding import Fault, did_you_mean
 from actors.workflow.publishing import Published, judge
 from bus.connection import Bus, NoResponder
 from bus.errors import Ambiguous, Fenced, UsageError
@@ -100,6 +100,13 @@ class Definitions:
         versions = ", ".join(definition.version for definition in self._of(name))
         hint = f"there is {versions}" if versions else did_you_mean(name, self._versions, "publish it first")
         raise UsageError(f"no workflow {reference} is published", code="unknown_workflow", path="name", hint=hint)
+
+    def base(self, name: str, version: str) -> Document | Fault:
+        """That version, for documents that extend it; or a fault, with an empty path, that says why it is not there."""
+        try:
+            return self.named(f"{name}@{version}").read()
+        except UsageError as error:
+            return Fault("unknown_base", (), str(error.args[0]), error.hint)
 
     def all(self) -> list[Definition]:
         """Every workflow in every version, by name, the newest version first."""

@@ -14,7 +14,6 @@ from actors.components.version import Version, parse_version
 from actors.workflow.compatibility import Change, breaking, compare, differences, next_version
 from actors.workflow.definition import Definition, canonical, sha256_of
 from actors.workflow.document import Document
-from actors.workflow.parameters import bind_params
 from bus.errors import UsageError
 from bus.subjects import check_name
 
@@ -66,7 +65,11 @@ def _check(document: Document, limit_bytes: int) -> None:
     """Whether it can be published at all. Raises: UsageError."""
     check_name(document.name, "name of the workflow")
     parse_version(document.version, f"version of workflow {document.name}")
-    bind_params(document, {})
+    if missing := [name for name, param in document.params.items() if param.default is msgspec.UNSET]:
+        raise UsageError(
+            f"workflow {document.name}: the parameter {missing[0]!r} has no value", code="missing_param",
+            path=f"$.params.{missing[0]}", hint="give it one",
+        )  # fmt: skip
     raw, room = canonical(document), limit_bytes - _MARGIN_BYTES
     if len(raw) > room:
         raise UsageError(
