@@ -146,18 +146,9 @@ def _readable(definition: Definition) -> Document | None:
 
 def _source_of(document: Document | Mapping[str, Any] | str | Path) -> Source:
     """Raises: UsageError if there is no such file."""
+    from actors.workflow.document_file import read_file
     from actors.workflow.source import read_source
 
     if isinstance(document, str | Path):
         return read_source(str(document), read_file(Path(document)))
     return read_source("the document", msgspec.json.encode(document), "json")
-
-
-def read_file(file: Path) -> bytes:
-    """Raises: UsageError if there is no such file, or it cannot be read."""
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        hint = "name the files in it" if file.is_dir() else ""
-        raise UsageError(f"{file} cannot be read: {reason}", code="no_file", hint=hint) from error

@@ -5,12 +5,12 @@ What concerns published ones is in ``workflow_registry``.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from actors.commands.graph import graph
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
 
 if TYPE_CHECKING:
@@ -33,14 +33,6 @@ Params = Annotated[
     list[str] | None,
     typer.Option("--param", metavar="NAME=TEXT", help="A parameter's value, also as NAME:=JSON; may be repeated."),
 ]
-
-
-class Drawing(StrEnum):
-    """What a picture is written in."""
-
-    mermaid = "mermaid"
-    dot = "dot"
-    svg = "svg"
 
 
 @app.command()
@@ -73,28 +65,19 @@ def schema() -> None:
     run(_schema(make_session(None, None)))
 
 
-@app.command()
-def graph(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A document.")],
-    format_: Annotated[Drawing, typer.Option("--format", help="What the picture is written in.")] = Drawing.mermaid,
-) -> None:
-    """Print a picture of a document's steps: Mermaid, DOT or SVG. Exit code 1 if the document has faults.
-
-    Example: callboard workflow graph order.yaml --format svg > order.svg
-    """
-    run(_graph(make_session(None, None), file, format_))
+app.command()(graph)
 
 
 async def _validate(session: Session, files: list[Path], params: list[str], *, offline: bool, is_final: bool) -> int:
-    from actors.clients.workflows import read_file
     from actors.commands.arguments import parse_inputs
     from actors.console.workflow_page import workflow_page
+    from actors.workflow.document_file import bases_beside, read_file
     from actors.workflow.source import read_source
     from actors.workflow.validation import check
 
     sources = [read_source(str(file), read_file(file)) for file in files]
     texts, given = {source.file for source in sources}, parse_inputs(params)
-    catalogue, bases = (None, files_only()) if offline else await _known(session)
+    catalogue, bases = (None, bases_beside()) if offline else await _known(session)
     found = [check(source, catalogue, bases=bases, params=given, is_final=is_final) for source in sources]
     findings = list(dict.fromkeys(finding for checked in found for finding in checked.findings))
     screen = session.screen()
@@ -108,29 +91,16 @@ async def _validate(session: Session, files: list[Path], params: list[str], *, o
 async def _known(session: Session) -> tuple[Catalogue, Bases]:
     """What the registry holds, and what is published. Raises: BusUnreachable, BusError."""
     from actors.workflow.component_rules import Catalogue
+    from actors.workflow.document_file import bases_beside
 
     async with await session.client() as client:
-        return Catalogue(await client.workflows.components()), await client.workflows.bases(read_bytes)
+        return Catalogue(await client.workflows.components()), await client.workflows.bases(bases_beside().read)
 
 
 async def _schema(session: Session) -> int:
     from actors.workflow.editor_schema import document_schema
 
     session.screen().show_json(document_schema())
-    return 0
-
-
-async def _graph(session: Session, file: Path, drawing: Drawing) -> int:
-    from actors.clients.workflows import read_file
-    from actors.pictures.document_drawing import draw_document
-    from actors.pictures.picture import picture
-    from actors.workflow.source import read_source
-    from actors.workflow.validation import check
-
-    checked = check(read_source(str(file), read_file(file)), bases=files_only())
-    if checked.document is None or checked.findings:
-        return refuse(session, checked.findings)
-    print_text(picture(draw_document(checked.document), drawing.value))
     return 0
 
 
@@ -148,15 +118,3 @@ def print_text(text: str) -> None:
 
     sys.stdout.write(text)
     sys.stdout.flush()
-
-
-def files_only() -> Bases:
-    """Documents that others extend are found in files."""
-    from actors.workflow.extension import Bases
-
-    return Bases(read=read_bytes)
-
-
-def read_bytes(file: str) -> bytes:
-    """Raises: OSError."""
-    return Path(file).read_bytes()

@@ -7,17 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actors.clients.workflows import read_file
 from actors.commands.arguments import parse_inputs
 from actors.commands.jobs import user_name
 from actors.commands.session import EXIT_DONE, EXIT_JOB_FAILED, Session
-from actors.commands.workflow import files_only, read_bytes
 from actors.commands.workflow_registry import DOCUMENT_SUFFIXES, is_file
 from actors.console.amount import plural
 from actors.console.definition_page import published_page
 from actors.console.page import line
 from actors.console.workflow_page import workflow_page
 from actors.workflow.document import Document
+from actors.workflow.document_file import bases_beside, read_file
 from actors.workflow.source import Source, read_source
 from actors.workflow.validation import check
 from bus.errors import UsageError
@@ -36,7 +35,7 @@ async def publish_files(session: Session, paths: list[Path], params: list[str], 
     """Publish all of them, or with one finding none; 1 if there are findings."""
     sources, values = read_sources(paths), parse_inputs(params)
     async with await session.client() as client:
-        batch = await client.workflows.prepare(sources, values, force=force, read=read_bytes)
+        batch = await client.workflows.prepare(sources, values, force=force, read=bases_beside().read)
         if batch.findings:
             _tell(session, batch.findings, len(sources))
             return EXIT_JOB_FAILED
@@ -119,7 +118,7 @@ async def read_both(session: Session, old: str, new: str) -> tuple[Document, Doc
 
 
 def _document(file: str) -> Document:
-    checked = check(read_source(file, read_file(Path(file))), bases=files_only())
+    checked = check(read_source(file, read_file(Path(file))), bases=bases_beside())
     if checked.document is None or checked.findings:
         more = f" and {len(checked.findings) - 1} more" if len(checked.findings) > 1 else ""
         hint = f"callboard workflow validate {file}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
-from actors.commands.workflow import Params, files_only, print_text, refuse
+from actors.commands.workflow import Params, print_text, refuse
 
 if TYPE_CHECKING:
     from actors.commands.session import Session
@@ -238,14 +238,14 @@ def _labels(pairs: list[str]) -> dict[str, str]:
 
 
 async def _show_file(session: Session, file: Path, params: list[str], form: Form, *, is_merged: bool) -> int:
-    from actors.clients.workflows import read_file
     from actors.commands.arguments import parse_inputs
+    from actors.workflow.document_file import bases_beside, read_file
     from actors.workflow.source import read_source
     from actors.workflow.validation import check
     from actors.workflow.writing import by_rank
 
     source = read_source(str(file), read_file(file))
-    checked = check(source, bases=files_only(), params=parse_inputs(params))
+    checked = check(source, bases=bases_beside(), params=parse_inputs(params))
     if checked.findings:
         return refuse(session, checked.findings)
     _print_document(by_rank(checked.value if is_merged else source.value), Form.json if session.json else form)
