@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from actors.commands import breakers as breaker_commands
-from actors.commands import control
+from actors.commands import control, workflow_registry
 from actors.commands import dead as dead_commands
 from actors.commands import history as history_commands
 from actors.commands import outbox as outbox_commands
@@ -388,6 +388,7 @@ def doctor(
 app.add_typer(breaker_commands.app, name="breakers")
 app.add_typer(dead_commands.app, name="dead")
 app.add_typer(outbox_commands.app, name="outbox")
+workflow_registry.add_to(workflow_commands.app)
 app.add_typer(workflow_commands.app, name="workflow")
 
 

@@ -24,6 +24,7 @@ from actors.clients.handle import JobHandle
 from actors.clients.planned_view import find_jobs, view_of
 from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal
 from actors.clients.submitting import Submitting
+from actors.clients.workflows import Workflows
 from actors.components.component import Component
 from actors.jobs.hold import data_of
 from actors.jobs.job_retry import retry_job
@@ -74,6 +75,12 @@ class Client(Submitting):
     def __init__(self, bus: Bus, workspace: str = DEFAULT_WORKSPACE, *, owns_bus: bool = False) -> None:
         super().__init__(bus, workspace)
         self._owns_bus = owns_bus
+        self._workflows = Workflows(bus)
+
+    @property
+    def workflows(self) -> Workflows:
+        """Published workflows: publish, list, get, deprecate."""
+        return self._workflows
 
     @classmethod
     def connect(
@@ -96,6 +103,7 @@ class Client(Submitting):
         """Let go of the connection; jobs go on."""
         await self._offline.close()
         await self._ends.close()
+        await self._workflows.close()
         if self._owns_bus:
             await self.bus.close()
 

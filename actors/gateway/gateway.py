@@ -34,6 +34,13 @@ from actors.components.version import parse_version
 from actors.gateway.dead_service import DeadService, DropLetters, ListLetters, RedriveLetters, RetryJob, ShowLetter
 from actors.gateway.input_check import check_input
 from actors.gateway.sweep import WORKFLOW_KINDS, Sweep
+from actors.gateway.workflow_service import (
+    DeprecateWorkflow,
+    GetWorkflow,
+    ListWorkflows,
+    PublishWorkflow,
+    WorkflowService,
+)
 from actors.jobs.hold import data_of
 from bus import subjects
 from bus.connection import Bus
@@ -138,6 +145,7 @@ class Gateway:
         self._blobs = Blobs(bus)
         self._service = Service()
         self._dead = DeadService(bus, self._blobs)
+        self._workflows = WorkflowService(bus)
         self.sweep = sweep or Sweep(bus, self._blobs, registry)
 
     async def start(self) -> None:
@@ -155,6 +163,10 @@ class Gateway:
         await self._serve("dead", "show", ShowLetter, self._dead.show)
         await self._serve("dead", "redrive", RedriveLetters, self._dead.redrive)
         await self._serve("dead", "drop", DropLetters, self._dead.drop)
+        await self._serve("workflows", "list", ListWorkflows, self._workflows.list)
+        await self._serve("workflows", "get", GetWorkflow, self._workflows.get)
+        await self._serve("workflows", "publish", PublishWorkflow, self._workflows.publish)
+        await self._serve("workflows", "deprecate", DeprecateWorkflow, self._workflows.deprecate)
         await self._serve("components", "list", ListComponents, self._list)
         self.sweep.start()
 
@@ -162,6 +174,7 @@ class Gateway:
         """Answer what was asked, then serve no more."""
         await self.sweep.stop()
         await self._service.stop()
+        await self._workflows.stop()
 
     async def _serve(self, noun: str, verb: str, body: type[T], handler: Callable[[str, T], Awaitable[Any]]) -> None:
         decoder = msgspec.json.Decoder(body)
