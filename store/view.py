@@ -25,6 +25,7 @@ from bus.messages import (
     DeadDropped,
     DeadKept,
     DeadRedriven,
+    Emitted,
     Event,
     JobCancelled,
     JobCompleted,
@@ -47,7 +48,9 @@ from store.approval import ApprovalView
 from store.job_approvals import JobApprovals
 from store.log import Recorded
 
-JobState = Literal["submitted", "running", "waiting", "paused", "completed", "failed", "cancelled", "rejected"]
+JobState = Literal[
+    "planned", "submitted", "running", "waiting", "paused", "completed", "failed", "cancelled", "rejected"
+]
 CallState = Literal["running", "retrying", "completed", "failed"]
 ENDED: frozenset[JobState] = frozenset({"completed", "failed", "cancelled", "rejected"})
 
@@ -102,8 +105,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``owners`` counts how often a host took it up: more than one means that it was resumed. ``duration_s`` is None
     until it has ended. ``ended_by`` and ``reason`` say who cancelled it and why. ``retries`` counts how often it went
-    on after it had failed, ``paused_by`` and ``paused_at`` say who paused it and
-    since when, ``letters`` are the ids of its dead letters that nobody has dealt with.
+    on after it had failed, ``starts_at`` is when a planned job is to begin, ``paused_by`` and ``paused_at`` say who
+    paused it and since when, ``letters`` are the ids of its dead letters that nobody has dealt with.
     """
 
     workspace: str
@@ -115,7 +118,9 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: str = "normal"
     parent: Parent | None = None
     requested_at: datetime | None = None
+    starts_at: datetime | None = None
     submitted_at: datetime | None = None
+    deadline_at: datetime | None = None
     ended_at: datetime | None = None
     duration_s: float | None = None
     host: str = ""
@@ -209,9 +214,9 @@ class JobFold:
                 self._set(_awake(view))
                 self._on_command(event)
             case ReplyCompleted() | ReplyFailed() | ReplyRetrying() | ReplyProgress():
-                self._on_reply(view, event)
-                if isinstance(event, ReplyCompleted):
-                    self._approvals.add(event, sequence)
+                self._on_reply(view, sequence, event)
+            case Emitted():
+                self._on_emitted(view, event)
             case Signal() | ApprovalAsked() | ApprovalAnswered() | ApprovalEscalated():
                 self._on_word(view, sequence, event)
             case JobRetried():
@@ -256,6 +261,13 @@ class JobFold:
                 CallView(call=event.call, kind="approval", name="approval", started_at=event.at, input=event.details),
             )
 
+    def _on_emitted(self, view: JobView, event: Emitted) -> None:
+        self._set(_awake(view))
+        self._calls.setdefault(event.call, CallView(
+            call=event.call, kind="emit", name=event.name, state="completed", started_at=event.at, ended_at=event.at,
+            duration_s=0.0, output=event.data,
+        ))  # fmt: skip
+
     def _on_retried(self, view: JobView, event: JobRetried) -> None:
         """Only a failed job can be retried: it waits for a host again."""
         if view.state != "failed":
@@ -275,7 +287,11 @@ class JobFold:
         elif (place := (event.stream, event.stream_sequence)) not in self._letters.values():
             self._letters[sequence] = place
 
-    def _on_reply(self, view: JobView, event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress) -> None:
+    def _on_reply(
+        self, view: JobView, sequence: int, event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress
+    ) -> None:
+        if isinstance(event, ReplyCompleted):
+            self._approvals.add(event, sequence)
         if isinstance(event, ReplyCompleted | ReplyFailed) and event.op:
             self._set(_awake(view))
         call = self._calls.get(event.call) or _unannounced(event)
@@ -304,6 +320,7 @@ def _submitted(view: JobView, event: JobSubmitted) -> JobView:
         priority=event.priority,
         parent=event.parent,
         requested_at=event.requested_at,
+        deadline_at=event.deadline_at,
         submitted_at=event.at,
         input=event.input,
     )
@@ -320,7 +337,10 @@ def _ended(view: JobView, event: JobCompleted | JobFailed | JobCancelled | JobRe
         case JobFailed():
             return msgspec.structs.replace(view, state="failed", failure=event.failure)
         case JobCancelled():
-            return msgspec.structs.replace(view, state="cancelled", ended_by=event.by, reason=event.reason)
+            workflow = view.workflow or event.workflow
+            return msgspec.structs.replace(
+                view, state="cancelled", ended_by=event.by, reason=event.reason, workflow=workflow
+            )
         case JobRejected():
             workflow, taken = view.workflow or event.workflow, view.input if view.submitted_at else event.input
             return msgspec.structs.replace(

@@ -52,7 +52,7 @@ _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("data", "details", "answer", "edit", "edited"), raws),
     "failure": failures,
     "parent": st.none() | st.builds(Parent, workspace=names, job=names, call=texts, workflow=names),
-    **dict.fromkeys(("requested_at", "expires_at"), st.none() | instants),
+    **dict.fromkeys(("requested_at", "expires_at", "deadline_at"), st.none() | instants),
     "roles": st.lists(names, max_size=3).map(tuple),
     "escalations": st.lists(st.builds(Escalation, after_s=seconds, roles=st.just(("head",))), max_size=2).map(tuple),
     "until": st.none() | instants,

@@ -196,7 +196,8 @@ def test_waits_keep_their_instants() -> None:
 # Fields that hold names, numbers and instants. Whoever adds a field says here or in store/redaction.py what it is.
 # fmt: off
 NO_DATA = {
-    "actor", "app", "approved", "at", "attempt", "blob", "call", "calls", "child", "delay_s", "deliveries", "done",
+    "actor", "app", "approved", "at", "attempt", "blob", "call", "calls", "child", "deadline_at", "delay_s",
+    "deliveries", "done",
     "duration_s", "escalations", "expires_at", "handed_back", "host", "job", "letter", "level", "name", "node", "on",
     "op", "parent", "pid", "priority", "quorum", "request", "requested_at", "requested_job", "retry", "roles",
     "signal", "stream", "stream_sequence", "subject", "timeout_s", "total", "traceparent", "until", "version",

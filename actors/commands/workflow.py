@@ -1,23 +1,27 @@
-"""``callboard workflow``: documents that define workflows are checked, described to editors, and drawn."""
+"""``callboard workflow``: documents that define workflows are checked, described to editors, and drawn.
+
+What concerns published ones is in ``workflow_registry``.
+"""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from actors.commands.graph import graph
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
 
 if TYPE_CHECKING:
     from actors.commands.session import Session
     from actors.workflow.component_rules import Catalogue
+    from actors.workflow.extension import Bases
+    from actors.workflow.finding import Finding
 
 app = typer.Typer(
     help=(
-        "Check and draw documents that define workflows.\n\n"
-        "Documents can be written and checked; running them comes next.\n\n"
+        "Check, draw and publish documents that define workflows.\n\n"
         "Example: callboard workflow validate --offline order.yaml"
     ),
     no_args_is_help=True,
@@ -25,11 +29,10 @@ app = typer.Typer(
 )
 
 
-class Drawing(StrEnum):
-    """What a picture is written in."""
-
-    mermaid = "mermaid"
-    dot = "dot"
+Params = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="NAME=TEXT", help="A parameter's value, also as NAME:=JSON; may be repeated."),
+]
 
 
 @app.command()
@@ -38,16 +41,19 @@ def validate(
     offline: Annotated[
         bool, typer.Option("--offline", help="Do not ask the registry: components and their inputs are not checked.")
     ] = False,
+    param: Params = None,
+    final: Annotated[bool, typer.Option("--final", help="Every parameter must have a value, as for a run.")] = False,
     nats: Nats = None,
     context: Context = None,
     as_json: AsJson = False,
     no_color: NoColor = False,
 ) -> None:
-    """Check documents and print all findings at once. Exit code 1 if there are any.
+    """Check documents, with those that they extend, and print all findings at once. Exit code 1 if there are any.
 
     Example: callboard workflow validate --offline order.yaml
     """
-    run(_validate(make_session(nats, context, "default", as_json, no_color), files, offline=offline))
+    session = make_session(nats, context, "default", as_json, no_color)
+    run(_validate(session, files, param or [], offline=offline, is_final=final))
 
 
 @app.command()
@@ -59,25 +65,21 @@ def schema() -> None:
     run(_schema(make_session(None, None)))
 
 
-@app.command()
-def graph(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A document.")],
-    format_: Annotated[Drawing, typer.Option("--format", help="What the picture is written in.")] = Drawing.mermaid,
-) -> None:
-    """Print a picture of a document's steps, for Mermaid or Graphviz. Exit code 1 if the document has faults.
-
-    Example: callboard workflow graph order.yaml --format dot | dot -Tsvg > order.svg
-    """
-    run(_graph(make_session(None, None), file, format_))
+app.command()(graph)
 
 
-async def _validate(session: Session, files: list[Path], *, offline: bool) -> int:
+async def _validate(session: Session, files: list[Path], params: list[str], *, offline: bool, is_final: bool) -> int:
+    from actors.commands.arguments import parse_inputs
     from actors.console.workflow_page import workflow_page
-    from actors.workflow.validation import validate as check
+    from actors.workflow.document_file import bases_beside, read_file
+    from actors.workflow.source import read_source
+    from actors.workflow.validation import check
 
-    texts = {str(file): _read(file) for file in files}
-    catalogue = None if offline else await _catalogue(session)
-    findings = [finding for file, raw in texts.items() for finding in check(file, raw, catalogue=catalogue)]
+    sources = [read_source(str(file), read_file(file)) for file in files]
+    texts, given = {source.file for source in sources}, parse_inputs(params)
+    catalogue, bases = (None, bases_beside()) if offline else await _known(session)
+    found = [check(source, catalogue, bases=bases, params=given, is_final=is_final) for source in sources]
+    findings = list(dict.fromkeys(finding for checked in found for finding in checked.findings))
     screen = session.screen()
     if session.json:
         screen.show_json(findings)
@@ -86,54 +88,33 @@ async def _validate(session: Session, files: list[Path], *, offline: bool) -> in
     return 1 if findings else 0
 
 
-async def _catalogue(session: Session) -> Catalogue:
-    """What the registry holds; nothing if no node has ever been there. Raises: BusUnreachable, BusError."""
-    from actors.components.registry import Registry
+async def _known(session: Session) -> tuple[Catalogue, Bases]:
+    """What the registry holds, and what is published. Raises: BusUnreachable, BusError."""
     from actors.workflow.component_rules import Catalogue
-    from bus.streams import REGISTRY, stream_info
+    from actors.workflow.document_file import bases_beside
 
     async with await session.client() as client:
-        if await stream_info(client.bus, REGISTRY) is None:
-            return Catalogue([])
-        registry = Registry(client.bus)
-        await registry.start()
-        try:
-            return Catalogue(registry.all())
-        finally:
-            await registry.stop()
+        return Catalogue(await client.workflows.components()), await client.workflows.bases(bases_beside().read)
 
 
 async def _schema(session: Session) -> int:
-    from actors.workflow.document import document_schema
+    from actors.workflow.editor_schema import document_schema
 
     session.screen().show_json(document_schema())
     return 0
 
 
-async def _graph(session: Session, file: Path, drawing: Drawing) -> int:
+def refuse(session: Session, findings: list[Finding]) -> int:
+    """Print what is wrong with a document; 1."""
+    from actors.console.workflow_page import workflow_page
+
+    session.notes().show(workflow_page(findings, 1))
+    return 1
+
+
+def print_text(text: str) -> None:
+    """A document or picture, as it is."""
     import sys
 
-    from actors.console.workflow_page import workflow_page
-    from actors.workflow.picture import picture
-    from actors.workflow.source import read_source
-    from actors.workflow.validation import check_source
-
-    document, findings = check_source(read_source(str(file), _read(file)))
-    if document is None or findings:
-        session.notes().show(workflow_page(findings, 1))
-        return 1
-    sys.stdout.write(picture(document, drawing.value))
+    sys.stdout.write(text)
     sys.stdout.flush()
-    return 0
-
-
-def _read(file: Path) -> bytes:
-    """Raises: UsageError if there is no such file, or it cannot be read."""
-    from bus.errors import UsageError
-
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        hint = "name the files in it" if file.is_dir() else ""
-        raise UsageError(f"{file} cannot be read: {reason}", code="no_file", hint=hint) from error

@@ -20,6 +20,7 @@ from bus.messages import (
     DeadEvent,
     DeadKept,
     DeadRedriven,
+    Emitted,
     Event,
     JobCancelled,
     JobCompleted,
@@ -64,6 +65,7 @@ _STYLES: dict[type, Style] = {
     ApprovalAsked: "busy",
     ApprovalAnswered: "kind",
     ApprovalEscalated: "warn",
+    Emitted: "kind",
     DeadKept: "bad",
     JobRetried: "warn",
     **SYSTEM_STYLES,
@@ -132,6 +134,8 @@ def _essentials(event: Event) -> list[Span | str]:
             ]
         case ReplyCompleted() | ReplyFailed() | ReplyRetrying() | ReplyProgress():
             return [_call(event.call), *_reply(event)]
+        case Emitted():
+            return [Span(one_line(event.name), "name"), _call(event.call), _value(event.data)]
         case Signal():
             by = f"by {one_line(event.by)}" if event.by else ""
             return [Span(one_line(event.name), "name"), _value(event.data), by]
