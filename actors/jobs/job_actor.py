@@ -205,7 +205,10 @@ class JobActor:
         operations.listen, operations.on_signal = self._bell.open, self._heed_signals
         self._operations = operations
         deadline_at = self._watch_deadline(component, submitted)
-        parking = self._parking = Parking(operations, lambda: self._owned(submitted.version), self.halt, deadline_at)
+        parking = self._parking = Parking(
+            operations, lambda: self._owned(submitted.version), self.halt, deadline_at,
+            lambda: self.lease.is_in_a_crowd,
+        )  # fmt: skip
         holding = self._holding = Holding(operations, self.halt)
         self._heed_signals()
         halt = self._halted or await self._run_function(component, operations, submitted)
