@@ -94,6 +94,52 @@ def test_pictures(shell: Shell, tmp_path: Path) -> None:
     assert shell("workflow", "graph", good, "--format", "png")[0] == 2
 
 
+def test_pictures_of_jobs(shell: Shell, tmp_path: Path) -> None:
+    """A snapshot is drawn without a server, as of any sequence; what is no document and no job is told."""
+    file = str(ROOT / "tests" / "histories" / "shop-approved.json")
+    code, out, _ = shell("workflow", "graph", file)
+    assert code == 0 and 'title: "order 1.2.0, job shop-approved"' in out and "quote:1: tool<br/>completed" in out
+    code, out, _ = shell("workflow", "graph", file, "--at", "3", "--format", "svg")
+    assert code == 0 and "running" in out and "ship:1" not in out
+    code, _, err = shell("workflow", "graph", str(tmp_path / "good.yaml"), "--at", "3")
+    assert code == 2 and "has no sequences" in err
+    assert shell("workflow", "graph", "none.yaml")[0] == 2
+    assert shell("workflow", "graph", "some-job")[0] == 3
+
+
+EXTENDING = """\
+extends: {file: good.yaml}
+version: 1.1.0
+declare: {speed: {schema: {type: integer}}}
+override: {ship: {with: {speed: '${ params.speed }'}, when: null}}
+"""
+
+
+def test_what_extends_another_is_shown_as_one(shell: Shell, tmp_path: Path) -> None:
+    """The merged document is valid input, which is shown as the same text; graph and validate understand it too."""
+    (tmp_path / "ext.yaml").write_text(EXTENDING)
+    file = str(tmp_path / "ext.yaml")
+    code, merged, err = shell("workflow", "show", "--merged", file, "--param", "speed:=3")
+    assert (code, err) == (0, "")
+    assert "speed: '${ params.speed }'" in merged and "default: 3" in merged and "extends" not in merged
+    (tmp_path / "again.yaml").write_text(merged)
+    assert shell("workflow", "show", "--merged", str(tmp_path / "again.yaml")) == (0, merged, "")
+    code, as_json, _ = shell("workflow", "show", "--merged", file, "--param", "speed:=3", "--format", "json")
+    (tmp_path / "again.json").write_text(as_json)
+    assert shell("workflow", "show", str(tmp_path / "again.json"), "--format", "json") == (0, as_json, "")
+    assert json.loads(as_json)["version"] == "1.1.0"
+    assert "extends: {file: good.yaml}\n" in shell("workflow", "show", file)[1]
+    assert 's_ship["ship: tool flow_quote"]' in shell("workflow", "graph", file)[1]
+    assert shell("workflow", "validate", "--offline", file)[0] == 0
+    code, out, _ = shell("workflow", "validate", "--offline", "--final", file)
+    assert code == 1 and f"{file}:3:11: the parameter 'speed' has no value [missing_param]" in out
+    code, out, _ = shell("workflow", "validate", "--offline", "--final", file, "--param", "speed=fast")
+    assert code == 1 and f"{file}:3:11: 'fast' is not of type 'integer' [bad_default]" in out
+    (tmp_path / "good.yaml").unlink()
+    code, out, err = shell("workflow", "show", "--merged", file)
+    assert (code, out) == (1, "") and "good.yaml cannot be read: no such file or directory [unknown_base]" in err
+
+
 async def test_online_the_registry_is_asked(server: EmbeddedServer, shell: Shell, tmp_path: Path) -> None:
     """With a server the components of the system count: those that there are, and what they take."""
     file, url = str(tmp_path / "good.yaml"), server.url

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from actors.commands.graph import graph
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
 
 if TYPE_CHECKING:
     from actors.commands.session import Session
     from actors.workflow.component_rules import Catalogue
+    from actors.workflow.finding import Finding
 
 app = typer.Typer(
     help=(
@@ -25,12 +27,17 @@ app = typer.Typer(
 )
 
 
-class Drawing(StrEnum):
-    """What a picture is written in."""
+Params = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="NAME=TEXT", help="A parameter's value, also as NAME:=JSON; may be repeated."),
+]
 
-    mermaid = "mermaid"
-    dot = "dot"
-    svg = "svg"
+
+class Form(StrEnum):
+    """What a document is written in."""
+
+    yaml = "yaml"
+    json = "json"
 
 
 @app.command()
@@ -39,16 +46,33 @@ def validate(
     offline: Annotated[
         bool, typer.Option("--offline", help="Do not ask the registry: components and their inputs are not checked.")
     ] = False,
+    param: Params = None,
+    final: Annotated[bool, typer.Option("--final", help="Every parameter must have a value, as for a run.")] = False,
     nats: Nats = None,
     context: Context = None,
     as_json: AsJson = False,
     no_color: NoColor = False,
 ) -> None:
-    """Check documents and print all findings at once. Exit code 1 if there are any.
+    """Check documents, with those that they extend, and print all findings at once. Exit code 1 if there are any.
 
     Example: callboard workflow validate --offline order.yaml
     """
-    run(_validate(make_session(nats, context, "default", as_json, no_color), files, offline=offline))
+    session = make_session(nats, context, "default", as_json, no_color)
+    run(_validate(session, files, param or [], offline=offline, is_final=final))
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A document.")],
+    merged: Annotated[bool, typer.Option("--merged", help="As one document, with all that it extends.")] = False,
+    param: Params = None,
+    format_: Annotated[Form, typer.Option("--format", help="What it is written in.")] = Form.yaml,
+) -> None:
+    """Print a document in a plain form, without comments. Exit code 1 if it has faults.
+
+    Example: callboard workflow show --merged order.yaml --param limit:=50
+    """
+    run(_show(make_session(None, None), file, param or [], format_, is_merged=merged))
 
 
 @app.command()
@@ -60,25 +84,21 @@ def schema() -> None:
     run(_schema(make_session(None, None)))
 
 
-@app.command()
-def graph(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A document.")],
-    format_: Annotated[Drawing, typer.Option("--format", help="What the picture is written in.")] = Drawing.mermaid,
-) -> None:
-    """Print a picture of a document's steps: Mermaid, DOT or SVG. Exit code 1 if the document has faults.
-
-    Example: callboard workflow graph order.yaml --format svg > order.svg
-    """
-    run(_graph(make_session(None, None), file, format_))
+app.command()(graph)
 
 
-async def _validate(session: Session, files: list[Path], *, offline: bool) -> int:
+async def _validate(session: Session, files: list[Path], params: list[str], *, offline: bool, is_final: bool) -> int:
+    from actors.commands.arguments import parse_inputs
+    from actors.commands.document_file import bases_beside, read_file
     from actors.console.workflow_page import workflow_page
-    from actors.workflow.validation import validate as check
+    from actors.workflow.source import read_source
+    from actors.workflow.validation import check
 
-    texts = {str(file): _read(file) for file in files}
+    sources = [read_source(str(file), read_file(file)) for file in files]
+    texts, given, bases = {source.file for source in sources}, parse_inputs(params), bases_beside()
     catalogue = None if offline else await _catalogue(session)
-    findings = [finding for file, raw in texts.items() for finding in check(file, raw, catalogue=catalogue)]
+    found = [check(source, catalogue, bases=bases, params=given, is_final=is_final) for source in sources]
+    findings = list(dict.fromkeys(finding for checked in found for finding in checked.findings))
     screen = session.screen()
     if session.json:
         screen.show_json(findings)
@@ -105,37 +125,37 @@ async def _catalogue(session: Session) -> Catalogue:
 
 
 async def _schema(session: Session) -> int:
-    from actors.workflow.document import document_schema
+    from actors.workflow.editor_schema import document_schema
 
     session.screen().show_json(document_schema())
     return 0
 
 
-async def _graph(session: Session, file: Path, drawing: Drawing) -> int:
-    import sys
-
-    from actors.console.workflow_page import workflow_page
-    from actors.pictures.document_drawing import draw_document
-    from actors.pictures.picture import picture
+async def _show(session: Session, file: Path, params: list[str], form: Form, *, is_merged: bool) -> int:
+    from actors.commands.arguments import parse_inputs
+    from actors.commands.document_file import bases_beside, read_file
     from actors.workflow.source import read_source
-    from actors.workflow.validation import check_source
+    from actors.workflow.validation import check
+    from actors.workflow.writing import by_rank, to_json, to_yaml
 
-    document, findings = check_source(read_source(str(file), _read(file)))
-    if document is None or findings:
-        session.notes().show(workflow_page(findings, 1))
-        return 1
-    sys.stdout.write(picture(draw_document(document), drawing.value))
-    sys.stdout.flush()
+    source = read_source(str(file), read_file(file))
+    checked = check(source, bases=bases_beside(), params=parse_inputs(params))
+    if checked.findings:
+        return _refuse(session, checked.findings)
+    value = by_rank(checked.value if is_merged else source.value)
+    _print(to_yaml(value) if form is Form.yaml else to_json(value))
     return 0
 
 
-def _read(file: Path) -> bytes:
-    """Raises: UsageError if there is no such file, or it cannot be read."""
-    from bus.errors import UsageError
+def _refuse(session: Session, findings: list[Finding]) -> int:
+    from actors.console.workflow_page import workflow_page
 
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        hint = "name the files in it" if file.is_dir() else ""
-        raise UsageError(f"{file} cannot be read: {reason}", code="no_file", hint=hint) from error
+    session.notes().show(workflow_page(findings, 1))
+    return 1
+
+
+def _print(text: str) -> None:
+    import sys
+
+    sys.stdout.write(text)
+    sys.stdout.flush()
