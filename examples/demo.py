@@ -30,7 +30,7 @@ from typing import cast
 import msgspec
 
 from actors import Client
-from actors.clients.client import JobHandle
+from actors.clients.handle import JobHandle
 from actors.console.event_line import event_line
 from actors.console.page import Gap, Line, Page, Span, cut, facts, line
 from actors.console.result_page import result_page

@@ -72,7 +72,7 @@ class Maker:
             self._count += 1
             name = f"s{self._count}"
             step, inner = self.step(name, here, depth)
-            if needs and self._draw(st.booleans()) and step["kind"] != "parallel":
+            if needs and self._draw(st.booleans()) and step["kind"] not in ("parallel", "map"):
                 step["join"] = {"of": needs, "n": self._draw(st.integers(1, len(needs)))}
             elif needs:
                 step["needs"] = needs

@@ -37,7 +37,8 @@ import yaml
 
 import actors
 from actors import ToolContext
-from actors.clients.client import Client, JobHandle
+from actors.clients.client import Client
+from actors.clients.handle import JobHandle
 from actors.components.app import App
 from actors.jobs.job import Job
 from bus import headers, messages

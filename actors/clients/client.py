@@ -14,30 +14,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, Generator, Iterable
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast, overload
-
-import msgspec
+from typing import Any, Self, TypeVar, cast, overload
 
 from actors.clients.bulk import Told, Verb, can_be, tell_all
-from actors.clients.offline import OfflineSubmits, check_offline_name
-from actors.clients.outcome import output_of
-from actors.clients.requests import JobRequest, check_request, find_earlier, job_id_for, publish_request
+from actors.clients.handle import JobHandle
 from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal, unknown_job
+from actors.clients.submitting import Submitting
 from actors.components.component import Component
-from actors.jobs.ends import JobEnds
 from actors.jobs.hold import data_of
 from actors.jobs.job_retry import retry_job
-from bus import subjects
-from bus.connection import Bus, NoResponder
-from bus.errors import Ambiguous, BusUnreachable, StreamFull, UsageError
-from bus.objects import Blobs
+from bus.connection import Bus
 from bus.options import resolve_options
-from bus.service import ask
-from bus.subjects import DEFAULT_WORKSPACE, Priority, check_job_id, check_name
+from bus.subjects import DEFAULT_WORKSPACE, check_job_id, check_name
 from store.job_list import ListedJob, ListedState, Wanted, list_jobs
 from store.log import Recorded, read_job
 from store.tail import TailItem, live_filter, tail
@@ -46,88 +37,6 @@ from store.view import JobView, fold_view
 log = logging.getLogger("callboard.client")
 
 R = TypeVar("R")
-
-FULL_WAIT_S = 30.0
-SIGNAL_WAIT_S = 5.0
-FRESH_S = 0.05
-_API_TIMEOUT_S = 5.0
-_API_TRIES = 3
-
-
-class JobHandle(Generic[R]):
-    """A job that was submitted: its ``id`` and ``workspace``, and what can be asked of it.
-
-    ``held``: the server was away, and the request lies in this machine's outbox until it is back.
-    """
-
-    def __init__(
-        self,
-        client: Client,
-        job: str,
-        component: Component[..., R] | None = None,
-        *,
-        since: int = 0,
-        fresh: bool = False,
-        held: bool = False,
-    ) -> None:
-        self.id = job
-        self.held = held
-        self.workspace = client.workspace
-        self._client = client
-        self._component = component
-        self._since = since
-        self._fresh_until_s = asyncio.get_running_loop().time() + FRESH_S if fresh else 0.0
-        self._ended: Recorded | None = None
-
-    def __repr__(self) -> str:
-        return f"<job {self.id} in workspace {self.workspace}>"
-
-    async def result(self, timeout_s: float | None = None) -> R:
-        """What the job returned, waiting at most ``timeout_s`` seconds for it; typed if it was submitted by component.
-
-        Raises: JobFailedError, JobCancelledError, JobRejectedError, TimeoutError (the job goes on), BusClosed.
-        """
-        if self._ended is None:
-            fresh = asyncio.get_running_loop().time() < self._fresh_until_s
-            self._ended = await self._client.wait_for_end(self.id, timeout_s=timeout_s, since=self._since, fresh=fresh)
-        output = output_of(self._ended.event)
-        if self._component is not None:
-            return self._component.decode_output(output)
-        value: R = msgspec.json.decode(output)
-        return value
-
-    async def view(self) -> JobView:
-        """The job as it stands. Raises: UsageError ``unknown_job`` until a host has taken it up."""
-        return await self._client.get(self.id)
-
-    def follow(self, since_seq: int = 0) -> AsyncGenerator[TailItem, None]:
-        """Its events, see :meth:`Client.follow`."""
-        return self._client.follow(self.id, since_seq)
-
-    async def signal(self, name: str, data: Any = None, *, by: str = "") -> int:
-        """Give it a signal, see :meth:`Client.signal`; waits some seconds for a host to take the job up first."""
-        return await self._client.signal(self.id, name, data, by=by, wait_s=SIGNAL_WAIT_S)
-
-    async def retry(self, *, calls: Iterable[str] = (), by: str = "") -> None:
-        """Let it go on from where it failed, see :meth:`Client.retry`; :meth:`result` then waits for its new end."""
-        again = await self._client.retry(self.id, calls=calls, by=by)
-        self._since, self._ended = again._since, None
-
-    async def cancel(self, reason: str = "", *, by: str = "") -> int:
-        """Ask it to end, see :meth:`Client.cancel`; waits some seconds for a host to take the job up first."""
-        return await self._client.cancel(self.id, reason, by=by, wait_s=SIGNAL_WAIT_S)
-
-    async def terminate(self, reason: str = "", *, by: str = "") -> int:
-        """End it now, see :meth:`Client.terminate`; waits some seconds for a host to take the job up first."""
-        return await self._client.terminate(self.id, reason, by=by, wait_s=SIGNAL_WAIT_S)
-
-    async def pause(self, *, children: bool = True, by: str = "") -> int:
-        """Let it begin nothing new, see :meth:`Client.pause`; waits some seconds for a host to take it up first."""
-        return await self._client.pause(self.id, children=children, by=by, wait_s=SIGNAL_WAIT_S)
-
-    async def resume(self, *, children: bool = True, by: str = "") -> int:
-        """Let it go on, see :meth:`Client.resume`; waits some seconds for a host to take the job up first."""
-        return await self._client.resume(self.id, children=children, by=by, wait_s=SIGNAL_WAIT_S)
 
 
 class Connecting:
@@ -158,16 +67,12 @@ class Connecting:
             await self._client.close()
 
 
-class Client:
+class Client(Submitting):
     """Speaks to one workspace over one connection. Made by :meth:`connect`."""
 
     def __init__(self, bus: Bus, workspace: str = DEFAULT_WORKSPACE, *, owns_bus: bool = False) -> None:
-        self.bus = bus
-        self.workspace = workspace
-        self.blobs = Blobs(bus)
+        super().__init__(bus, workspace)
         self._owns_bus = owns_bus
-        self._ends = JobEnds(bus, self.blobs, workspace)
-        self._offline = OfflineSubmits(bus)
 
     @classmethod
     def connect(
@@ -200,127 +105,6 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    # ---- submit
-
-    @overload
-    async def submit(
-        self,
-        target: Component[..., R],
-        /,
-        *args: Any,
-        job_id: str | None = None,
-        priority: Priority = "normal",
-        idempotency_key: str | None = None,
-        offline_ok: bool = False,
-        input: dict[str, Any] | bytes | None = None,
-        **kwargs: Any,
-    ) -> JobHandle[R]: ...
-    @overload
-    async def submit(
-        self,
-        target: str,
-        /,
-        *args: Any,
-        job_id: str | None = None,
-        priority: Priority = "normal",
-        idempotency_key: str | None = None,
-        offline_ok: bool = False,
-        input: dict[str, Any] | bytes | None = None,
-        **kwargs: Any,
-    ) -> JobHandle[Any]: ...
-    async def submit(
-        self,
-        target: Component[..., Any] | str,
-        /,
-        *args: Any,
-        job_id: str | None = None,
-        priority: Priority = "normal",
-        idempotency_key: str | None = None,
-        offline_ok: bool = False,
-        input: dict[str, Any] | bytes | None = None,  # noqa: A002 - the word that the wire uses
-        **kwargs: Any,
-    ) -> JobHandle[Any]:
-        """Request a job; when this returns the request is stored.
-
-        A component is checked here and published at once. A name such as ``"order"`` or ``"order@2"`` goes to a
-        gateway, which checks the input against the registered schema. ``input`` is an object, or JSON text, in the
-        place of arguments. The same ``job_id`` or ``idempotency_key`` again is the same job. Waits up to 30 s while
-        the queue is full.
-
-        ``offline_ok``: when the server is away for more than some seconds the request is kept in this machine's outbox
-        and delivered once when it is back, by this client or by others (``callboard outbox``); the handle is ``held``.
-
-        Raises: UsageError (bad input, unknown workflow, an id that is another job's), TooLarge, StreamFull,
-        BusUnreachable (a name, and no gateway answers), PermissionRefused, BusClosed; with ``offline_ok`` OutboxError.
-        """
-        job = job_id_for(self.workspace, job_id, idempotency_key)
-        is_new = job_id is None and idempotency_key is None
-        publish: Coroutine[Any, Any, JobHandle[Any]]
-        if isinstance(target, Component):
-            raw = _input_of(target, args, kwargs, input)
-            publish = self._submit_component(target, job, raw, priority, is_new=is_new)
-        else:
-            raw = _plain_input(target, args, kwargs, input)
-            publish = self._submit_name(target, job, raw, priority, is_new=is_new)
-        if not offline_ok:
-            return await publish
-        return await self._offline.attempt(publish) or await self._hold(target, job, raw, priority)
-
-    async def _hold(
-        self, target: Component[..., Any] | str, job: str, raw: bytes, priority: Priority
-    ) -> JobHandle[Any]:
-        component = target if isinstance(target, Component) else None
-        name = component.name if component else check_offline_name(str(target))
-        request = JobRequest(workflow=name, job=job, input=raw, workspace=self.workspace, priority=priority)
-        await self._offline.hold(request)
-        return JobHandle(self, job, component, held=True)
-
-    async def _submit_component(
-        self, target: Component[..., R], job: str, raw: bytes, priority: Priority, *, is_new: bool
-    ) -> JobHandle[R]:
-        request = JobRequest(workflow=target.name, job=job, input=raw, workspace=self.workspace, priority=priority)
-        since = 0
-        if is_new:
-            self._ends.expect(job)
-        else:
-            exists, since = await find_earlier(self.bus, self.blobs, check_request(request))
-            if exists:
-                return JobHandle(self, job, target)
-        await _while_full(lambda: publish_request(self.bus, self.blobs, request))
-        return JobHandle(self, job, target, since=since, fresh=is_new)
-
-    async def _submit_name(
-        self, name: str, job: str, raw: bytes, priority: Priority, *, is_new: bool
-    ) -> JobHandle[Any]:
-        if is_new:
-            self._ends.expect(job)
-        workflow, _, version = name.partition("@")
-        fields: dict[str, Any] = {"workflow": workflow, "job_id": job, "priority": priority}
-        if version:
-            fields["version"] = version
-        if len(raw) > self.bus.max_body_bytes // 2:
-            fields["input_blob"] = await self.blobs.put(raw)
-        else:
-            fields["input"] = msgspec.Raw(raw)
-        body = msgspec.json.encode(fields)
-        await _while_full(lambda: self._ask("submit", body))
-        return JobHandle(self, job, fresh=is_new)
-
-    async def _ask(self, verb: str, body: bytes) -> bytes:
-        """Call a gateway. Asking again after a lost answer is safe: the job id goes along."""
-        subject = subjects.api(self.workspace, "jobs", verb)
-        for tries_left in reversed(range(_API_TRIES)):
-            try:
-                return await ask(self.bus, subject, body, timeout_s=_API_TIMEOUT_S)
-            except NoResponder as error:
-                hint = "start one with 'callboard node', or submit the component itself"
-                raise BusUnreachable(f"no gateway answers at {subject}", hint=hint) from error
-            except Ambiguous:
-                if not tries_left:
-                    raise
-                await self.bus.settle()
-        raise AssertionError("unreachable")
 
     # ---- results
 
@@ -436,53 +220,3 @@ class Client:
         A job that refuses stops no other. Raises: UsageError for an unknown verb, BusError.
         """
         return tell_all(self, verb, jobs, reason=reason, children=children, by=by)
-
-
-# ---- input
-
-
-def _input_of(target: Component[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], given: Any) -> bytes:
-    """The checked JSON input for a component. Raises: UsageError, InvalidInput."""
-    if target.kind == "tool":
-        hint = "submit a job that calls it: await job.call(...)"
-        raise UsageError(f"{target.name} is a tool, not a job", code="bad_target", hint=hint)
-    if given is None:
-        return target.bind_input(args, kwargs)
-    _check_only_input(args, kwargs)
-    if not isinstance(given, bytes):
-        return target.bind_input((), given)
-    target.decode_input(given)
-    return given
-
-
-def _plain_input(target: str, args: tuple[Any, ...], kwargs: dict[str, Any], given: Any) -> bytes:
-    """The JSON input for a workflow of which only the name is known. Raises: UsageError."""
-    if args:
-        raise UsageError(f"the order of the inputs of {target!r} is not known here", code="bad_input",
-                         hint="give them by name, or submit the component itself")  # fmt: skip
-    if given is not None:
-        _check_only_input(args, kwargs)
-        if isinstance(given, bytes):
-            return given or b"{}"
-    try:
-        return msgspec.json.encode(kwargs if given is None else given)
-    except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
-        raise UsageError(f"the input of {target!r} is no JSON: {error}", code="invalid_input", path="$") from error
-
-
-def _check_only_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if args or kwargs:
-        raise UsageError("arguments and input=", code="bad_input", path="input", hint="give one of them")
-
-
-async def _while_full(publish: Callable[[], Awaitable[object]]) -> None:
-    """A full queue is backpressure: wait for room, up to ``FULL_WAIT_S`` seconds. Raises: StreamFull."""
-    deadline = asyncio.get_running_loop().time() + FULL_WAIT_S
-    while True:
-        try:
-            await publish()
-            return
-        except StreamFull:
-            if asyncio.get_running_loop().time() >= deadline:
-                raise
-            await asyncio.sleep(0.2 + random.random() * 0.8)

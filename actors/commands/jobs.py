@@ -20,7 +20,8 @@ from bus.errors import BusRefused, BusUnreachable, UsageError
 from bus.subjects import PRIORITIES, Priority
 
 if TYPE_CHECKING:
-    from actors.clients.client import Client, JobHandle
+    from actors.clients.client import Client
+    from actors.clients.handle import JobHandle
 
 
 def check_priority(text: str) -> Priority:

@@ -37,13 +37,14 @@ class RetryPolicy(Retry, frozen=True, omit_defaults=True, forbid_unknown_fields=
 
 
 class Join(Part, frozen=True, kw_only=True):
-    """Go on when ``n`` of these are through (left out: all); the rest is cancelled or goes on by itself.
+    """Go on when ``n`` of these have completed (left out: when all are through); the rest is cancelled or goes on.
 
-    ``of`` names steps of the same list; of a ``parallel`` its branches, and left out all of them.
+    ``of`` names steps of the same list; of a ``parallel`` its branches, and left out all of them. The join of a
+    ``map`` counts its instances. ``n`` may be an expression in ``${ }``.
     """
 
     of: tuple[str, ...] = ()
-    n: Count | None = None
+    n: Count | str | None = None
     cancel_rest: bool = False
 
 
@@ -78,6 +79,8 @@ class StepBase(Part, frozen=True, kw_only=True, tag_field="kind"):
     timeout_s: Seconds | None = None
     on_error: Literal["fail", "continue", "compensate"] | Goto = "fail"
     compensate: Compensation | None = None
+    lock: Text | None = None
+    cancels: tuple[str, ...] = ()
 
 
 class CallStep(StepBase, frozen=True, kw_only=True):
@@ -88,7 +91,6 @@ class CallStep(StepBase, frozen=True, kw_only=True):
     retry: RetryPolicy | None = None
     on_open: OnOpen | None = None
     cache: Cache | None = None
-    priority: Priority | None = None
 
 
 class ToolStep(CallStep, frozen=True, kw_only=True, tag="tool"):
@@ -98,11 +100,14 @@ class ToolStep(CallStep, frozen=True, kw_only=True, tag="tool"):
 class AgentStep(CallStep, frozen=True, kw_only=True, tag="agent"):
     """Run an agent."""
 
+    priority: Priority | None = None
+
 
 class JobStep(CallStep, frozen=True, kw_only=True, tag="job"):
     """Run another job; with ``wait: false`` only start it."""
 
     wait: bool = True
+    priority: Priority | None = None
 
 
 class ApprovalStep(StepBase, frozen=True, kw_only=True, tag="approval"):
@@ -117,9 +122,10 @@ class ApprovalStep(StepBase, frozen=True, kw_only=True, tag="approval"):
 
 
 class WaitStep(StepBase, frozen=True, kw_only=True, tag="wait"):
-    """Wait for a signal."""
+    """Wait for a signal; ``fresh``: one that came before the step began does not count."""
 
     signal: Name
+    fresh: bool = False
 
 
 class SleepStep(StepBase, frozen=True, kw_only=True, tag="sleep"):
@@ -139,6 +145,28 @@ class SetStep(StepBase, frozen=True, kw_only=True, tag="set"):
     """Compute values; they are the step's output."""
 
     values: Values
+
+
+class GotoStep(StepBase, frozen=True, kw_only=True, tag="goto"):
+    """Go on at another step of the same list: it and all that comes after it run anew."""
+
+    to: str
+    max_times: Count = 100
+
+
+class EndStep(StepBase, frozen=True, kw_only=True, tag="end"):
+    """End the whole workflow now; what still runs is cancelled."""
+
+    status: Literal["completed", "failed"] = "completed"
+    message: str = ""
+    result: Any = None
+
+
+class AddStep(StepBase, frozen=True, kw_only=True, tag="add"):
+    """Add instances to a map that runs: one that this step is inside of, or one of the same list."""
+
+    to: str
+    items: Expression
 
 
 class MapStep(StepBase, frozen=True, kw_only=True, tag="map"):
@@ -195,6 +223,9 @@ Step = (
     | ParallelStep
     | EmitStep
     | SetStep
+    | GotoStep
+    | EndStep
+    | AddStep
 )
 Steps = Annotated[tuple[Step, ...], Meta(min_length=1)]
 
@@ -221,9 +252,3 @@ class Document(Part, frozen=True, kw_only=True):
     params: dict[Id, Param] = msgspec.field(default_factory=dict)
     steps: Steps
     result: Any = None
-
-
-def document_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of documents, for editors."""
-    schema = msgspec.json.schema(Document)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Callboard workflow", **schema}

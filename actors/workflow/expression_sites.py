@@ -6,17 +6,19 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from actors.workflow.document import (
+    AddStep,
     AgentStep,
     ApprovalStep,
     CallStep,
     Document,
     EmitStep,
+    EndStep,
     JobStep,
     LoopStep,
     MapStep,
-    ParallelStep,
     SetStep,
     SleepStep,
+    StepBase,
     SwitchStep,
     ToolStep,
 )
@@ -53,6 +55,10 @@ def _of_any(entry: Entry) -> Iterator[Site]:
     step, path = entry.step, entry.path
     if step.when is not None:
         yield Site((*path, "when"), step.when, entry)
+    yield from _plain(entry, "lock", step.lock)
+    if step.join is not None:
+        for where, text in _embedded(step.join.n, (*path, "join", "n")):
+            yield Site(where, text, entry)
     if step.compensate is not None:
         for where, text in _embedded(step.compensate.with_, (*path, "compensate", "with")):
             yield Site(where, text, entry, sees_inner=True, sees_itself=True)
@@ -60,32 +66,36 @@ def _of_any(entry: Entry) -> Iterator[Site]:
         yield Site((*path, "cache", "key"), step.cache.key, entry)
 
 
+# Fields that are values with expressions inside of them, by kind; in the document with_ is written with.
+_VALUES: dict[type[StepBase], tuple[str, ...]] = {
+    ToolStep: ("with_",),
+    AgentStep: ("with_",),
+    JobStep: ("with_",),
+    ApprovalStep: ("title", "details"),
+    SleepStep: ("for_s",),
+    EmitStep: ("data",),
+    SetStep: ("values",),
+    EndStep: ("message", "result"),
+}
+
+
 def _of_kind(entry: Entry) -> Iterator[Site]:
     step, path = entry.step, entry.path
+    for name in _VALUES.get(type(step), ()):
+        yield from _plain(entry, name.rstrip("_"), getattr(step, name))
     match step:
-        case ToolStep() | AgentStep() | JobStep():
-            yield from _plain(entry, "with", step.with_)
-        case ApprovalStep():
-            yield from _plain(entry, "title", step.title)
-            yield from _plain(entry, "details", step.details)
-        case SleepStep():
-            yield from _plain(entry, "for_s", step.for_s)
-        case EmitStep():
-            yield from _plain(entry, "data", step.data)
-        case SetStep():
-            yield from _plain(entry, "values", step.values)
+        case AddStep():
+            yield Site((*path, "items"), step.items, entry)
         case MapStep():
             yield Site((*path, "over"), step.over, entry)
-            yield from _output(entry, step.output)
         case SwitchStep():
             for number, case in enumerate(step.cases):
                 yield Site((*path, "cases", number, "when"), case.when, entry)
-            yield from _output(entry, step.output)
         case LoopStep():
             yield Site((*path, "until"), step.until, entry, sees_inner=True, variables=entry.inner[0].variables)
-            yield from _output(entry, step.output)
-        case ParallelStep():
-            yield from _output(entry, step.output)
+        case _:
+            pass
+    yield from _output(entry, getattr(step, "output", None))
 
 
 def _plain(entry: Entry, name: str, value: Any) -> Iterator[Site]:

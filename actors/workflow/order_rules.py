@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from actors.workflow.document import Goto, MapStep, ParallelStep, SwitchStep
+from actors.workflow.document import AddStep, Goto, GotoStep, MapStep, ParallelStep, Step, SwitchStep
 from actors.workflow.expression import Expression, parse
 from actors.workflow.finding import Fault, Path, did_you_mean, path_text
-from actors.workflow.outline import Entry, Outline
+from actors.workflow.outline import Entry, Outline, counts_inside
 
 
 def order_faults(outline: Outline, lost: Iterable[str] = ()) -> Iterator[Fault]:
@@ -16,6 +16,7 @@ def order_faults(outline: Outline, lost: Iterable[str] = ()) -> Iterator[Fault]:
     yield from _doubles(outline)
     for entry in outline.entries:
         yield from _names(outline, entry, lost)
+        yield from _add(outline, entry, lost)
         yield from _join(entry, lost)
         yield from _conditions(entry)
     for cycle in outline.cycles:
@@ -39,15 +40,38 @@ def _doubles(outline: Outline) -> Iterator[Fault]:
 
 
 def _names(outline: Outline, entry: Entry, lost: frozenset[str]) -> Iterator[Fault]:
-    step, named = entry.step, list[tuple[Path, str]]()
-    named += [(("needs", number), name) for number, name in enumerate(step.needs)]
-    if step.join is not None and not isinstance(step, ParallelStep):
-        named += [(("join", "of", number), name) for number, name in enumerate(step.join.of)]
-    if isinstance(step.on_error, Goto):
-        named.append((("on_error", "goto"), step.on_error.goto))
-    for where, name in named:
+    for where, name in names_in(entry.step):
         if name not in entry.scope.by_id and name not in lost:
             yield _unknown(outline, entry, (*entry.path, *where), name)
+
+
+def names_in(step: Step) -> Iterator[tuple[Path, str]]:
+    """Steps of the same list that a step names beside those in its expressions, each with its place."""
+    yield from ((("needs", number), name) for number, name in enumerate(step.needs))
+    yield from ((("cancels", number), name) for number, name in enumerate(step.cancels))
+    if step.join is not None and not counts_inside(step):
+        yield from ((("join", "of", number), name) for number, name in enumerate(step.join.of))
+    if isinstance(step.on_error, Goto):
+        yield ("on_error", "goto"), step.on_error.goto
+    if isinstance(step, GotoStep):
+        yield ("to",), step.to
+
+
+def _add(outline: Outline, entry: Entry, lost: frozenset[str]) -> Iterator[Fault]:
+    """Instances are added to a map that may run just then: one around the step, or one beside it."""
+    step = entry.step
+    if not isinstance(step, AddStep) or step.to in lost:
+        return
+    maps, here = dict[str, Entry](), entry
+    while True:
+        maps |= {other.step.id: other for other in here.scope.entries if isinstance(other.step, MapStep)}
+        if here.scope.owner is None:
+            break
+        here = here.scope.owner
+    if step.to not in maps:
+        message = f"there is no map {step.to!r} that this step is inside of, or that stands beside it"
+        known = [each.step.id for each in outline.entries if isinstance(each.step, MapStep)]
+        yield Fault("unknown_step", (*entry.path, "to"), message, did_you_mean(step.to, maps or known))
 
 
 def _unknown(outline: Outline, entry: Entry, path: Path, name: str) -> Fault:
@@ -77,7 +101,9 @@ def _join(entry: Entry, lost: frozenset[str]) -> Iterator[Fault]:
                 hint = did_you_mean(name, step.branches)
                 yield Fault("unknown_branch", (*path, "of", number), f"there is no branch {name!r}", hint)
         among, what = set(join.of or step.branches), "branches"
-    elif isinstance(step, MapStep) and not join.of:
+    elif isinstance(step, MapStep):
+        if join.of:
+            yield Fault("bad_value", (*path, "of"), "the join of a map counts its instances", "leave out 'of'")
         return  # how many items there will be is not known yet
     else:
         among, what = set(join.of), "steps"
@@ -88,8 +114,8 @@ def _join(entry: Entry, lost: frozenset[str]) -> Iterator[Fault]:
     yield from _too_many(path, join.n, len(among - dead), what, len(dead))
 
 
-def _too_many(path: Path, wanted: int | None, there_are: int, what: str, dead: int) -> Iterator[Fault]:
-    if wanted is not None and wanted > there_are:
+def _too_many(path: Path, wanted: int | str | None, there_are: int, what: str, dead: int) -> Iterator[Fault]:
+    if isinstance(wanted, int) and wanted > there_are:
         never = f" that can run ({dead} never do)" if dead else ""
         message = f"this join can never be met: it waits for {wanted} of {there_are} {what}{never}"
         hint = f"{there_are} at most" if there_are else f"name {what} that can run"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from actors.workflow.document import (
     Document,
     Goto,
+    GotoStep,
     LoopStep,
     MapStep,
     ParallelStep,
@@ -52,6 +53,8 @@ class Entry:
     before: int = 0
     # Not so if it is in a cycle or waits for one: then nothing can be said about what is before it.
     is_ordered: bool = True
+    # Some step goes on at this one, which is not before it.
+    is_gone_to: bool = False
 
     def is_after(self, other: Entry) -> bool:
         """Whether ``other``, of the same list, is through when this one starts."""
@@ -100,7 +103,7 @@ def _inner(entry: Entry) -> Iterator[tuple[Scope, tuple[Step, ...]]]:
         case MapStep():
             yield Scope((*path, "steps"), entry, False, frozenset((step.as_, "index"))), step.steps
         case LoopStep():
-            yield Scope((*path, "steps"), entry, False, frozenset(("round",))), step.steps
+            yield Scope((*path, "steps"), entry, False, frozenset(("round", "last"))), step.steps
         case SwitchStep():
             for number, case in enumerate(step.cases):
                 yield Scope((*path, "cases", number, "steps"), entry, True), case.steps
@@ -118,11 +121,41 @@ def _link(scope: Scope) -> None:
     for entry in scope.entries:
         step = entry.step
         names = [*step.needs]
-        if step.join is not None and not isinstance(step, ParallelStep):
+        if step.join is not None and not counts_inside(step):
             names += step.join.of
         entry.comes_after += [scope.by_id[name] for name in names if name in scope.by_id]
-        if isinstance(step.on_error, Goto) and (target := scope.by_id.get(step.on_error.goto)):
-            target.comes_after.append(entry)
+    for entry in scope.entries:
+        for name in goes_to(entry.step):
+            target = scope.by_id.get(name)
+            if target is not None and not _is_before(target, entry):
+                target.comes_after.append(entry)
+                target.is_gone_to = True
+
+
+def counts_inside(step: Step) -> bool:
+    """Whether its join counts what runs inside of it, and not steps of its list."""
+    return isinstance(step, ParallelStep | MapStep)
+
+
+def goes_to(step: Step) -> Iterator[str]:
+    """Where a step may go on, beside what needs it."""
+    if isinstance(step.on_error, Goto):
+        yield step.on_error.goto
+    if isinstance(step, GotoStep):
+        yield step.to
+
+
+def _is_before(target: Entry, entry: Entry) -> bool:
+    """Whether ``entry`` waits for ``target``, or is it: to go there is to go back."""
+    seen, walk = set[int](), [entry]
+    while walk:
+        here = walk.pop()
+        if here is target:
+            return True
+        if here.number not in seen:
+            seen.add(here.number)
+            walk += here.comes_after
+    return False
 
 
 def _order(found: Outline, scope: Scope) -> None:

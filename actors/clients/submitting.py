@@ -1,0 +1,179 @@
+"""Submitting: the part of a client that puts requests for jobs into the queue, itself or by a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+
+import msgspec
+
+from actors.clients.handle import JobHandle
+from actors.clients.inputs import input_of, plain_input
+from actors.clients.offline import OfflineSubmits, check_offline_name
+from actors.clients.requests import JobRequest, check_request, find_earlier, job_id_for, publish_request
+from actors.components.component import Component
+from actors.jobs.ends import JobEnds
+from bus import subjects
+from bus.connection import Bus, NoResponder
+from bus.errors import Ambiguous, BusUnreachable, StreamFull
+from bus.objects import Blobs
+from bus.service import ask
+from bus.subjects import Priority
+
+if TYPE_CHECKING:
+    from actors.clients.client import Client
+
+R = TypeVar("R")
+
+FULL_WAIT_S = 30.0
+_API_TIMEOUT_S = 5.0
+_API_TRIES = 3
+
+
+class Submitting:
+    """One workspace's submits over one connection; a :class:`Client` is one."""
+
+    def __init__(self, bus: Bus, workspace: str) -> None:
+        self.bus = bus
+        self.workspace = workspace
+        self.blobs = Blobs(bus)
+        self._ends = JobEnds(bus, self.blobs, workspace)
+        self._offline = OfflineSubmits(bus)
+
+    @property
+    def _client(self) -> Client:
+        return cast("Client", self)  # the only one there is; its module imports this one
+
+    @overload
+    async def submit(
+        self,
+        target: Component[..., R],
+        /,
+        *args: Any,
+        job_id: str | None = None,
+        priority: Priority = "normal",
+        idempotency_key: str | None = None,
+        offline_ok: bool = False,
+        input: dict[str, Any] | bytes | None = None,
+        **kwargs: Any,
+    ) -> JobHandle[R]: ...
+    @overload
+    async def submit(
+        self,
+        target: str,
+        /,
+        *args: Any,
+        job_id: str | None = None,
+        priority: Priority = "normal",
+        idempotency_key: str | None = None,
+        offline_ok: bool = False,
+        input: dict[str, Any] | bytes | None = None,
+        **kwargs: Any,
+    ) -> JobHandle[Any]: ...
+    async def submit(
+        self,
+        target: Component[..., Any] | str,
+        /,
+        *args: Any,
+        job_id: str | None = None,
+        priority: Priority = "normal",
+        idempotency_key: str | None = None,
+        offline_ok: bool = False,
+        input: dict[str, Any] | bytes | None = None,  # noqa: A002 - the word that the wire uses
+        **kwargs: Any,
+    ) -> JobHandle[Any]:
+        """Request a job; when this returns the request is stored.
+
+        A component is checked here and published at once. A name such as ``"order"`` or ``"order@2"`` goes to a
+        gateway, which checks the input against the registered schema. ``input`` is an object, or JSON text, in the
+        place of arguments. The same ``job_id`` or ``idempotency_key`` again is the same job. Waits up to 30 s while
+        the queue is full.
+
+        ``offline_ok``: when the server is away for more than some seconds the request is kept in this machine's outbox
+        and delivered once when it is back, by this client or by others (``callboard outbox``); the handle is ``held``.
+
+        Raises: UsageError (bad input, unknown workflow, an id that is another job's), TooLarge, StreamFull,
+        BusUnreachable (a name, and no gateway answers), PermissionRefused, BusClosed; with ``offline_ok`` OutboxError.
+        """
+        job = job_id_for(self.workspace, job_id, idempotency_key)
+        is_new = job_id is None and idempotency_key is None
+        publish: Coroutine[Any, Any, JobHandle[Any]]
+        if isinstance(target, Component):
+            raw = input_of(target, args, kwargs, input)
+            publish = self._submit_component(target, job, raw, priority, is_new=is_new)
+        else:
+            raw = plain_input(target, args, kwargs, input)
+            publish = self._submit_name(target, job, raw, priority, is_new=is_new)
+        if not offline_ok:
+            return await publish
+        return await self._offline.attempt(publish) or await self._hold(target, job, raw, priority)
+
+    async def _hold(
+        self, target: Component[..., Any] | str, job: str, raw: bytes, priority: Priority
+    ) -> JobHandle[Any]:
+        component = target if isinstance(target, Component) else None
+        name = component.name if component else check_offline_name(str(target))
+        request = JobRequest(workflow=name, job=job, input=raw, workspace=self.workspace, priority=priority)
+        await self._offline.hold(request)
+        return JobHandle(self._client, job, component, held=True)
+
+    async def _submit_component(
+        self, target: Component[..., R], job: str, raw: bytes, priority: Priority, *, is_new: bool
+    ) -> JobHandle[R]:
+        request = JobRequest(workflow=target.name, job=job, input=raw, workspace=self.workspace, priority=priority)
+        since = 0
+        if is_new:
+            self._ends.expect(job)
+        else:
+            exists, since = await find_earlier(self.bus, self.blobs, check_request(request))
+            if exists:
+                return JobHandle(self._client, job, target)
+        await _while_full(lambda: publish_request(self.bus, self.blobs, request))
+        return JobHandle(self._client, job, target, since=since, fresh=is_new)
+
+    async def _submit_name(
+        self, name: str, job: str, raw: bytes, priority: Priority, *, is_new: bool
+    ) -> JobHandle[Any]:
+        if is_new:
+            self._ends.expect(job)
+        workflow, _, version = name.partition("@")
+        fields: dict[str, Any] = {"workflow": workflow, "job_id": job, "priority": priority}
+        if version:
+            fields["version"] = version
+        if len(raw) > self.bus.max_body_bytes // 2:
+            fields["input_blob"] = await self.blobs.put(raw)
+        else:
+            fields["input"] = msgspec.Raw(raw)
+        body = msgspec.json.encode(fields)
+        await _while_full(lambda: self._ask("submit", body))
+        return JobHandle(self._client, job, fresh=is_new)
+
+    async def _ask(self, verb: str, body: bytes) -> bytes:
+        """Call a gateway. Asking again after a lost answer is safe: the job id goes along."""
+        subject = subjects.api(self.workspace, "jobs", verb)
+        for tries_left in reversed(range(_API_TRIES)):
+            try:
+                return await ask(self.bus, subject, body, timeout_s=_API_TIMEOUT_S)
+            except NoResponder as error:
+                hint = "start one with 'callboard node', or submit the component itself"
+                raise BusUnreachable(f"no gateway answers at {subject}", hint=hint) from error
+            except Ambiguous:
+                if not tries_left:
+                    raise
+                await self.bus.settle()
+        raise AssertionError("unreachable")
+
+
+async def _while_full(publish: Callable[[], Awaitable[object]]) -> None:
+    """A full queue is backpressure: wait for room, up to ``FULL_WAIT_S`` seconds. Raises: StreamFull."""
+    deadline = asyncio.get_running_loop().time() + FULL_WAIT_S
+    while True:
+        try:
+            await publish()
+            return
+        except StreamFull:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise
+            await asyncio.sleep(0.2 + random.random() * 0.8)
