@@ -212,7 +212,14 @@ def test_long_names_end_in_their_digest() -> None:
 
 @pytest.mark.parametrize(
     ("name", "limit", "path"),
-    [("", 1, "name"), (7, 1, "name"), ("x" * 600, 1, "name"), ("x", 0, "limit"), ("x", True, "limit"), ("x", 1.0, "limit")],
+    [
+        ("", 1, "name"),
+        (7, 1, "name"),
+        ("x" * 600, 1, "name"),
+        ("x", 0, "limit"),
+        ("x", True, "limit"),
+        ("x", 1.0, "limit"),
+    ],
 )
 def test_what_is_no_lock_is_refused(name: object, limit: object, path: str) -> None:
     """A name is a text of some bytes, a limit a whole number."""

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import sys
 from collections import Counter
 
 import pytest
 
 from actors import App, Job, Retry
 from actors.clients.requests import publish_wake
+from actors.duties.stray_locks import StrayLocks
+from actors.duties.term import begin_term
+from actors.duties.timing import Timing
 from actors.jobs.job_retry import retry_job
 from actors.locks.claim import Claim, LockName
 from actors.locks.lock_store import LockState, LockStore, lock_states
 from actors.testing import replay
 from bus.embedded import EmbeddedServer
+from bus.errors import UsageError
 from bus.event import utc_now
+from bus.lease import Lease
 from bus.messages import JobCancelled, JobCompleted, JobFailed
+from tests.stage import ROOT
 from tests.troupe import Troupe, check_decisions, troupe
 from tests.waiting import wait_until
 
@@ -96,10 +104,8 @@ async def twice(job: Job, lock: str) -> str:
         try:
             async with job.lock(lock):
                 return "two"
-        except ValueError as error:
-            return str(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, its name is looked at
-            return type(error).__name__
+        except UsageError as error:
+            return error.code
 
 
 async def one(on: Troupe) -> LockState:
@@ -158,7 +164,7 @@ async def test_first_come_first_served_and_parked_meanwhile(nats_server: Embedde
 
 
 async def test_never_more_than_the_limit(nats_server: EmbeddedServer) -> None:
-    """Many jobs on two hosts, few places: the places are all used, and never one more."""
+    """Many jobs on two hosts, few places: more than one is used where there are more, and never one too many."""
     most.clear()
     async with troupe(nats_server.url, app, hosts=2, park_after_s=SOON_S) as on:
         jobs = [f"w{n}" for n in range(60)]
@@ -168,8 +174,9 @@ async def test_never_more_than_the_limit(nats_server: EmbeddedServer) -> None:
             body = {"lock": f"limit {limit}", "limit": limit, "seconds": roll.choice((0.0, 0.01, 0.08))}
             await on.submit("worker", job, body)
         await on.all_end(jobs)
-        assert {await token(on, job) > 0 for job in jobs} == {True}
-        assert most == {"limit 1": 1, "limit 2": 2, "limit 3": 3}
+        tokens = {job: await token(on, job) for job in jobs}
+        assert len(set(tokens.values())) == len(jobs)
+        assert most["limit 1"] == 1 and most["limit 2"] <= 2 and 2 <= most["limit 3"] <= 3, most
         assert await lock_states(on.bus) == []
 
 
@@ -263,7 +270,7 @@ async def test_a_lock_inside_of_itself_is_refused(nats_server: EmbeddedServer) -
     async with troupe(nats_server.url, app) as on:
         await on.submit("twice", "t", {"lock": "x"})
         end = await on.end("t", deadline_s=DEADLINE_S)
-        assert isinstance(end, JobCompleted) and b"UsageError" in bytes(end.output), end
+        assert isinstance(end, JobCompleted) and bytes(end.output) == b'"lock_held"', end
 
 
 async def test_a_needless_wake_up_changes_nothing(nats_server: EmbeddedServer) -> None:
@@ -291,3 +298,58 @@ async def test_a_host_that_lost_the_job_cannot_queue(nats_server: EmbeddedServer
         with pytest.raises(Exception, match="expected sequence"):
             await store.enqueue(claim, revision)
         await stands(on, holders=["a"], queue=[])
+
+
+# ---- the leader's sweep
+
+
+async def test_the_sweep_frees_what_an_ended_job_holds(nats_server: EmbeddedServer) -> None:
+    """A claim of a job that has ended, or that nobody knows, is dropped at the second look; the next one is told."""
+    async with troupe(nats_server.url, app, park_after_s=SOON_S) as on:
+        lease = Lease(on.bus, "leader", "t")
+        assert await lease.acquire()
+        sweep = StrayLocks(await begin_term(on.bus, on.blobs, lease, "t"), Timing())
+        store = LockStore(on.bus, on.blobs, LockName("default", "lock", "x"))
+        await on.submit("worker", "ended", {"lock": "other"})
+        await token(on, "ended")
+        for job in ("ended", "unknown"):
+            claim = Claim(lock="x", job=job, call="lock-x:1", workflow="worker", limit=2, asked_at=utc_now())
+            head, revision = await store.head()
+            await store.write(head.grant(claim, utc_now()), revision)
+        await queue_up(on, "holder", "a", held=2)
+        await sweep.sweep()
+        await stands(on, holders=["ended", "unknown"], queue=["a"])
+        await sweep.sweep()
+        assert sweep.repaired == 2
+        await stands(on, holders=["a"], queue=[])
+        # Free, and somebody waits who was not told.
+        await queue_up(on, "holder", "b", held=1)
+        head, revision = await store.head()
+        await store.write(head.without_job("a", 0), revision)
+        await sweep.sweep()
+        await sweep.sweep()
+        await stands(on, holders=["b"], queue=[])
+        await on.signal("holder", "b", "go")
+        await token(on, "b")
+
+
+async def test_the_command_shows_holders_and_queue(nats_server: EmbeddedServer) -> None:
+    """Each lock with who is in and who waits, in order; as JSON too, and by the beginning of its name."""
+    async with troupe(nats_server.url, app, park_after_s=SOON_S) as on:
+        assert (await callboard(nats_server.url, "locks")).strip() == "no lock is held"
+        await queue_up(on, "holder", "a", "b", "c", lock="account 17")
+        said = (await callboard(nats_server.url, "locks")).split("\n")
+        assert "account 17" in said[1] and " a " in said[1] and "holds" in said[1]
+        assert "waits, 1." in said[2] and " b " in said[2] and "waits, 2." in said[3]
+        states = json.loads(await callboard(nats_server.url, "locks", "acc", "--json"))
+        assert [w["claim"]["job"] for w in states[0]["queue"]] == ["b", "c"]
+        assert json.loads(await callboard(nats_server.url, "locks", "other", "--json")) == []
+
+
+async def callboard(url: str, *words: str) -> str:
+    """What the command says."""
+    command = [sys.executable, "-m", "cli", *words, "--nats", url]
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said
+    return said.decode()
