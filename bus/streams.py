@@ -25,6 +25,7 @@ EVENTS = "EVENTS"
 REGISTRY = "KV_registry"
 DUTIES = "KV_duties"
 BREAKERS = "KV_breakers"
+WORKFLOWS = "KV_workflows"
 LOCKS = "KV_locks"
 
 REPLICAS_VARIABLE = "CALLBOARD_STREAM_REPLICAS"
@@ -105,6 +106,12 @@ def wanted(limits: Limits) -> list[dict[str, Any]]:
             "name": LOCKS, "subjects": ["$KV.locks.>"], "retention": "limits", "discard": "new",
             "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "allow_msg_ttl": True,
             "description": "Callboard: who holds a lock, and who waits for it",
+        },
+        common
+        | {
+            "name": WORKFLOWS, "subjects": ["$KV.workflows.>"], "retention": "limits", "discard": "new",
+            "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True,
+            "description": "Callboard: published workflows in every version",
         },
     ]  # fmt: skip
 

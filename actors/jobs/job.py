@@ -54,6 +54,11 @@ class Job:
         self._policy = policy
 
     @property
+    def operations(self) -> Operations:
+        """What it is built on, for what runs in place of a function, such as a workflow document."""
+        return self._operations
+
+    @property
     def id(self) -> str:
         """The job's id."""
         return self._operations.job
@@ -151,6 +156,15 @@ class Job:
         limit, and inside of a section of the same lock.
         """
         return self._operations.lock(name, limit, timeout_s)
+
+    # ---- telling
+
+    def emit(self, event: str, data: Any = None) -> Coroutine[Any, Any, None]:
+        """Tell the world, once: an event ``emit.<event>`` in the job's log, for whoever follows it.
+
+        Live at ``events.<workspace>.<job>.emit.<event>``. ``data`` has to be JSON. Raises: UsageError.
+        """
+        return self._operations.emit(event, data)
 
     # ---- what is not deterministic, recorded
 

@@ -7,14 +7,13 @@ from typing import Any
 
 from actors.jobs.branches import run_branches
 from actors.jobs.call_policy import CallPolicy
-from actors.jobs.calls import Calls
-from actors.jobs.child_calls import ChildCalls
 from actors.jobs.locks import Locks
+from actors.jobs.plain_calls import PlainCalls
 from actors.jobs.values import name_of
 from actors.jobs.waits import Waits
 
 
-class Operations(Calls, ChildCalls, Waits, Locks):
+class Operations(PlainCalls, Waits, Locks):
     """All that ``Job`` offers; each base class is a file of its own for one concern."""
 
     def call(
