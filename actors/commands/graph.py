@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from actors.pictures.drawing import Drawing
     from store.snapshot import Snapshot
 
-_ENDINGS = {".yaml", ".yml", ".json", ".toml"}
+
 _SNAPSHOT = b'{"callboard_snapshot"'
 
 
@@ -69,8 +69,10 @@ async def _graph(session: Session, target: str, format_: Format, *, at: int | No
 
 def _is_file(target: str) -> bool:
     """A name that looks like a file's is one, so that a wrong one is told as such."""
+    from actors.commands.document_file import ENDINGS
+
     file = Path(target)
-    return file.exists() or file.suffix in _ENDINGS or len(file.parts) != 1
+    return file.exists() or file.suffix in ENDINGS or len(file.parts) != 1
 
 
 async def _job(session: Session, job: str, *, at: int | None, is_whole: bool) -> Drawing:
