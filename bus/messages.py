@@ -214,6 +214,21 @@ class Signal(BaseEvent, frozen=True, tag="signal"):
         return f"signal.{check_name(self.name, 'signal')}"
 
 
+# ---- events of the user's
+
+
+class Emitted(BaseEvent, frozen=True, tag="emit"):
+    """The job tells the world that ``name`` has happened. ``call`` is the operation that it did so by."""
+
+    name: str
+    call: str
+    data: msgspec.Raw = NULL
+
+    @property
+    def kind(self) -> str:
+        return f"emit.{check_name(self.name, 'event')}"
+
+
 # ---- dead letters
 
 
@@ -255,7 +270,7 @@ JobEvent = JobSubmitted | JobOwned | JobWaiting | JobPaused | JobResumed | JobRe
 Call = CallTool | CallAgent | CallJob
 Reply = ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress
 DeadEvent = DeadKept | DeadRedriven | DeadDropped
-Event = JobEvent | Call | Reply | Signal | DeadEvent | NodeEvent | BreakerEvent
+Event = JobEvent | Call | Reply | Signal | Emitted | DeadEvent | NodeEvent | BreakerEvent
 Ended = (JobCompleted, JobFailed, JobCancelled, JobRejected)
 
 _encoder = msgspec.json.Encoder()

@@ -24,6 +24,7 @@ from bus.messages import (
     DeadDropped,
     DeadKept,
     DeadRedriven,
+    Emitted,
     Event,
     JobCancelled,
     JobCompleted,
@@ -195,10 +196,8 @@ class JobFold:
                 self._set(_unless_ended(view, state="running", host=event.host, owners=view.owners + 1, **_AWAKE))
             case JobWaiting():
                 self._set(_unless_ended(view, state="waiting", waiting_on=event.on, waiting_until=event.until))
-            case JobPaused():
-                self._paused = event
-            case JobResumed():
-                self._paused = None
+            case JobPaused() | JobResumed():
+                self._paused = event if isinstance(event, JobPaused) else None
             case JobCompleted() | JobFailed() | JobCancelled() | JobRejected():
                 self._set(_ended(view, event))
             case CallTool() | CallAgent() | CallJob():
@@ -206,6 +205,8 @@ class JobFold:
                 self._on_command(event)
             case ReplyCompleted() | ReplyFailed() | ReplyRetrying() | ReplyProgress():
                 self._on_reply(view, event)
+            case Emitted():
+                self._on_emitted(view, event)
             case Signal():
                 self._signals.append(
                     SignalView(sequence=sequence, name=event.name, at=event.at, by=event.by, data=event.data)
@@ -235,6 +236,13 @@ class JobFold:
             if self._calls[event.call].state not in ("completed", "failed"):
                 self._calls[event.call] = _begun(event)
         self._calls.setdefault(event.call, _begun(event))
+
+    def _on_emitted(self, view: JobView, event: Emitted) -> None:
+        self._set(_awake(view))
+        self._calls.setdefault(event.call, CallView(
+            call=event.call, kind="emit", name=event.name, state="completed", started_at=event.at, ended_at=event.at,
+            duration_s=0.0, output=event.data,
+        ))  # fmt: skip
 
     def _on_retried(self, view: JobView, event: JobRetried) -> None:
         """Only a failed job can be retried: it waits for a host again."""
