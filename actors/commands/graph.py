@@ -54,9 +54,10 @@ def graph(
 async def _graph(session: Session, target: str, format_: Format, *, at: int | None, is_whole: bool) -> int:
     import sys
 
+    from actors.commands.workflow_registry import is_file
     from actors.pictures.picture import picture
 
-    if _is_file(target):
+    if is_file(target):
         drawing = _file(session, Path(target), at=at, is_whole=is_whole)
     else:
         drawing = await _job(session, target, at=at, is_whole=is_whole)
@@ -65,14 +66,6 @@ async def _graph(session: Session, target: str, format_: Format, *, at: int | No
     sys.stdout.write(picture(drawing, format_.value))
     sys.stdout.flush()
     return 0
-
-
-def _is_file(target: str) -> bool:
-    """A name that looks like a file's is one, so that a wrong one is told as such."""
-    from actors.commands.document_file import ENDINGS
-
-    file = Path(target)
-    return file.exists() or file.suffix in ENDINGS or len(file.parts) != 1
 
 
 async def _job(session: Session, job: str, *, at: int | None, is_whole: bool) -> Drawing:
@@ -105,9 +98,9 @@ def _drawn(taken: Snapshot, now: datetime | None, *, at: int | None, is_whole: b
 
 def _file(session: Session, file: Path, *, at: int | None, is_whole: bool) -> Drawing | None:
     """Nothing if the document has faults, which are told then. Raises: UsageError if it cannot be read."""
-    from actors.commands.document_file import bases_beside, read_file
     from actors.console.workflow_page import workflow_page
     from actors.pictures.document_drawing import draw_document
+    from actors.workflow.document_file import bases_beside, read_file
     from actors.workflow.source import read_source
     from actors.workflow.validation import check
     from bus.errors import UsageError

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from actors.console.page import Page
     from actors.reference.entry import Library, Workflow
     from actors.reference.folder import Differences
+    from actors.workflow.definitions import Definitions
 
 FOLDER = "docs/reference"
 
@@ -73,9 +74,10 @@ async def _docs(session: Session, paths: list[Path], apps: list[str], out: Path,
 
 def _read(session: Session, paths: list[Path]) -> list[Workflow] | None:
     """The documents, or nothing if there are findings, which are told then."""
-    from actors.commands.document_file import bases_beside, read_sources
+    from actors.commands.workflow_publishing import read_sources
     from actors.console.workflow_page import workflow_page
     from actors.reference.entry import Workflow
+    from actors.workflow.document_file import bases_beside
     from actors.workflow.validation import check
 
     checked = [check(source, bases=bases_beside()) for source in read_sources(paths)]
@@ -94,20 +96,29 @@ async def _described(apps: list[str]) -> list[ComponentInfo]:
 
 
 async def _known(session: Session) -> Library:
-    """Raises: BusUnreachable, BusError."""
-    from actors.components.registry import Registry
+    """All that is published and registered. Raises: BusUnreachable, BusError."""
     from actors.reference.entry import Library
-    from bus.streams import REGISTRY, stream_info
 
     async with await session.client() as client:
-        if await stream_info(client.bus, REGISTRY) is None:  # no node has ever been there
-            return Library([], [])
-        registry = Registry(client.bus)
-        await registry.start()
-        try:
-            return Library([], registry.all())
-        finally:
-            await registry.stop()
+        definitions = await client.workflows.definitions()
+        infos = await client.workflows.components()
+    # A published workflow is a job to who runs it; its page is that of a workflow.
+    others = [info for info in infos if info.kind != "job" or definitions.get(info.name, info.version) is None]
+    return Library(_published(definitions), others)
+
+
+def _published(definitions: Definitions) -> list[Workflow]:
+    """Of each workflow the version that new jobs take, with the names of the others."""
+    from actors.reference.entry import Workflow
+
+    found: list[Workflow] = []
+    for name in definitions.names():
+        if (newest := definitions.newest(name)) is not None:
+            versions = [each.version for each in definitions.all() if each.name == name]
+            others = tuple(version for version in versions if version != newest.version)
+            warning = newest.deprecated.warning(name, newest.version) if newest.deprecated else ""
+            found.append(Workflow(newest.read(), warning, others))
+    return found
 
 
 def _page(out: Path, pages: dict[str, str], differences: Differences, *, is_check: bool) -> Page:
