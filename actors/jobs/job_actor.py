@@ -27,6 +27,7 @@ from actors.jobs.holding import Holding
 from actors.jobs.hosting import Hosting
 from actors.jobs.job import Job
 from actors.jobs.journal import Journal
+from actors.jobs.locks import drop_locks
 from actors.jobs.operations import Operations
 from actors.jobs.order import Order
 from actors.jobs.parking import Parking
@@ -195,6 +196,7 @@ class JobActor:
         self.journal.read(await self._log.read(since=self.journal.read_to, must_see=epoch))
 
     async def _finish(self) -> None:
+        await drop_locks(self._hosting, self.order.workspace, self.order.job, self.journal)
         await self._tell_parent()
         await self.lease.ack()
 
