@@ -21,6 +21,7 @@ from bus.messages import (
     DeadDropped,
     DeadKept,
     DeadRedriven,
+    Emitted,
     Ended,
     Event,
     JobCancelled,
@@ -334,8 +335,8 @@ def test_a_retried_history_is_one_without_what_is_void(
     assert same(of(*first, *end, *anew, *since)) == same(of(*kept, *anew, *since))
 
 
-# An approval that is open stays open over a retry, under its key.
-NOT_IN_BETWEEN = (JobSubmitted, JobRetried, DeadKept, DeadRedriven, DeadDropped, ApprovalAsked)
+# An approval that is open stays open over a retry; no job emits under the key of a call.
+NOT_IN_BETWEEN = (JobSubmitted, JobRetried, DeadKept, DeadRedriven, DeadDropped, ApprovalAsked, Emitted)
 
 
 def same(view: JobView) -> JobView:
