@@ -15,7 +15,7 @@ from typing import Literal, assert_never
 import msgspec
 
 from bus.errors import UsageError
-from bus.event import NULL, Parent
+from bus.event import NULL, ForkedFrom, Parent
 from bus.failure import Failure
 from bus.messages import (
     CallAgent,
@@ -28,6 +28,7 @@ from bus.messages import (
     JobCancelled,
     JobCompleted,
     JobFailed,
+    JobForked,
     JobOwned,
     JobPaused,
     JobRejected,
@@ -64,7 +65,8 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One durable operation of a job.
 
     ``kind`` is tool, agent or job for a call, else what the host recorded (local, sleep, signal). ``attempts`` counts
-    the attempts that are known to have begun: 0 means that nothing was heard of the call yet.
+    the attempts that are known to have begun: 0 means that nothing was heard of the call yet. ``copied``: a fork has it
+    from its source, and it was not run again.
     """
 
     call: str
@@ -80,6 +82,7 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     progress: Progress | None = None
     actor: str = ""
     child: str = ""
+    copied: bool = False
     input: msgspec.Raw = NULL
     output: msgspec.Raw = NULL
 
@@ -100,7 +103,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``owners`` counts how often a host took it up: more than one means that it was resumed. ``duration_s`` is None
     until it has ended. ``ended_by`` and ``reason`` say who cancelled it and why. ``retries`` counts how often it went
     on after it had failed, ``paused_by`` and ``paused_at`` say who paused it and
-    since when, ``letters`` are the ids of its dead letters that nobody has dealt with.
+    since when, ``letters`` are the ids of its dead letters that nobody has dealt with. ``forks`` are jobs that were
+    forked from it.
     """
 
     workspace: str
@@ -111,6 +115,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     app: str = ""
     priority: str = "normal"
     parent: Parent | None = None
+    forked_from: ForkedFrom | None = None
+    forks: tuple[str, ...] = ()
     requested_at: datetime | None = None
     submitted_at: datetime | None = None
     ended_at: datetime | None = None
@@ -195,10 +201,8 @@ class JobFold:
                 self._set(_unless_ended(view, state="running", host=event.host, owners=view.owners + 1, **_AWAKE))
             case JobWaiting():
                 self._set(_unless_ended(view, state="waiting", waiting_on=event.on, waiting_until=event.until))
-            case JobPaused():
-                self._paused = event
-            case JobResumed():
-                self._paused = None
+            case JobPaused() | JobResumed():
+                self._paused = event if isinstance(event, JobPaused) else None
             case JobCompleted() | JobFailed() | JobCancelled() | JobRejected():
                 self._set(_ended(view, event))
             case CallTool() | CallAgent() | CallJob():
@@ -212,6 +216,8 @@ class JobFold:
                 )
             case JobRetried():
                 self._on_retried(view, event)
+            case JobForked():
+                self._set(msgspec.structs.replace(view, forks=tuple(dict.fromkeys((*view.forks, event.fork)))))
             case DeadKept() | DeadRedriven() | DeadDropped():
                 self._on_letter(sequence, event)
             case _:
@@ -227,6 +233,16 @@ class JobFold:
             self._paused = None
         if view.submitted_at is None:
             self._set(_submitted(view, event))
+            self._on_copies(event)
+
+    def _on_copies(self, event: JobSubmitted) -> None:
+        """What a fork brings along; a child that had not ended is its own."""
+        for copy in event.recorded:
+            if isinstance(copy.event, ReplyCompleted | ReplyFailed):
+                call = self._calls.get(copy.event.call) or _unannounced(copy.event)
+                self._calls[call.call] = msgspec.structs.replace(_replied(call, copy.event), copied=True)
+            else:
+                self._on_command(copy.event)
 
     def _on_command(self, event: CallTool | CallAgent | CallJob) -> None:
         """The first one counts, and after a retry the first one since."""
@@ -283,6 +299,7 @@ def _submitted(view: JobView, event: JobSubmitted) -> JobView:
         app=event.app,
         priority=event.priority,
         parent=event.parent,
+        forked_from=event.forked_from,
         requested_at=event.requested_at,
         submitted_at=event.at,
         input=event.input,

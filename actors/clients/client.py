@@ -20,9 +20,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
 from actors.clients.bulk import Told, Verb, can_be, tell_all
+from actors.clients.changing import Changing
 from actors.clients.handle import JobHandle
 from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal, unknown_job
-from actors.clients.submitting import Submitting
 from actors.components.component import Component
 from actors.jobs.hold import data_of
 from actors.jobs.job_retry import retry_job
@@ -67,7 +67,7 @@ class Connecting:
             await self._client.close()
 
 
-class Client(Submitting):
+class Client(Changing):
     """Speaks to one workspace over one connection. Made by :meth:`connect`."""
 
     def __init__(self, bus: Bus, workspace: str = DEFAULT_WORKSPACE, *, owns_bus: bool = False) -> None:

@@ -21,8 +21,10 @@ async def tell_children(
     Raises: BusError.
     """
     for entry in list(journal.entries.values()):
-        if isinstance(entry.command, CallJob) and isinstance(entry.outcome, Pending):
-            signal = make_signal(entry.command.child, name, data, by=f"job {job}")
+        # A fork that is retried may have a call with the command of its source: that child is not its own.
+        command = entry.command
+        if isinstance(command, CallJob) and command.job == job and isinstance(entry.outcome, Pending):
+            signal = make_signal(command.child, name, data, by=f"job {job}")
             await append_unfenced(hosting.bus, hosting.blobs, workspace, signal)
             crash_point("host.after_child_word")
             await publish_wake(hosting.bus, workspace, entry.name, signal.job, signal.kind)

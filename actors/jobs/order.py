@@ -13,7 +13,7 @@ from actors.clients.requests import MAX_INPUT_BYTES
 from bus import headers as h
 from bus import jobid
 from bus.errors import TooLarge, UsageError
-from bus.event import Parent
+from bus.event import ForkedFrom, Parent
 from bus.mailbox import Delivery
 from bus.objects import BlobMissing, Blobs
 from bus.subjects import Priority, check_job_id, check_name, parse_request
@@ -25,7 +25,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for. ``body`` is the input's JSON as it came; ``wake`` says why a parked job is woken."""
+    """What is asked for. ``body`` is the input's JSON as it came; ``wake`` says why a parked job is woken.
+
+    ``fork``: the job that goes its own way from there.
+    """
 
     workspace: str
     workflow: str
@@ -35,6 +38,7 @@ class Order:
     wake: str = ""
     parent: Parent | None = None
     traceparent: str = ""
+    fork: ForkedFrom | None = None
 
 
 class Placed(Protocol):
@@ -71,7 +75,7 @@ async def read_order(delivery: Delivery, blobs: Blobs) -> Order:
     return Order(
         workspace=workspace, workflow=workflow, priority=priority, job=job_id_of(delivery, workspace), body=body,
         wake=headers.get(h.JOB_WAKE, ""), parent=parent_of(delivery),
-        traceparent=headers.get(h.TRACEPARENT, ""),
+        traceparent=headers.get(h.TRACEPARENT, ""), fork=fork_of(delivery),
     )  # fmt: skip
 
 
@@ -99,6 +103,23 @@ def parent_of(delivery: Placed) -> Parent | None:
         check_name(parent.workflow, "workflow")
         check_job_id(parent.job)
     except (msgspec.DecodeError, RecursionError, UsageError) as error:
-        message = f"header {h.JOB_PARENT} cannot be read: {error}"
-        raise UsageError(message, code="bad_header", path=h.JOB_PARENT) from error
+        raise _bad_header(h.JOB_PARENT, error) from error
     return parent
+
+
+def fork_of(delivery: Placed) -> ForkedFrom | None:
+    """Where the job that is asked for leaves another one, if it does. Raises: UsageError if that cannot be read."""
+    header = delivery.headers.get(h.JOB_FORK)
+    if not header:
+        return None
+    try:
+        fork = msgspec.json.decode(header, type=ForkedFrom)
+        check_name(fork.workspace, "workspace")
+        check_job_id(fork.job)
+    except (msgspec.DecodeError, RecursionError, UsageError) as error:
+        raise _bad_header(h.JOB_FORK, error) from error
+    return fork
+
+
+def _bad_header(name: str, error: Exception) -> UsageError:
+    return UsageError(f"header {name} cannot be read: {error}", code="bad_header", path=name)
