@@ -76,7 +76,7 @@ def test_the_schema_is_printed(shell: Shell) -> None:
 
 
 def test_pictures(shell: Shell, tmp_path: Path) -> None:
-    """A valid document is drawn for Mermaid and for Graphviz; one with faults is not, and the faults are told."""
+    """A valid document is drawn in each format; one with faults is not, and the faults are told."""
     good, bad = str(tmp_path / "good.yaml"), str(tmp_path / "bad.yaml")
     code, out, _ = shell("workflow", "graph", good)
     assert (code, out.splitlines()) == (0, [
@@ -87,9 +87,44 @@ def test_pictures(shell: Shell, tmp_path: Path) -> None:
     ])  # fmt: skip
     code, out, _ = shell("workflow", "graph", good, "--format", "dot")
     assert code == 0 and '  "quote" -> "ship" [label="now != null"]\n' in out
+    code, out, _ = shell("workflow", "graph", good, "--format", "svg")
+    assert code == 0 and out.startswith("<svg ") and out.endswith("</svg>\n") and "now != null" in out
     code, out, err = shell("workflow", "graph", bad)
     assert (code, out) == (1, "") and "[unknown_step]" in err
     assert shell("workflow", "graph", good, "--format", "png")[0] == 2
+
+
+EXTENDING = """\
+extends: {file: good.yaml}
+version: 1.1.0
+declare: {speed: {schema: {type: integer}}}
+override: {ship: {with: {speed: '${ params.speed }'}, when: null}}
+"""
+
+
+def test_what_extends_another_is_shown_as_one(shell: Shell, tmp_path: Path) -> None:
+    """The merged document is valid input, which is shown as the same text; graph and validate understand it too."""
+    (tmp_path / "ext.yaml").write_text(EXTENDING)
+    file = str(tmp_path / "ext.yaml")
+    code, merged, err = shell("workflow", "show", "--merged", file, "--param", "speed:=3")
+    assert (code, err) == (0, "")
+    assert "speed: '${ params.speed }'" in merged and "default: 3" in merged and "extends" not in merged
+    (tmp_path / "again.yaml").write_text(merged)
+    assert shell("workflow", "show", "--merged", str(tmp_path / "again.yaml")) == (0, merged, "")
+    code, as_json, _ = shell("workflow", "show", "--merged", file, "--param", "speed:=3", "--format", "json")
+    (tmp_path / "again.json").write_text(as_json)
+    assert shell("workflow", "show", str(tmp_path / "again.json"), "--format", "json") == (0, as_json, "")
+    assert json.loads(as_json)["version"] == "1.1.0"
+    assert "extends: {file: good.yaml}\n" in shell("workflow", "show", file)[1]
+    assert 's_ship["ship: tool flow_quote"]' in shell("workflow", "graph", file)[1]
+    assert shell("workflow", "validate", "--offline", file)[0] == 0
+    code, out, _ = shell("workflow", "validate", "--offline", "--final", file)
+    assert code == 1 and f"{file}:3:11: the parameter 'speed' has no value [missing_param]" in out
+    code, out, _ = shell("workflow", "validate", "--offline", "--final", file, "--param", "speed=fast")
+    assert code == 1 and f"{file}:3:11: 'fast' is not of type 'integer' [bad_default]" in out
+    (tmp_path / "good.yaml").unlink()
+    code, out, err = shell("workflow", "show", "--merged", file)
+    assert (code, out) == (1, "") and "good.yaml cannot be read: no such file or directory [unknown_base]" in err
 
 
 async def test_online_the_registry_is_asked(server: EmbeddedServer, shell: Shell, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from actors import App
 from actors.workflow.component_rules import Catalogue
-from actors.workflow.document import Document, document_schema
+from actors.workflow.document import Document
+from actors.workflow.editor_schema import document_schema
 from actors.workflow.expression import BadExpression, Expression, embedded, parse
 from actors.workflow.finding import Finding
 from actors.workflow.validation import validate

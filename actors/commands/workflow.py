@@ -13,6 +13,8 @@ from actors.commands.options import AsJson, Context, Nats, NoColor, make_session
 if TYPE_CHECKING:
     from actors.commands.session import Session
     from actors.workflow.component_rules import Catalogue
+    from actors.workflow.extension import Bases
+    from actors.workflow.finding import Finding
 
 app = typer.Typer(
     help=(
@@ -25,11 +27,25 @@ app = typer.Typer(
 )
 
 
+Params = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="NAME=TEXT", help="A parameter's value, also as NAME:=JSON; may be repeated."),
+]
+
+
 class Drawing(StrEnum):
     """What a picture is written in."""
 
     mermaid = "mermaid"
     dot = "dot"
+    svg = "svg"
+
+
+class Form(StrEnum):
+    """What a document is written in."""
+
+    yaml = "yaml"
+    json = "json"
 
 
 @app.command()
@@ -38,16 +54,33 @@ def validate(
     offline: Annotated[
         bool, typer.Option("--offline", help="Do not ask the registry: components and their inputs are not checked.")
     ] = False,
+    param: Params = None,
+    final: Annotated[bool, typer.Option("--final", help="Every parameter must have a value, as for a run.")] = False,
     nats: Nats = None,
     context: Context = None,
     as_json: AsJson = False,
     no_color: NoColor = False,
 ) -> None:
-    """Check documents and print all findings at once. Exit code 1 if there are any.
+    """Check documents, with those that they extend, and print all findings at once. Exit code 1 if there are any.
 
     Example: callboard workflow validate --offline order.yaml
     """
-    run(_validate(make_session(nats, context, "default", as_json, no_color), files, offline=offline))
+    session = make_session(nats, context, "default", as_json, no_color)
+    run(_validate(session, files, param or [], offline=offline, is_final=final))
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A document.")],
+    merged: Annotated[bool, typer.Option("--merged", help="As one document, with all that it extends.")] = False,
+    param: Params = None,
+    format_: Annotated[Form, typer.Option("--format", help="What it is written in.")] = Form.yaml,
+) -> None:
+    """Print a document in a plain form, without comments. Exit code 1 if it has faults.
+
+    Example: callboard workflow show --merged order.yaml --param limit:=50
+    """
+    run(_show(make_session(None, None), file, param or [], format_, is_merged=merged))
 
 
 @app.command()
@@ -64,20 +97,24 @@ def graph(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A document.")],
     format_: Annotated[Drawing, typer.Option("--format", help="What the picture is written in.")] = Drawing.mermaid,
 ) -> None:
-    """Print a picture of a document's steps, for Mermaid or Graphviz. Exit code 1 if the document has faults.
+    """Print a picture of a document's steps: Mermaid, DOT or SVG. Exit code 1 if the document has faults.
 
-    Example: callboard workflow graph order.yaml --format dot | dot -Tsvg > order.svg
+    Example: callboard workflow graph order.yaml --format svg > order.svg
     """
     run(_graph(make_session(None, None), file, format_))
 
 
-async def _validate(session: Session, files: list[Path], *, offline: bool) -> int:
+async def _validate(session: Session, files: list[Path], params: list[str], *, offline: bool, is_final: bool) -> int:
+    from actors.commands.arguments import parse_inputs
     from actors.console.workflow_page import workflow_page
-    from actors.workflow.validation import validate as check
+    from actors.workflow.source import read_source
+    from actors.workflow.validation import check
 
-    texts = {str(file): _read(file) for file in files}
+    sources = [read_source(str(file), _read(file)) for file in files]
+    texts, given, bases = {source.file for source in sources}, parse_inputs(params), _bases()
     catalogue = None if offline else await _catalogue(session)
-    findings = [finding for file, raw in texts.items() for finding in check(file, raw, catalogue=catalogue)]
+    found = [check(source, catalogue, bases=bases, params=given, is_final=is_final) for source in sources]
+    findings = list(dict.fromkeys(finding for checked in found for finding in checked.findings))
     screen = session.screen()
     if session.json:
         screen.show_json(findings)
@@ -104,27 +141,59 @@ async def _catalogue(session: Session) -> Catalogue:
 
 
 async def _schema(session: Session) -> int:
-    from actors.workflow.document import document_schema
+    from actors.workflow.editor_schema import document_schema
 
     session.screen().show_json(document_schema())
     return 0
 
 
+async def _show(session: Session, file: Path, params: list[str], form: Form, *, is_merged: bool) -> int:
+    from actors.commands.arguments import parse_inputs
+    from actors.workflow.source import read_source
+    from actors.workflow.validation import check
+    from actors.workflow.writing import by_rank, to_json, to_yaml
+
+    source = read_source(str(file), _read(file))
+    checked = check(source, bases=_bases(), params=parse_inputs(params))
+    if checked.findings:
+        return _refuse(session, checked.findings)
+    value = by_rank(checked.value if is_merged else source.value)
+    _print(to_yaml(value) if form is Form.yaml else to_json(value))
+    return 0
+
+
 async def _graph(session: Session, file: Path, drawing: Drawing) -> int:
+    from actors.pictures.document_drawing import draw_document
+    from actors.pictures.picture import picture
+    from actors.workflow.source import read_source
+    from actors.workflow.validation import check
+
+    checked = check(read_source(str(file), _read(file)), bases=_bases())
+    if checked.document is None or checked.findings:
+        return _refuse(session, checked.findings)
+    _print(picture(draw_document(checked.document), drawing.value))
+    return 0
+
+
+def _refuse(session: Session, findings: list[Finding]) -> int:
+    from actors.console.workflow_page import workflow_page
+
+    session.notes().show(workflow_page(findings, 1))
+    return 1
+
+
+def _print(text: str) -> None:
     import sys
 
-    from actors.console.workflow_page import workflow_page
-    from actors.workflow.picture import picture
-    from actors.workflow.source import read_source
-    from actors.workflow.validation import check_source
-
-    document, findings = check_source(read_source(str(file), _read(file)))
-    if document is None or findings:
-        session.notes().show(workflow_page(findings, 1))
-        return 1
-    sys.stdout.write(picture(document, drawing.value))
+    sys.stdout.write(text)
     sys.stdout.flush()
-    return 0
+
+
+def _bases() -> Bases:
+    """Where documents are found that others extend."""
+    from actors.workflow.extension import Bases
+
+    return Bases(read=lambda file: Path(file).read_bytes())
 
 
 def _read(file: Path) -> bytes:

@@ -252,9 +252,3 @@ class Document(Part, frozen=True, kw_only=True):
     params: dict[Id, Param] = msgspec.field(default_factory=dict)
     steps: Steps
     result: Any = None
-
-
-def document_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of documents, for editors."""
-    schema = msgspec.json.schema(Document)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Callboard workflow", **schema}

@@ -40,13 +40,13 @@ def _doubles(outline: Outline) -> Iterator[Fault]:
 
 
 def _names(outline: Outline, entry: Entry, lost: frozenset[str]) -> Iterator[Fault]:
-    for where, name in _named(entry.step):
+    for where, name in names_in(entry.step):
         if name not in entry.scope.by_id and name not in lost:
             yield _unknown(outline, entry, (*entry.path, *where), name)
 
 
-def _named(step: Step) -> Iterator[tuple[Path, str]]:
-    """Steps of the same list that a step names, each with its place."""
+def names_in(step: Step) -> Iterator[tuple[Path, str]]:
+    """Steps of the same list that a step names beside those in its expressions, each with its place."""
     yield from ((("needs", number), name) for number, name in enumerate(step.needs))
     yield from ((("cancels", number), name) for number, name in enumerate(step.cancels))
     if step.join is not None and not counts_inside(step):

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import msgspec
 
 from actors.workflow.document import Document, Step, StepBase
+from actors.workflow.extension import Extension
 from actors.workflow.finding import Fault, Path, clip, did_you_mean
 
 _AT = re.compile(r" - at `(?:key in )?[^`]*`$")
@@ -53,6 +54,16 @@ def shape(value: Any) -> Shaped:
     return shaped
 
 
+def extension_faults(value: dict[str, Any]) -> list[Fault]:
+    """What is wrong with the shape of what extends another document; of its steps, once they are put there."""
+    shaped = Shaped(None)
+    try:
+        _Walk(shaped).extension(value)
+    except RecursionError:
+        shaped.faults.append(Fault("bad_value", (), "nested too deeply"))
+    return shaped.faults
+
+
 class _Walk:
     """Goes along types and values. Each method gives the value without what is wrong in it, or ``_WRONG``."""
 
@@ -64,6 +75,9 @@ class _Walk:
             hint = "begin with name, version and steps"
             return self._wrong("not_a_workflow", (), f"a workflow is a mapping, this is {_a(value)}", hint)
         return self._struct(Document, value, ())
+
+    def extension(self, value: dict[str, Any]) -> Any:
+        return self._struct(Extension, value, ())
 
     def _wrong(self, code: str, path: Path, message: str, hint: str = "") -> Any:
         self._shaped.faults.append(Fault(code, path, clip(message), hint))
@@ -91,7 +105,8 @@ class _Walk:
         try:
             msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
-            hint = "put it in quotes" if isinstance(value, int | float) and "`str`, got" in str(error) else ""
+            is_unquoted = isinstance(value, int | float) and re.search(r"`str( \| null)?`, got", str(error))
+            hint = "put it in quotes" if is_unquoted else ""
             if isinstance(value, str) and (words := _literals(kind)):
                 return self._wrong("bad_value", path, f"{value!r} cannot be", did_you_mean(value, words))
             return self._wrong("bad_value", path, _words(error), hint)

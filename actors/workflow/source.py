@@ -32,7 +32,7 @@ class _SyntaxFault(Exception):
         self.hint = hint
 
 
-@dataclass
+@dataclass(eq=False)
 class Source:
     """What was read of one file. ``fault`` is set if it could not be, with its place; ``value`` is then None."""
 
@@ -95,11 +95,11 @@ def _read(source: Source) -> None:
                 source.doubtful = source._yaml.faults or source.doubtful
         case "toml":
             source.value = _read_toml(source.text)
-    if source.format != "yaml" and _is_too_deep(source.value):
+    if source.format != "yaml" and is_too_deep(source.value):
         raise RecursionError
 
 
-def _is_too_deep(value: Any) -> bool:
+def is_too_deep(value: Any) -> bool:
     """Whether who goes down into it by calling itself may run out of stack."""
     level = [value]
     for _ in range(DEPTH_LIMIT + 1):

@@ -94,7 +94,7 @@ class _Builder:
     def _node(self, event: Any) -> Any:
         kind = type(event)
         if kind is yaml.ScalarEvent and event.tag is None and event.anchor is None:
-            return _scalar(event.value) if event.implicit[0] else event.value
+            return read_scalar(event.value) if event.implicit[0] else event.value
         if kind is yaml.AliasEvent:
             self._fault("alias", f"*{event.anchor}: a document has no aliases", "write it out, or make it a parameter")
             return None
@@ -145,7 +145,8 @@ class _Builder:
         self._reading.faults.append(Fault(code, tuple(path), message, hint))
 
 
-def _scalar(text: str) -> Any:
+def read_scalar(text: str) -> Any:
+    """The value of a text without quotes: itself, if it is no word or number of YAML 1.2's."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in _NUMBER_BEGINS:

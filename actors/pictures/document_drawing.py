@@ -1,0 +1,94 @@
+"""A document as a drawing: a box for each step, steps of steps in their box, arrows for what comes after what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from actors.pictures.drawing import Drawing, Edge, Group, Node, Part, Standing
+from actors.workflow.document import Document, Goto, LoopStep, MapStep, ParallelStep, SwitchStep
+from actors.workflow.outline import Entry, Scope, outline
+
+Standings = Mapping[str, Standing]
+_NOBODY: Standings = MappingProxyType({})
+
+
+def draw_document(document: Document, standings: Standings = _NOBODY, *, title: str = "", note: str = "") -> Drawing:
+    """The steps of a document, in ``standings`` by their ids what has become of them in a job."""
+    laid_out = outline(document)
+    return Drawing(
+        title=title or f"{document.name} {document.version}",
+        note=note or document.description,
+        parts=_parts(laid_out.top, standings),
+        edges=tuple(edge for entry in laid_out.entries for edge in _edges(entry)),
+    )
+
+
+def _parts(scope: Scope, standings: Standings) -> tuple[Part, ...]:
+    return tuple(_part(entry, standings) for entry in scope.entries)
+
+
+def _part(entry: Entry, standings: Standings) -> Part:
+    step, standing = entry.step, standings.get(entry.step.id)
+    note = "; ".join(text for text in (step.description, f"when {step.when}" if step.when else "") if text)
+    if not entry.inner:
+        return Node(id=step.id, title=step.id, detail=_detail(entry), note=note, standing=standing)
+    inner = tuple(_lane(entry, number, label, standings) for number, label in enumerate(_lane_names(entry)))
+    if isinstance(step, MapStep | LoopStep):  # the only list of a map or a loop has no name
+        inner = _parts(entry.inner[0], standings)
+    return Group(id=step.id, title=step.id, detail=_detail(entry), note=note, standing=standing, parts=inner)
+
+
+def _lane(entry: Entry, number: int, name: str, standings: Standings) -> Part:
+    parts = _parts(entry.inner[number], standings)
+    return Group(id=f"{entry.step.id}/{number}", title=name, parts=parts, is_lane=True)
+
+
+def _lane_names(entry: Entry) -> list[str]:
+    step = entry.step
+    if isinstance(step, SwitchStep):
+        return [*(case.when for case in step.cases), *(["else"] if step.else_ else [])]
+    return list(step.branches) if isinstance(step, ParallelStep) else []
+
+
+def _detail(entry: Entry) -> str:
+    """What the step runs or goes by, and its condition if no arrow can carry that."""
+    step = entry.step
+    kind, run = str(step.__struct_config__.tag), str(getattr(step, "run", ""))
+    match step:
+        case MapStep():
+            run = f"{step.as_} in {step.over}"
+        case LoopStep():
+            run = f"until {step.until}"
+        case ParallelStep(join=join) if join is not None:
+            of = len(join.of) or len(step.branches)
+            run = f"{join.n or of} of {of}"
+        case _:
+            pass
+    condition = f"if {step.when}" if step.when and not _before(entry) else ""
+    return " ".join(text for text in (kind, run, condition) if text)
+
+
+def _before(entry: Entry) -> list[str]:
+    """The steps that it waits for, by needs and then by its join."""
+    names = dict.fromkeys((*entry.step.needs, *_joined(entry)))
+    return [name for name in names if name in entry.scope.by_id and name != entry.step.id]
+
+
+def _joined(entry: Entry) -> tuple[str, ...]:
+    step = entry.step
+    return step.join.of if step.join and not isinstance(step, ParallelStep) else ()
+
+
+def _edges(entry: Entry) -> Iterator[Edge]:
+    step, joined = entry.step, _joined(entry)
+    for name in _before(entry):
+        yield Edge(name, step.id, _join_text(entry) if name in joined else step.when or "")
+    if isinstance(step.on_error, Goto) and step.on_error.goto in entry.scope.by_id and step.on_error.goto != step.id:
+        yield Edge(step.id, step.on_error.goto, "on error", is_detour=True)
+
+
+def _join_text(entry: Entry) -> str:
+    join, when = entry.step.join, entry.step.when
+    text = f"{join.n or len(join.of)} of {len(join.of)}" if join else ""
+    return f"{text}, {when}" if when else text
