@@ -15,6 +15,7 @@ from actors.gateway.input_check import check_input
 from actors.jobs.fork import fork_job, look_at_fork
 from actors.jobs.fork_plan import ForkPlan
 from bus.connection import Bus
+from bus.event import NULL
 from bus.objects import Blobs
 from bus.subjects import check_job_id
 
@@ -31,7 +32,7 @@ class Fork(_Body, frozen=True):
 
     job: str
     from_: str = msgspec.field(name="from")
-    input: msgspec.Raw | None = None
+    input: msgspec.Raw = msgspec.field(default_factory=lambda: NULL)
     id: str | None = None
     dry_run: bool = False
 
@@ -47,17 +48,17 @@ class ChangeService:
     async def fork(self, workspace: str, body: Fork) -> dict[str, Any]:
         """A new job that goes on from a step of another one."""
         plan = await look_at_fork(self._bus, self._blobs, workspace, body.job, body.from_)
-        if body.input is not None:
-            self._check_input(plan, body.input)
+        raw = None if body.input == NULL else bytes(body.input)
+        if raw is not None:
+            self._check_input(plan, raw)
         if body.dry_run:
             return {"dry_run": True, "workspace": workspace, **_shown(plan)}
-        raw = None if body.input is None else bytes(body.input)
         fork = None if body.id is None else check_job_id(body.id)
         made = await fork_job(self._bus, self._blobs, workspace, body.job, body.from_, raw=raw, fork=fork)
         answer = {"job": made.job, "workspace": workspace, **_shown(made.plan)}
         return answer | ({"existing": True} if made.existing else {})
 
-    def _check_input(self, plan: ForkPlan, raw: msgspec.Raw) -> None:
+    def _check_input(self, plan: ForkPlan, raw: bytes) -> None:
         """Against the version that the source began with, as far as it is registered; its host checks it again."""
         major = parse_version(plan.submitted.version, "version").major
         if info := self._registry.find("job", plan.submitted.workflow, major):
