@@ -216,18 +216,6 @@ class ReplyProgress(BaseEvent, frozen=True, tag="reply.progress"):
     note: str = ""
 
 
-# ---- what a fork takes with it
-
-Copied = CallTool | CallAgent | CallJob | ReplyCompleted | ReplyFailed
-
-
-class Copy(msgspec.Struct, frozen=True):
-    """An event of the job that was forked, as it stands there, and where."""
-
-    sequence: int
-    event: Copied
-
-
 # ---- signals
 
 
@@ -241,6 +229,33 @@ class Signal(BaseEvent, frozen=True, tag="signal"):
     @property
     def kind(self) -> str:
         return f"signal.{check_name(self.name, 'signal')}"
+
+
+# ---- events of the user's
+
+
+class Emitted(BaseEvent, frozen=True, tag="emit"):
+    """The job tells the world that ``name`` has happened. ``call`` is the operation that it did so by."""
+
+    name: str
+    call: str
+    data: msgspec.Raw = NULL
+
+    @property
+    def kind(self) -> str:
+        return f"emit.{check_name(self.name, 'event')}"
+
+
+# ---- what a fork takes with it
+
+Copied = CallTool | CallAgent | CallJob | ReplyCompleted | ReplyFailed | Emitted
+
+
+class Copy(msgspec.Struct, frozen=True):
+    """An event of the job that was forked, as it stands there, and where."""
+
+    sequence: int
+    event: Copied
 
 
 # ---- dead letters
@@ -284,7 +299,7 @@ JobEvent = JobSubmitted | JobOwned | JobWaiting | JobPaused | JobResumed | JobRe
 Call = CallTool | CallAgent | CallJob
 Reply = ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress
 DeadEvent = DeadKept | DeadRedriven | DeadDropped
-Event = JobEvent | Call | Reply | Signal | DeadEvent | NodeEvent | BreakerEvent
+Event = JobEvent | Call | Reply | Signal | Emitted | DeadEvent | NodeEvent | BreakerEvent
 Ended = (JobCompleted, JobFailed, JobCancelled, JobRejected)
 
 _encoder = msgspec.json.Encoder()

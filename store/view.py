@@ -24,6 +24,7 @@ from bus.messages import (
     DeadDropped,
     DeadKept,
     DeadRedriven,
+    Emitted,
     Event,
     JobCancelled,
     JobCompleted,
@@ -210,14 +211,14 @@ class JobFold:
                 self._on_command(event)
             case ReplyCompleted() | ReplyFailed() | ReplyRetrying() | ReplyProgress():
                 self._on_reply(view, event)
+            case Emitted():
+                self._on_emitted(view, event)
             case Signal():
                 self._signals.append(
                     SignalView(sequence=sequence, name=event.name, at=event.at, by=event.by, data=event.data)
                 )
-            case JobRetried():
-                self._on_retried(view, event)
-            case JobForked():
-                self._set(msgspec.structs.replace(view, forks=tuple(dict.fromkeys((*view.forks, event.fork)))))
+            case JobRetried() | JobForked():
+                self._on_branched(view, event)
             case DeadKept() | DeadRedriven() | DeadDropped():
                 self._on_letter(sequence, event)
             case _:
@@ -238,11 +239,14 @@ class JobFold:
     def _on_copies(self, event: JobSubmitted) -> None:
         """What a fork brings along; a child that had not ended is its own."""
         for copy in event.recorded:
-            if isinstance(copy.event, ReplyCompleted | ReplyFailed):
-                call = self._calls.get(copy.event.call) or _unannounced(copy.event)
-                self._calls[call.call] = msgspec.structs.replace(_replied(call, copy.event), copied=True)
-            else:
-                self._on_command(copy.event)
+            match copy.event:
+                case ReplyCompleted() | ReplyFailed() as reply:
+                    call = self._calls.get(reply.call) or _unannounced(reply)
+                    self._calls[call.call] = msgspec.structs.replace(_replied(call, reply), copied=True)
+                case Emitted() as emitted:
+                    self._calls[emitted.call] = msgspec.structs.replace(_emitted(emitted), copied=True)
+                case command:
+                    self._on_command(command)
 
     def _on_command(self, event: CallTool | CallAgent | CallJob) -> None:
         """The first one counts, and after a retry the first one since."""
@@ -251,6 +255,16 @@ class JobFold:
             if self._calls[event.call].state not in ("completed", "failed"):
                 self._calls[event.call] = _begun(event)
         self._calls.setdefault(event.call, _begun(event))
+
+    def _on_emitted(self, view: JobView, event: Emitted) -> None:
+        self._set(_awake(view))
+        self._calls.setdefault(event.call, _emitted(event))
+
+    def _on_branched(self, view: JobView, event: JobRetried | JobForked) -> None:
+        if isinstance(event, JobRetried):
+            self._on_retried(view, event)
+        else:  # it may be told twice
+            self._set(msgspec.structs.replace(view, forks=tuple(dict.fromkeys((*view.forks, event.fork)))))
 
     def _on_retried(self, view: JobView, event: JobRetried) -> None:
         """Only a failed job can be retried: it waits for a host again."""
@@ -341,6 +355,13 @@ def _begun(event: CallTool | CallAgent | CallJob) -> CallView:
         input=event.input,
         child=event.child if isinstance(event, CallJob) else "",
     )
+
+
+def _emitted(event: Emitted) -> CallView:
+    return CallView(
+        call=event.call, kind="emit", name=event.name, state="completed", started_at=event.at, ended_at=event.at,
+        duration_s=0.0, output=event.data,
+    )  # fmt: skip
 
 
 def _asked_again(call: CallView) -> CallView:

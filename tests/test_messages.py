@@ -62,6 +62,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "breaker.opened": ("breaker", "reason", "open_s", "calls", "failures", "slow", "by", "forced"),
     "breaker.half_opened": ("breaker", "by"),
     "breaker.closed": ("breaker", "by", "forced"),
+    "emit": ("name", "call", "data"),
 }  # fmt: skip
 COMMON = {"job", "at", "blob"}
 
@@ -91,6 +92,7 @@ def test_failure_fields_are_pinned() -> None:
         (CallAgent(job="j", call="ask:1", name="ask", version=0), "call.agent.ask.v0"),
         (CallJob(job="j", call="order:1", name="order", version=1, child="c1"), "call.job.order.v1"),
         (Signal(job="j", name="approve"), "signal.approve"),
+        (messages.Emitted(job="j", name="shipped", call="c"), "emit.shipped"),
         (messages.JobCompleted(job="j"), "job.completed"),
         (messages.ReplyProgress(job="j", call="c", attempt=1, done=1), "reply.progress"),
     ],

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from actors.commands.graph import graph
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
 
 if TYPE_CHECKING:
     from actors.commands.session import Session
     from actors.workflow.component_rules import Catalogue
-    from actors.workflow.extension import Bases
     from actors.workflow.finding import Finding
 
 app = typer.Typer(
@@ -31,14 +31,6 @@ Params = Annotated[
     list[str] | None,
     typer.Option("--param", metavar="NAME=TEXT", help="A parameter's value, also as NAME:=JSON; may be repeated."),
 ]
-
-
-class Drawing(StrEnum):
-    """What a picture is written in."""
-
-    mermaid = "mermaid"
-    dot = "dot"
-    svg = "svg"
 
 
 class Form(StrEnum):
@@ -92,26 +84,18 @@ def schema() -> None:
     run(_schema(make_session(None, None)))
 
 
-@app.command()
-def graph(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A document.")],
-    format_: Annotated[Drawing, typer.Option("--format", help="What the picture is written in.")] = Drawing.mermaid,
-) -> None:
-    """Print a picture of a document's steps: Mermaid, DOT or SVG. Exit code 1 if the document has faults.
-
-    Example: callboard workflow graph order.yaml --format svg > order.svg
-    """
-    run(_graph(make_session(None, None), file, format_))
+app.command()(graph)
 
 
 async def _validate(session: Session, files: list[Path], params: list[str], *, offline: bool, is_final: bool) -> int:
     from actors.commands.arguments import parse_inputs
+    from actors.commands.document_file import bases_beside, read_file
     from actors.console.workflow_page import workflow_page
     from actors.workflow.source import read_source
     from actors.workflow.validation import check
 
-    sources = [read_source(str(file), _read(file)) for file in files]
-    texts, given, bases = {source.file for source in sources}, parse_inputs(params), _bases()
+    sources = [read_source(str(file), read_file(file)) for file in files]
+    texts, given, bases = {source.file for source in sources}, parse_inputs(params), bases_beside()
     catalogue = None if offline else await _catalogue(session)
     found = [check(source, catalogue, bases=bases, params=given, is_final=is_final) for source in sources]
     findings = list(dict.fromkeys(finding for checked in found for finding in checked.findings))
@@ -149,29 +133,17 @@ async def _schema(session: Session) -> int:
 
 async def _show(session: Session, file: Path, params: list[str], form: Form, *, is_merged: bool) -> int:
     from actors.commands.arguments import parse_inputs
+    from actors.commands.document_file import bases_beside, read_file
     from actors.workflow.source import read_source
     from actors.workflow.validation import check
     from actors.workflow.writing import by_rank, to_json, to_yaml
 
-    source = read_source(str(file), _read(file))
-    checked = check(source, bases=_bases(), params=parse_inputs(params))
+    source = read_source(str(file), read_file(file))
+    checked = check(source, bases=bases_beside(), params=parse_inputs(params))
     if checked.findings:
         return _refuse(session, checked.findings)
     value = by_rank(checked.value if is_merged else source.value)
     _print(to_yaml(value) if form is Form.yaml else to_json(value))
-    return 0
-
-
-async def _graph(session: Session, file: Path, drawing: Drawing) -> int:
-    from actors.pictures.document_drawing import draw_document
-    from actors.pictures.picture import picture
-    from actors.workflow.source import read_source
-    from actors.workflow.validation import check
-
-    checked = check(read_source(str(file), _read(file)), bases=_bases())
-    if checked.document is None or checked.findings:
-        return _refuse(session, checked.findings)
-    _print(picture(draw_document(checked.document), drawing.value))
     return 0
 
 
@@ -187,22 +159,3 @@ def _print(text: str) -> None:
 
     sys.stdout.write(text)
     sys.stdout.flush()
-
-
-def _bases() -> Bases:
-    """Where documents are found that others extend."""
-    from actors.workflow.extension import Bases
-
-    return Bases(read=lambda file: Path(file).read_bytes())
-
-
-def _read(file: Path) -> bytes:
-    """Raises: UsageError if there is no such file, or it cannot be read."""
-    from bus.errors import UsageError
-
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        hint = "name the files in it" if file.is_dir() else ""
-        raise UsageError(f"{file} cannot be read: {reason}", code="no_file", hint=hint) from error

@@ -7,7 +7,7 @@ from typing import Any
 from actors.clients.requests import publish_wake
 from actors.clients.signals import make_signal
 from actors.jobs.hosting import Hosting
-from actors.jobs.journal import Journal, Pending
+from actors.jobs.journal import Entry, Journal, Pending
 from bus.crash import crash_point
 from bus.messages import CallJob
 from store.log import append_unfenced
@@ -21,10 +21,16 @@ async def tell_children(
     Raises: BusError.
     """
     for entry in list(journal.entries.values()):
-        # A fork that is retried may have a call with the command of its source: that child is not its own.
-        command = entry.command
-        if isinstance(command, CallJob) and command.job == job and isinstance(entry.outcome, Pending):
-            signal = make_signal(command.child, name, data, by=f"job {job}")
-            await append_unfenced(hosting.bus, hosting.blobs, workspace, signal)
-            crash_point("host.after_child_word")
-            await publish_wake(hosting.bus, workspace, entry.name, signal.job, signal.kind)
+        if isinstance(entry.outcome, Pending):
+            await tell_child(hosting, workspace, job, entry, name, data)
+
+
+async def tell_child(hosting: Hosting, workspace: str, job: str, entry: Entry, name: str, data: Any = None) -> None:
+    """Signal ``name`` to the child that was started by ``entry``, if that is what it is. Raises: BusError."""
+    command = entry.command
+    # A fork that is retried may have a call with the command of its source: that child is not its own.
+    if isinstance(command, CallJob) and command.job == job:
+        signal = make_signal(command.child, name, data, by=f"job {job}")
+        await append_unfenced(hosting.bus, hosting.blobs, workspace, signal)
+        crash_point("host.after_child_word")
+        await publish_wake(hosting.bus, workspace, entry.name, signal.job, signal.kind)

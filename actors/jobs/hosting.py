@@ -17,7 +17,7 @@ from bus.connection import Bus
 from bus.errors import UsageError
 from bus.failure import Failure
 from bus.objects import Blobs
-from bus.subjects import CallKind
+from bus.subjects import CallKind, Priority
 from supervisor.breaker import Breaker
 
 PARK_AFTER_S = 3.0
@@ -97,7 +97,7 @@ class Hosting:
 class Target:
     """What a call goes to; ``component`` is there if this app has it, and then input and output are typed.
 
-    ``breaker`` is a tool's own policy, as far as it is known.
+    ``breaker`` is a tool's own policy, as far as it is known; ``priority`` is that of a job's request.
     """
 
     kind: CallKind
@@ -105,3 +105,4 @@ class Target:
     major: int
     component: Component[..., Any] | None = None
     breaker: Breaker | None = None
+    priority: Priority = "normal"

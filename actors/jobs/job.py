@@ -53,6 +53,11 @@ class Job:
         self._policy = policy
 
     @property
+    def operations(self) -> Operations:
+        """What it is built on, for what runs in place of a function, such as a workflow document."""
+        return self._operations
+
+    @property
     def id(self) -> str:
         """The job's id."""
         return self._operations.job
@@ -135,6 +140,15 @@ class Job:
         Raises: TimeoutError if none came within ``timeout_s`` seconds of the first time that this was reached.
         """
         return self._operations.wait_for(signal, timeout_s)
+
+    # ---- telling
+
+    def emit(self, event: str, data: Any = None) -> Coroutine[Any, Any, None]:
+        """Tell the world, once: an event ``emit.<event>`` in the job's log, for whoever follows it.
+
+        Live at ``events.<workspace>.<job>.emit.<event>``. ``data`` has to be JSON. Raises: UsageError.
+        """
+        return self._operations.emit(event, data)
 
     # ---- what is not deterministic, recorded
 

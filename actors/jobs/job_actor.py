@@ -75,6 +75,8 @@ class JobActor:
         self._log = JobLog(hosting.bus, hosting.blobs, order.workspace, order.job)
         self._bell = Doorbell(hosting.board, self._log, self.journal, self._hear)
         self._halted: Halt | None = None
+        self._cancelling: Cancelled | None = None
+        self._winds_up = False
         self._task: asyncio.Task[Halt] | None = None
         self._operations: Operations | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -219,6 +221,7 @@ class JobActor:
     async def _go(self) -> None:
         component, submitted = self._component(), self._submitted()
         self.doing = "running"
+        self._winds_up = component.winds_up
         operations = Operations(self._hosting, self._log, self.journal, submitted, self.halt)
         operations.listen, operations.on_signal = self._bell.open, self._heed_signals
         self._operations = operations
@@ -264,7 +267,7 @@ class JobActor:
             halt = Raised(describe(error))
         if self.journal.hold.is_paused:
             await ops.unpaused()
-        return halt
+        return self._cancelling or halt
 
     def halt(self, reason: Halt) -> None:
         """End this run for ``reason``; only the first reason counts, unless the job is terminated."""
@@ -330,10 +333,18 @@ class JobActor:
             _, signal = found
             self.halt(Terminated(signal.by, _reason(signal)))
         elif found := self.journal.next_signal(CANCEL):
-            _, signal = found
-            self.halt(Cancelled(signal.by, _reason(signal)))
+            self._cancel(*found)
         elif self._holding:
             self._holding.heed()
+
+    def _cancel(self, sequence: int, signal: Signal) -> None:
+        cancelled = Cancelled(signal.by, _reason(signal))
+        if not self._winds_up:
+            self.halt(cancelled)
+        elif self._cancelling is None:
+            self._cancelling = cancelled
+            if self._operations and self._operations.on_cancel:
+                self._operations.on_cancel(sequence)
 
     # ---- end
 

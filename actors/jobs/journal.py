@@ -21,6 +21,7 @@ from bus.messages import (
     CallJob,
     CallTool,
     Copy,
+    Emitted,
     Event,
     JobCancelled,
     JobCompleted,
@@ -67,7 +68,7 @@ CRASH_LOOP_S = 60.0
 
 
 class Entry(msgspec.Struct):
-    """One durable operation: ``op`` is tool, agent, job, local, sleep, timer or signal.
+    """One durable operation: ``op`` is tool, agent, job, local, sleep, timer, signal or emit.
 
     ``asked_at`` is its command's sequence. ``parked_on``: the job has parked on it, so all that was to be done for its
     answer was done by then. ``void_to``: nothing up to that sequence counts as its answer, or as having been asked.
@@ -157,6 +158,8 @@ class Journal:
                 return self._answer(event, Spent(event.failure, sequence))
             case CallTool() | CallAgent() | CallJob():
                 self._command(event, sequence)
+            case Emitted():
+                return self._settle(event.call, "emit", Succeeded(event.data, sequence))
             case Signal():
                 self._signal(event, sequence)
             case ReplyProgress() | ReplyRetrying():
@@ -172,17 +175,22 @@ class Journal:
             self.signals[sequence] = event
 
     def _answer(self, event: ReplyCompleted | ReplyFailed, outcome: Succeeded | Spent) -> str | None:
-        entry = self.entries.get(event.call)
+        answered = self._settle(event.call, event.op or "tool", outcome)
+        if answered and event.op == "signal" and isinstance(event, ReplyCompleted):
+            self._consume(event.output)
+        return answered
+
+    def _settle(self, call: str, op: str, outcome: Succeeded | Spent) -> str | None:
+        """The first outcome counts; the call, if this is it."""
+        entry = self.entries.get(call)
         if entry is None:
-            name = event.call.rpartition("/")[2].partition(":")[0]
-            entry = self.entries[event.call] = Entry(event.call, event.op or "tool", name)
+            name = call.rpartition("/")[2].partition(":")[0]
+            entry = self.entries[call] = Entry(call, op, name)
         if not isinstance(entry.outcome, Pending) or outcome.sequence <= entry.void_to:
             return None
         entry.outcome = outcome
         self.owned_in_vain = 0
-        if event.op == "signal" and isinstance(event, ReplyCompleted):
-            self._consume(event.output)
-        return event.call
+        return call
 
     def _consume(self, output: msgspec.Raw) -> None:
         sequence = msgspec.json.decode(output).get("sequence", 0)
@@ -253,11 +261,12 @@ class Journal:
         entry = self.entries[call] = Entry(call, op, name)
         return entry
 
-    def next_signal(self, name: str) -> tuple[int, Signal] | None:
-        """The oldest signal of that name that nobody has taken."""
+    def next_signal(self, name: str, since: int = 0) -> tuple[int, Signal] | None:
+        """The oldest signal of that name, after ``since``, that nobody has taken."""
         if not self.signals:
             return None
-        return min(((s, e) for s, e in self.signals.items() if e.name == name), default=None, key=lambda pair: pair[0])
+        named = ((sequence, signal) for sequence, signal in self.signals.items() if signal.name == name)
+        return min((pair for pair in named if pair[0] > since), default=None, key=lambda pair: pair[0])
 
     def take_signal(self, sequence: int) -> None:
         """Somebody has taken it; no other wait may."""

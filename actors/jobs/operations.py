@@ -7,13 +7,12 @@ from typing import Any
 
 from actors.jobs.branches import run_branches
 from actors.jobs.call_policy import CallPolicy
-from actors.jobs.calls import Calls
-from actors.jobs.child_calls import ChildCalls
+from actors.jobs.plain_calls import PlainCalls
 from actors.jobs.values import name_of
 from actors.jobs.waits import Waits
 
 
-class Operations(Calls, ChildCalls, Waits):
+class Operations(PlainCalls, Waits):
     """All that ``Job`` offers, one class for each concern (``calls``, ``child_calls``, ``waits``, ``records``)."""
 
     def call(
