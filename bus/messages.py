@@ -29,7 +29,7 @@ class JobSubmitted(BaseEvent, frozen=True, tag="job.submitted"):
     """The request was taken up; holds all that is needed to run the job from the log alone.
 
     A fork brings what its source had recorded: ``recorded`` are copies of events, which stand in no log of their own,
-    so nobody is given a command a second time.
+    so nobody is given a command a second time. At ``deadline_at`` the job fails if it has not ended by then.
     """
 
     workflow: str
@@ -42,6 +42,7 @@ class JobSubmitted(BaseEvent, frozen=True, tag="job.submitted"):
     requested_at: datetime | None = None
     forked_from: ForkedFrom | None = None
     recorded: tuple[Copy, ...] = ()
+    deadline_at: datetime | None = None
 
 
 class JobOwned(BaseEvent, frozen=True, tag="job.owned"):
@@ -92,10 +93,11 @@ class JobFailed(BaseEvent, frozen=True, tag="job.failed"):
 
 
 class JobCancelled(BaseEvent, frozen=True, tag="job.cancelled"):
-    """The job ended since somebody asked for it."""
+    """The job ended since somebody asked for it. ``workflow`` is there if it never began: it was only planned."""
 
     by: str = ""
     reason: str = ""
+    workflow: str = ""
 
 
 class JobRetried(BaseEvent, frozen=True, tag="job.retried"):

@@ -25,6 +25,7 @@ EVENTS = "EVENTS"
 REGISTRY = "KV_registry"
 DUTIES = "KV_duties"
 BREAKERS = "KV_breakers"
+WORKFLOWS = "KV_workflows"
 
 REPLICAS_VARIABLE = "CALLBOARD_STREAM_REPLICAS"
 REPLICAS = ("1", "3", "5")
@@ -97,6 +98,12 @@ def wanted(limits: Limits) -> list[dict[str, Any]]:
             "name": BREAKERS, "subjects": ["$KV.breakers.>"], "retention": "limits", "discard": "new",
             "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True,
             "description": "Callboard: circuits that are or were open",
+        },
+        common
+        | {
+            "name": WORKFLOWS, "subjects": ["$KV.workflows.>"], "retention": "limits", "discard": "new",
+            "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True,
+            "description": "Callboard: published workflows in every version",
         },
     ]  # fmt: skip
 

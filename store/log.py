@@ -100,9 +100,13 @@ class JobLog:
         nothing = {h.EXPECTED_SEQUENCE: "0", h.EXPECTED_SUBJECT: f"{self._prefix}.>"}
         return await self._create(submitted, nothing, owned, 0)
 
-    async def create_late(self, submitted: JobSubmitted, owned: JobOwned, last_owned: int) -> bool:
-        """Take up a new job though its log is not empty. False if somebody else did."""
-        return await self._create(submitted, {h.EXPECTED_SEQUENCE: "0"}, owned, last_owned)
+    async def create_late(self, submitted: JobSubmitted, owned: JobOwned, last_owned: int, life_at: int) -> bool:
+        """Take up a new job though its log is not empty. False if somebody else did, or ended it before it began.
+
+        ``life_at``: the last sequence of ``job.*`` in its log.
+        """
+        condition = {h.EXPECTED_SEQUENCE: str(life_at), h.EXPECTED_SUBJECT: f"{self._prefix}.job.*"}
+        return await self._create(submitted, condition, owned, last_owned)
 
     async def _create(
         self, submitted: JobSubmitted, condition: dict[str, str], owned: JobOwned, last_owned: int

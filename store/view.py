@@ -46,7 +46,9 @@ from bus.messages import (
 from bus.system_events import BreakerEvent, NodeEvent
 from store.log import Recorded
 
-JobState = Literal["submitted", "running", "waiting", "paused", "completed", "failed", "cancelled", "rejected"]
+JobState = Literal[
+    "planned", "submitted", "running", "waiting", "paused", "completed", "failed", "cancelled", "rejected"
+]
 CallState = Literal["running", "retrying", "completed", "failed"]
 ENDED: frozenset[JobState] = frozenset({"completed", "failed", "cancelled", "rejected"})
 
@@ -103,9 +105,9 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``owners`` counts how often a host took it up: more than one means that it was resumed. ``duration_s`` is None
     until it has ended. ``ended_by`` and ``reason`` say who cancelled it and why. ``retries`` counts how often it went
-    on after it had failed, ``paused_by`` and ``paused_at`` say who paused it and
-    since when, ``letters`` are the ids of its dead letters that nobody has dealt with. ``forks`` are jobs that were
-    forked from it.
+    on after it had failed, ``starts_at`` is when a planned job is to begin, ``paused_by`` and ``paused_at`` say who
+    paused it and since when, ``letters`` are the ids of its dead letters that nobody has dealt with. ``forks`` are jobs
+    that were forked from it.
     """
 
     workspace: str
@@ -119,7 +121,9 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     forked_from: ForkedFrom | None = None
     forks: tuple[str, ...] = ()
     requested_at: datetime | None = None
+    starts_at: datetime | None = None
     submitted_at: datetime | None = None
+    deadline_at: datetime | None = None
     ended_at: datetime | None = None
     duration_s: float | None = None
     host: str = ""
@@ -258,7 +262,9 @@ class JobFold:
 
     def _on_emitted(self, view: JobView, event: Emitted) -> None:
         self._set(_awake(view))
-        self._calls.setdefault(event.call, _emitted(event))
+        call = self._calls.get(event.call)
+        if call is None or call.state not in ("completed", "failed"):
+            self._calls[event.call] = _emitted(event)
 
     def _on_branched(self, view: JobView, event: JobRetried | JobForked) -> None:
         if isinstance(event, JobRetried):
@@ -315,6 +321,7 @@ def _submitted(view: JobView, event: JobSubmitted) -> JobView:
         parent=event.parent,
         forked_from=event.forked_from,
         requested_at=event.requested_at,
+        deadline_at=event.deadline_at,
         submitted_at=event.at,
         input=event.input,
     )
@@ -331,7 +338,10 @@ def _ended(view: JobView, event: JobCompleted | JobFailed | JobCancelled | JobRe
         case JobFailed():
             return msgspec.structs.replace(view, state="failed", failure=event.failure)
         case JobCancelled():
-            return msgspec.structs.replace(view, state="cancelled", ended_by=event.by, reason=event.reason)
+            workflow = view.workflow or event.workflow
+            return msgspec.structs.replace(
+                view, state="cancelled", ended_by=event.by, reason=event.reason, workflow=workflow
+            )
         case JobRejected():
             workflow, taken = view.workflow or event.workflow, view.input if view.submitted_at else event.input
             return msgspec.structs.replace(

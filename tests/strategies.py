@@ -53,6 +53,7 @@ _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "parent": st.none() | st.builds(Parent, workspace=names, job=names, call=texts, workflow=names),
     "requested_at": st.none() | instants,
     "forked_from": st.none() | st.builds(ForkedFrom, names, names, st.integers(0, 2**53), texts),
+    "deadline_at": st.none() | instants,
     "until": st.none() | instants,
     "on": st.lists(texts, max_size=3).map(tuple),
     "retry": st.none() | st.dictionaries(names, json_values, max_size=2),

@@ -21,8 +21,8 @@ AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 # Persisted names: a line may be added here, never changed. Histories that were written with them must stay readable.
 CONTRACT: dict[str, tuple[str, ...]] = {
     "job.submitted": (
-        "workflow", "version", "app", "input", "priority", "parent", "traceparent", "requested_at", "forked_from",
-        "recorded",
+        "workflow", "version", "app", "input", "priority", "parent", "traceparent", "requested_at",
+        "deadline_at", "forked_from", "recorded",
     ),
     "job.owned": ("host", "request", "node", "pid", "version"),
     "job.waiting": ("on", "until"),
@@ -30,7 +30,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "job.resumed": ("by", "signal"),
     "job.completed": ("output",),
     "job.failed": ("failure",),
-    "job.cancelled": ("by", "reason"),
+    "job.cancelled": ("by", "reason", "workflow"),
     "job.retried": ("calls", "by"),
     "job.forked": ("fork", "step", "point"),
     "job.rejected": ("workflow", "failure", "requested_job", "input"),

@@ -103,9 +103,9 @@ def _drawn(taken: Snapshot, now: datetime | None, *, at: int | None, is_whole: b
 
 def _file(session: Session, file: Path, *, at: int | None, is_whole: bool) -> Drawing | None:
     """Nothing if the document has faults, which are told then. Raises: UsageError if it cannot be read."""
-    from actors.commands.document_file import bases_beside, read_file
     from actors.console.workflow_page import workflow_page
     from actors.pictures.document_drawing import draw_document
+    from actors.workflow.document_file import bases_beside, read_file
     from actors.workflow.source import read_source
     from actors.workflow.validation import check
     from bus.errors import UsageError

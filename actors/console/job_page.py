@@ -21,6 +21,7 @@ _CALL_NOTE_LIMIT = 80
 _TRACEBACK_LINES = 30
 
 STATE_STYLES: dict[str, Style] = {
+    "planned": "busy",
     "running": "busy",
     "waiting": "busy",
     "paused": "warn",
@@ -72,6 +73,8 @@ def _facts(view: JobView, now: datetime, zone: tzinfo | None) -> Block:
             ("parent", _parent(view)),
             ("forked from", _source(view)),
             ("forks", one_line(", ".join(view.forks))),
+            ("planned for", _moment(view.starts_at, now, zone)),
+            ("deadline", _moment(view.deadline_at, now, zone)),
             ("submitted", _moment(view.submitted_at, now, zone)),
             ("queued for", _queued(view)),
             ("ended", _moment(view.ended_at, now, zone)),
@@ -293,6 +296,7 @@ def _next_step(view: JobView) -> list[Block]:
 
 def _steps(view: JobView, job: str) -> list[tuple[str, str]]:
     running: dict[JobState, list[tuple[str, str]]] = {
+        "planned": [(f"callboard cancel {job}", "it shall not begin")],
         "submitted": [("callboard ps", "is a node running that has this workflow?")],
         "running": [(f"callboard tail {job}", "follow it")],
         "paused": [(f"callboard resume {job}", "let it go on")],

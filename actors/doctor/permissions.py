@@ -43,6 +43,7 @@ def publish_probes(workspace: str) -> list[Probe]:
         Probe(subjects.event(workspace, _NAME, "dead.dropped"), "see to dead letters", "warn", headers=_OTHER_STREAM),
         Probe(subjects.timer(workspace, _NAME, "probe"), "run jobs that sleep", headers=_OTHER_STREAM),
         Probe(f"$KV.registry.{_NAME}", "register components", headers=_OTHER_STREAM),
+        Probe(f"$KV.workflows.{_NAME}", "publish workflows", "warn", headers=_OTHER_STREAM),
         Probe(f"$KV.breakers.{_NAME}", "open circuits of tools", "warn", headers=_OTHER_STREAM),
         Probe(f"$KV.duties.{_NAME}", "do the duties of the cluster in their turn", "warn", headers=_OTHER_STREAM),
         Probe(subjects.api(workspace, "doctor", "probe"), "ask gateways"),

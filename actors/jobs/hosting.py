@@ -53,6 +53,13 @@ class Hosting:
                 self._workflows[name, version] = found
         return found
 
+    def newest(self, name: str) -> Component[..., Any]:
+        """What a new job of the workflow runs on. Raises: UsageError."""
+        component = self.workflow(name)
+        if component is None:
+            raise UsageError(f"workflow {name!r} is not in app {self.app.name!r}")
+        return component
+
     def resolve(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
         """The component that ``target`` (a component or a reference) means. Raises: UsageError with near misses."""
         if isinstance(target, Component):

@@ -117,6 +117,7 @@ class ChangedCode(TerminalError):
 class Journal:
     """The fold. All up to sequence ``read_to`` is in it; ``heard`` is the last sequence heard of each subject.
 
+    ``life_at`` is the last sequence of ``job.*``.
     ``parked``: nobody holds the job, and a wake-up may bring it back: it waits, or it was retried.
     """
 
@@ -130,6 +131,7 @@ class Journal:
     hold: Hold = field(default_factory=Hold)
     ended: JobCompleted | JobFailed | JobCancelled | None = None
     ended_at: int = 0
+    life_at: int = 0
     retried: JobRetried | None = None
     retried_at: int = 0
     read_to: int = 0
@@ -206,6 +208,8 @@ class Journal:
             self.owned_in_vain = 0
 
     def _lifecycle(self, event: Event, sequence: int) -> None:
+        if event.kind.startswith("job."):
+            self.life_at = max(self.life_at, sequence)
         match event:
             case JobSubmitted():
                 self.submitted = event

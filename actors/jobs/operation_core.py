@@ -45,6 +45,7 @@ class OperationCore:
         self.submitted = submitted
         self.job = log.job
         self.workspace = log.workspace
+        self.deadline_at: datetime | None = None
         self.halted = False
         self.busy = 0
         self.asking = 0
