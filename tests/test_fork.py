@@ -237,6 +237,14 @@ async def waits(job: Job, n: int) -> str:
 
 
 @app.job
+async def locked(job: Job, n: int) -> list[int]:
+    """Two calls in a section of a lock, and one after it."""
+    async with job.lock("forks", limit=1) as lease:
+        values = [await job.call(double, n=n), await job.call(gated, n=n)]
+    return [*values, await job.call(double, n=0), lease.token]
+
+
+@app.job
 async def small(job: Job, n: int, *, slow: bool) -> int:
     """One call."""
     return await job.call(gated if slow else double, n=n)
@@ -375,6 +383,30 @@ async def test_forks_of_jobs_under_way(nats_server: EmbeddedServer) -> None:
 
 async def grown(on: Troupe, job: str, call: str) -> bool:
     return any(isinstance(r.event, ReplyCompleted) and r.event.call == call for r in await on.events(job))
+
+
+async def test_a_lock_that_was_held_is_not_the_forks(nats_server: EmbeddedServer) -> None:
+    """Forked within a section the fork waits until the source has left it; forked after it, it takes nothing."""
+    GATE.clear()
+    async with troupe(nats_server.url, app, park_after_s=SOON_S) as on, Client(on.bus) as client:
+        await on.submit("locked", "l", {"n": 1})
+        await wait_until(lambda: effects("l")["gated:1"], DEADLINE_S)
+        inside = await client.fork("l", from_="gated:1", new_id="l1")
+        await wait_until(lambda: waits_for_lock(on, "l1"), DEADLINE_S)
+        assert not effects("l1")
+        GATE.set()
+        source = await client.result("l", timeout_s=DEADLINE_S)
+        after = await client.fork("l", from_="double:2", new_id="l2")
+        assert await after.result(DEADLINE_S) == source
+        *values, token = await inside.result(DEADLINE_S)
+        assert (values, token > source[-1]) == (source[:-1], True)
+        assert (effects("l1"), effects("l2")) == ({"gated:1": 1, "double:2": 1}, {"double:2": 1})
+        for job in ("l1", "l2"):
+            await check_replays(on, job, locked)
+
+
+async def waits_for_lock(on: Troupe, job: str) -> bool:
+    return any(isinstance(r.event, JobWaiting) for r in await on.events(job))
 
 
 async def test_children_of_a_fork(nats_server: EmbeddedServer) -> None:

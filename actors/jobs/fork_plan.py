@@ -3,7 +3,7 @@
 A log up to any place is a state that the job was in: a host that takes a job over goes on from just that. So a fork is
 given what had its outcome before the place of its step, in the log's order, and goes on as if it had crashed there.
 What was asked for by then and had no answer is asked for anew, as the fork's own. So is a child that had not ended;
-its command keeps its place, since a branch may have gone on by it.
+its command keeps its place, since a branch may have gone on by it. A lock that was held is asked for anew too.
 """
 
 from __future__ import annotations
@@ -75,10 +75,11 @@ def plan_fork(workspace: str, job: str, events: Sequence[Recorded], step: str) -
     point = min(chosen)
     _check_whole(job, journal, events, point)
     ordered = sorted(places, key=lambda key: places[key])
-    reused = tuple(key for key in ordered if _is_kept(journal, key, point))
+    kept = _kept(journal, point)
+    reused = tuple(key for key in ordered if key in kept)
     return ForkPlan(
         submitted=journal.submitted, forked_from=ForkedFrom(workspace, job, point, step), reused=reused,
-        anew=tuple(key for key in ordered if key not in set(reused)),
+        anew=tuple(key for key in ordered if key not in kept),
         signals_left=_signals_left(journal, events, reused),
     )  # fmt: skip
 
@@ -100,8 +101,9 @@ def copies_before(job: str, events: Sequence[Recorded], point: int, fork: str) -
     journal = _folded(job, events)
     _check_whole(job, journal, events, point)
     wanted, children = set[int](), set[int]()
+    kept = _kept(journal, point)
     for entry in journal.entries.values():
-        if 0 < entry.sequence < point:
+        if entry.call in kept:
             wanted |= {entry.sequence, entry.asked_at}
         elif isinstance(entry.command, CallJob) and entry.asked_at < point and not entry.is_void:
             children.add(entry.asked_at)
@@ -145,9 +147,10 @@ def _places(journal: Journal, events: list[Recorded]) -> dict[str, int]:
     return places
 
 
-def _is_kept(journal: Journal, key: str, point: int) -> bool:
-    entry = journal.entries.get(key)
-    return entry is not None and 0 < entry.sequence < point
+def _kept(journal: Journal, point: int) -> set[str]:
+    """What has its outcome by then; but for locks that were held, which are the source's and no fork's."""
+    held = set(journal.sections.open_before(point))
+    return {key for key, entry in journal.entries.items() if 0 < entry.sequence < point and key not in held}
 
 
 def _signals_left(journal: Journal, events: list[Recorded], reused: tuple[str, ...]) -> int:
