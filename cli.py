@@ -14,6 +14,7 @@ import typer
 
 from actors.commands import approvals as approval_commands
 from actors.commands import breakers as breaker_commands
+from actors.commands import change as change_commands
 from actors.commands import control, workflow_registry
 from actors.commands import dead as dead_commands
 from actors.commands import history as history_commands
@@ -287,6 +288,7 @@ for _command in (control.pause, control.resume, control.cancel, control.terminat
 app.command()(approval_commands.approvals)
 app.command()(approval_commands.approve)
 app.command()(approval_commands.reject)
+app.command()(change_commands.fork)
 
 
 # ---- look

@@ -20,6 +20,7 @@ from bus.errors import UsageError
 from bus.failure import Failure
 from bus.messages import (
     CallTool,
+    Copy,
     DeadDropped,
     DeadKept,
     Event,
@@ -149,6 +150,8 @@ HOLDING: list[Event] = [
     JobFailed(job="j1", failure=FAILURE),
     JobCancelled(job="j1", reason=SECRET, by=SECRET),
     JobRejected(job="j1", workflow="w", failure=FAILURE, input=RAW),
+    JobSubmitted(job="j1", workflow="w", version="1.0.0",
+                 recorded=(Copy(3, ReplyCompleted(job="j0", call="t:1", output=RAW)),)),
     CallTool(job="j1", call="t:1", name="t", version=1, input=RAW),
     ReplyCompleted(job="j1", call="t:1", output=RAW),
     ReplyCompleted(job="j1", call="lambda:1", op="local", output=RAW),
@@ -197,15 +200,14 @@ def test_waits_keep_their_instants() -> None:
 # fmt: off
 NO_DATA = {
     "actor", "app", "approved", "at", "attempt", "blob", "call", "calls", "child", "deadline_at", "delay_s",
-    "deliveries", "done",
-    "duration_s", "escalations", "expires_at", "handed_back", "host", "job", "letter", "level", "name", "node", "on",
-    "op", "parent", "pid", "priority", "quorum", "request", "requested_at", "requested_job", "retry", "roles",
-    "signal", "stream", "stream_sequence", "subject", "timeout_s", "total", "traceparent", "until", "version",
-    "workflow",
+    "deliveries", "done", "duration_s", "escalations", "expires_at", "fork", "forked_from", "handed_back", "host",
+    "job", "letter", "level", "name", "node", "on", "op", "parent", "pid", "point", "priority", "quorum",
+    "request", "requested_at", "requested_job", "retry", "roles", "signal", "step", "stream", "stream_sequence",
+    "subject", "timeout_s", "total", "traceparent", "until", "version", "workflow",
 }
 DATA = {
     "input", "output", "data", "details", "answer", "edit", "edited", "title", "comment", "body", "headers", "failure",
-    "reason", "note", "by",
+    "reason", "note", "by", "recorded",
 }
 # fmt: on
 

@@ -32,6 +32,7 @@ from actors.components.component import ComponentInfo
 from actors.components.registry import Registry
 from actors.components.version import parse_version
 from actors.gateway.approval_service import ApprovalService, Approve, ListApprovals, Reject
+from actors.gateway.change_service import ChangeService, Fork
 from actors.gateway.dead_service import DeadService, DropLetters, ListLetters, RedriveLetters, RetryJob, ShowLetter
 from actors.gateway.input_check import check_input
 from actors.gateway.sweep import WORKFLOW_KINDS, Sweep
@@ -147,6 +148,7 @@ class Gateway:
         self._service = Service()
         self._dead = DeadService(bus, self._blobs)
         self._approvals = ApprovalService(bus, self._blobs)
+        self._changes = ChangeService(bus, self._blobs, registry)
         self._workflows = WorkflowService(bus)
         self.sweep = sweep or Sweep(bus, self._blobs, registry)
 
@@ -164,6 +166,7 @@ class Gateway:
         await self._serve("jobs", "approve", Approve, self._approvals.approve)
         await self._serve("jobs", "reject", Reject, self._approvals.reject)
         await self._serve("approvals", "list", ListApprovals, self._approvals.list)
+        await self._serve("jobs", "fork", Fork, self._changes.fork)
         await self._serve("dead", "list", ListLetters, self._dead.list)
         await self._serve("dead", "show", ShowLetter, self._dead.show)
         await self._serve("dead", "redrive", RedriveLetters, self._dead.redrive)

@@ -11,11 +11,14 @@ from typing import Any
 import msgspec
 
 from actors.components.component import ComponentInfo, InvalidInput
+from actors.components.plain_fit import fits_plainly
 from store.json_fit import misfit
 
 
 def check_input(info: ComponentInfo, value: Any) -> None:
     """Raises: InvalidInput with the path of what is wrong, such as ``$.items[2].qty``."""
+    if fits_plainly(info.input_schema, value):
+        return
     if found := misfit(msgspec.json.encode(info.input_schema), value):
         path, message, hint = found
         raise InvalidInput(f"input of {info.kind} {info.name}, {path}: {message}", path=path, hint=hint)
