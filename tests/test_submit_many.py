@@ -93,6 +93,85 @@ async def test_bad_inputs_and_taken_ids(nats_server: EmbeddedServer) -> None:
         assert [bad.line for bad in caught.value.bad] == [2, 3, 4]
         with pytest.raises(BadEntries):
             await client.submit_many(double, [{"n": 1}, {"n": "x"}])
+        for wrong in ("nobody", "double@7"):
+            with pytest.raises(UsageError):
+                await client.submit_many(wrong, [{"n": 1}])
+        assert not await read_all(on.bus, JOBS, ">")
+        await on.bus.append("jobs.default.double", b'{"n":"x"}', headers={h.JOB_ID: "free"})
+        await on.end("free")
+        (handle,) = await client.submit_many(double, [{"n": 4, "key": "free"}], id_field="key")
+        assert handle.id == "free" and await handle.result(DEADLINE_S) == 8
+        (same,) = await client.submit_many(double, [{"key": "free", "n": 4}], id_field="key")
+        assert await same.result(DEADLINE_S) == 8
+        with pytest.raises(BadEntries, match="belongs to another job"):
+            await client.submit_many(double, [{"n": 5, "key": "free"}], id_field="key")
+
+
+async def test_the_server_is_killed_meanwhile(nats_server: EmbeddedServer) -> None:
+    """What was under way is sent again, and each job runs once."""
+    async with place(nats_server) as on, Client(on.bus) as client:
+        inputs = [{"n": 10 + n} for n in range(4 * CHUNK)]
+        submitting = asyncio.create_task(client.submit_many(double, inputs, batch="b"))
+
+        async def begun() -> bool:
+            return len(await read_all(on.bus, JOBS, "jobs.>")) > 0 or len(await times_submitted(on)) > 0
+
+        await wait_until(begun, DEADLINE_S)
+        nats_server.kill()
+        await nats_server.restart()
+        handles = await submitting
+        await on.all_end((handle.id for handle in handles), deadline_s=DEADLINE_S)
+        ids = await times_submitted(on)
+        assert len(ids) == len(set(ids)) == len(inputs)
+
+
+# ---- the command
+
+
+class Cli:
+    """``callboard submit`` on one server."""
+
+    def __init__(self, url: str, tmp_path: Path) -> None:
+        self.env = environment(url, tmp_path)
+
+    async def __call__(self, *arguments: str, stdin: bytes = b"", **env: str) -> tuple[int, Any, str]:
+        """(exit code, what it printed as JSON, standard error)."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "cli", "submit", *arguments, cwd=ROOT, env=self.env | env,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await asyncio.wait_for(process.communicate(stdin), DEADLINE_S)
+        assert process.returncode is not None
+        return process.returncode, json.loads(out) if out.strip() else None, err.decode()
+
+
+async def test_a_file_from_the_command_line(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """Bad lines are listed and stop it, or are left out; results are waited for and counted; a re-run does nothing."""
+    async with place(nats_server, hosts=2) as on:
+        submit, file = Cli(nats_server.url, tmp_path), tmp_path / "orders.jsonl"
+        file.write_text("".join(f'{{"n": {n}}}\n' for n in range(20)) + '{"m": 1}\n{"n": }\n')
+        code, said, err = await submit("double", "--from", str(file), "--json")
+        assert code == 2 and said["submitted"] == 0 and [bad["line"] for bad in said["bad"]] == [21, 22]
+        assert "line 21: " in err and "line 22: " in err and "nothing was submitted: 2 lines of 22" in err
+        assert not await times_submitted(on) and not await read_all(on.bus, JOBS, ">")
+        code, said, _ = await submit("double", "--from", str(file), "--skip-bad", "--wait")
+        assert (code, said["submitted"], said["existing"], len(said["bad"])) == (1, 20, 0, 2)
+        assert said["outcomes"] == {"completed": 19, "failed": 1}
+        file.write_text("".join(f'{{"n": {n}}}\n' for n in range(100, 120)))
+        for submitted in (20, 0):
+            code, said, _ = await submit("double", "--from", "-", "--batch", "b", "--wait", stdin=file.read_bytes())
+            assert (code, said["submitted"], said["existing"]) == (0, submitted, 20 - submitted)
+            assert said["outcomes"] == {"completed": 20}
+        lines = b'{"input": {"n": 1}, "id": "env-1", "priority": "high"}\n{"input": {"n": 2}, "delay_s": 3600}\n'
+        code, said, err = await submit(
+            "double", "--from", "-", "--envelope", "--wait", "--timeout", "3", "--deadline", "2h", stdin=lines
+        )
+        assert (code, said["submitted"], said["outcomes"]) == (4, 2, {"completed": 1}) and "1 job did not end" in err
+        async with Client(on.bus) as client:
+            view = await client.get("env-1")
+            assert view.priority == "high" and view.deadline_at and len(await client.find_jobs(states=["planned"])) == 1
+        code, said, err = await submit("other", "--from", "-", "--envelope", stdin=lines)
+        assert code == 1 and said["bad"][0]["line"] == 1 and "line 1: job id 'env-1' belongs to another job" in err
 
 
 @pytest.mark.parametrize(
