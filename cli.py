@@ -16,6 +16,7 @@ from actors.commands import breakers as breaker_commands
 from actors.commands import control, workflow_registry
 from actors.commands import dead as dead_commands
 from actors.commands import history as history_commands
+from actors.commands import locks as lock_commands
 from actors.commands import outbox as outbox_commands
 from actors.commands import submit as submit_commands
 from actors.commands import supervise as supervise_commands
@@ -385,6 +386,7 @@ def doctor(
     run(look.doctor(make_session(nats, context, workspace, as_json, no_color)))
 
 
+app.command("locks")(lock_commands.locks)
 app.add_typer(breaker_commands.app, name="breakers")
 app.add_typer(dead_commands.app, name="dead")
 app.add_typer(outbox_commands.app, name="outbox")

@@ -35,7 +35,7 @@ from bus.errors import (
 )
 from bus.messages import Event, JobOwned, JobSubmitted, decode, encode
 from bus.objects import Blobs
-from bus.reader import Stored, find_event, read_all
+from bus.reader import Stored, find_event, last_sequence, read_all
 from bus.streams import EVENTS
 from store.artifacts import CLAIM_BYTES, claim, split, unclaim
 
@@ -142,6 +142,18 @@ class JobLog:
         sequence = await self._store(append)
         crash_point("host.after", kind)
         return sequence
+
+    async def confirm(self) -> None:
+        """Ask the log, as an append would: for who is about to write somewhere else. Raises: Fenced, BusError."""
+        while True:
+            epoch = self.epoch
+            last = await last_sequence(self._bus, EVENTS, self._owned)
+            while self._claiming is not None:
+                await asyncio.shield(self._claiming)
+            if last == self.epoch:
+                return
+            if epoch == self.epoch:
+                raise Fenced(self._owned, expected=epoch)
 
     async def _store(self, append: Append) -> int:
         """Side by side with the job's other appends, or in turn where the server takes one at a time.

@@ -268,7 +268,7 @@ class JobFold:
             self._letters[sequence] = place
 
     def _on_reply(self, view: JobView, event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress) -> None:
-        if isinstance(event, ReplyCompleted | ReplyFailed) and event.op:
+        if isinstance(event, ReplyCompleted | ReplyFailed) and event.op and not event.actor:
             self._set(_awake(view))
         call = self._calls.get(event.call) or _unannounced(event)
         if call.state not in ("completed", "failed"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -18,8 +19,8 @@ def in_state(run: Shell, job: str, state: str) -> dict[str, Any]:
     """The job once it is in that state."""
     deadline = time.monotonic() + LIMIT_S
     while True:
-        code, _, _ = run("show", job)
-        view: dict[str, Any] = run.json("show", job, "--json") if code == 0 else {}
+        code, out, _ = run("show", job, "--json")
+        view: dict[str, Any] = json.loads(out) if code == 0 else {}
         if view.get("state") == state:
             return view
         assert time.monotonic() < deadline, view

@@ -27,6 +27,7 @@ from actors.jobs.holding import Holding
 from actors.jobs.hosting import Hosting
 from actors.jobs.job import Job
 from actors.jobs.journal import Journal
+from actors.jobs.locks import drop_locks
 from actors.jobs.operations import Operations
 from actors.jobs.order import Order
 from actors.jobs.parking import Parking
@@ -195,6 +196,7 @@ class JobActor:
         self.journal.read(await self._log.read(since=self.journal.read_to, must_see=epoch))
 
     async def _finish(self) -> None:
+        await drop_locks(self._hosting, self.order.workspace, self.order.job, self.journal)
         await self._tell_parent()
         await self.lease.ack()
 
@@ -220,7 +222,9 @@ class JobActor:
         self._operations = operations
         operations.deadline_at = deadline_of(self.journal)
         ends_at = self._watch_time(component, submitted)
-        parking = self._parking = Parking(operations, lambda: self._owned(submitted.version), self.halt, ends_at)
+        parking = self._parking = Parking(
+            operations, lambda: self._owned(submitted.version), self.halt, ends_at, lambda: self.lease.is_in_a_crowd
+        )
         holding = self._holding = Holding(operations, self.halt)
         self._heed_signals()
         halt = self._halted or await self._run_function(component, operations, submitted)
