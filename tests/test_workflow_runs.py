@@ -14,7 +14,7 @@ from actors import App, Retry
 from actors.interpreter.component import workflow_component
 from bus.embedded import EmbeddedServer
 from bus.failure import TerminalError
-from bus.messages import CallTool, Emitted, JobCancelled, JobCompleted, JobFailed
+from bus.messages import CallTool, Emitted, JobCancelled, JobCompleted, JobFailed, ReplyCompleted
 from tests.play import document
 from tests.troupe import Troupe, troupe
 
@@ -77,6 +77,12 @@ steps:
   - {id: go, kind: wait, signal: go, needs: [a]}
 result: ${ steps.go.output }
 """,
+    "locked": """
+steps:
+  - {id: a, kind: tool, run: slow, with: {s: 0.05}, lock: "${ 'of ' + job.id }"}
+  - {id: b, kind: tool, run: slow, with: {s: 0.05}, lock: "${ 'of ' + job.id }"}
+result: done
+""",
     "race": """
 steps:
   - {id: quick, kind: tool, run: double, with: {n: 4}}
@@ -131,6 +137,17 @@ async def test_documents_run(on: Troupe) -> None:
     assert await completed(on, "fan") == [2, 4, 6]
     assert await completed(on, "race") == {"n": 8}
     assert await completed(on, "parent") == 14
+
+
+async def test_steps_under_one_lock_run_one_after_the_other(on: Troupe) -> None:
+    """The second step is asked for only when the first has given the lock back."""
+    job = f"locked-{os.urandom(4).hex()}"
+    await on.submit("locked", job, {})
+    assert isinstance(await on.end(job), JobCompleted)
+    events = [r.event for r in await on.events(job)]
+    seen = [(e.kind.split(".")[0], e.call.split("/")[0]) for e in events
+            if isinstance(e, CallTool) or (isinstance(e, ReplyCompleted) and not e.op)]  # fmt: skip
+    assert seen in ([("call", x), ("reply", x), ("call", y), ("reply", y)] for x, y in ("ab", "ba"))
 
 
 async def test_a_saga_on_a_real_server(on: Troupe) -> None:

@@ -24,9 +24,20 @@ async def do(ops: Operations, what: What) -> Any:
             return await ops.emit(event, data)
         case Clock():
             return await ops.record("now", _now)
-        case Approve() | Lock() | Unlock():
+        case Lock(name):
+            return await _take(ops, name)
+        case Unlock(key):
+            return await ops.leave(key, raised=False)
+        case Approve():
             raise UsageError(f"{type(what).__name__} cannot be done yet", code="not_supported")
     assert_never(what)
+
+
+async def _take(ops: Operations, name: str) -> str:
+    """Take a lock; the key that it is given back under."""
+    lock = ops.lock(name, 1, None)
+    await ops.take(lock.key, "lock", name, 1, None)
+    return lock.key
 
 
 def _now() -> str:
