@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.troupe import Troupe, troupe
 
 app = App("docs")
 undone: list[str] = []
+counted: Counter[str] = Counter()
 
 
 @app.tool
@@ -45,6 +47,13 @@ async def slow(s: float) -> str:
     """Takes its time."""
     await asyncio.sleep(s)
     return "slow"
+
+
+@app.tool
+async def count(name: str) -> int:
+    """How often it was called under that name."""
+    counted[name] += 1
+    return counted[name]
 
 
 DOCUMENTS = {
@@ -76,6 +85,13 @@ steps:
   - {id: a, kind: tool, run: double, with: {n: 1}, compensate: {tool: undo, with: {what: waits}}}
   - {id: go, kind: wait, signal: go, needs: [a]}
 result: ${ steps.go.output }
+""",
+    "cached": """
+input: {type: object}
+steps:
+  - {id: a, kind: tool, run: count, with: {name: "${ input.name }"}, cache: {ttl_s: 60}}
+  - {id: b, kind: tool, run: count, with: {name: x}, cache: {ttl_s: 60, key: "input.name"}, needs: [a]}
+result: ["${ steps.a.output }", "${ steps.b.output }"]
 """,
     "locked": """
 steps:
@@ -172,6 +188,17 @@ async def test_cancel_of_a_parked_job_undoes(on: Troupe) -> None:
     assert isinstance(end, JobCancelled)
     assert end.reason == "no more"
     assert undone == ["waits"]
+
+
+async def test_an_output_is_used_again(on: Troupe) -> None:
+    """Within its time the same input is not computed twice, in this job or another; nor is the same key."""
+    name = os.urandom(4).hex()
+    assert await completed(on, "cached", {"name": name}) == [1, 1]
+    counted["x"] = 7
+    assert await completed(on, "cached", {"name": name}) == [1, 1]
+    other = os.urandom(4).hex()
+    assert await completed(on, "cached", {"name": other}) == [1, 8]
+    assert counted[name] == 1
 
 
 async def test_bad_input_is_refused(on: Troupe) -> None:

@@ -48,4 +48,7 @@ async def _call(ops: Operations, call: Call) -> Any:
     if call.kind == "job":
         return await ops.run_plainly(call.run, call.input, call.priority, waits=call.waits)
     policy = CallPolicy(call.retry, call.timeout_s, call.on_open)
-    return await ops.call_plainly(call.kind, call.run, call.input, policy)
+    if call.cache_s is None:
+        return await ops.call_plainly(call.kind, call.run, call.input, policy)
+    about = call.input if call.cache_key is None else call.cache_key
+    return await ops.call_cached(call.kind, call.run, call.input, policy, about, call.cache_s)
