@@ -17,7 +17,7 @@ from typing import NamedTuple
 from actors.jobs.fork_plan import with_copies
 from actors.jobs.hold import HOLD
 from actors.pictures.drawing import Standing, State
-from bus.messages import CallAgent, CallJob, CallTool, JobRetried, JobWaiting, ReplyCompleted, ReplyFailed
+from bus.messages import CallAgent, CallJob, CallTool, Emitted, JobRetried, JobWaiting, ReplyCompleted, ReplyFailed
 from store.log import Recorded
 from store.view import CallView, JobView
 
@@ -68,7 +68,8 @@ def operations(view: JobView, history: Sequence[Recorded], now: datetime) -> lis
     waits = _waits(history)
     found = [_operation(view, key, parts, spans, waits, now) for key, parts in calls.items()]
     last = float(view.last_sequence)
-    waited = [key for key in view.waiting_on if key not in calls and key != HOLD]
+    waiting = dict.fromkeys(places(key)[1] for key in view.waiting_on if key != HOLD)
+    waited = [key for key in waiting if key not in calls]
     found += [_awaited(key, last + 1 + number, waits[key], now) for number, key in enumerate(waited)]
     return sorted(found, key=lambda one: one.begun)
 
@@ -79,7 +80,7 @@ def _waits(history: Iterable[Recorded]) -> dict[str, datetime]:
     for recorded in history:
         if isinstance(recorded.event, JobWaiting):
             for key in recorded.event.on:
-                waits.setdefault(key, recorded.event.at)
+                waits.setdefault(places(key)[1], recorded.event.at)
     return waits
 
 
@@ -100,7 +101,7 @@ def _spans(history: Iterable[Recorded]) -> dict[str, tuple[float, float]]:
         match recorded.event:
             case CallTool(call=call) | CallAgent(call=call) | CallJob(call=call):
                 spans.setdefault(call, (recorded.sequence, math.inf))
-            case ReplyCompleted(call=call) | ReplyFailed(call=call):
+            case ReplyCompleted(call=call) | ReplyFailed(call=call) | Emitted(call=call):
                 begun, ended = spans.get(call, (recorded.sequence, math.inf))
                 spans[call] = (begun, min(ended, recorded.sequence))
             case JobRetried(calls=calls):
@@ -156,4 +157,5 @@ def _duration_s(view: JobView, own: CallView | None, begun_at: datetime, state: 
 def _note(call: CallView) -> str:
     words = [call.failure.message if call.failure else "", f"job {call.child}" if call.child else ""]
     words.append(f"{call.attempts} attempts" if call.attempts > 1 else "")
+    words.append("had from the job that this one was forked from" if call.copied else "")
     return "; ".join(word for word in words if word)
