@@ -21,13 +21,14 @@ class BlobRef(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
-class Parent(msgspec.Struct, frozen=True):
-    """The call of another job that this job answers."""
+class Parent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The call of another job that this job answers. ``depth``: how many jobs are above this one."""
 
     workspace: str
     job: str
     call: str
     workflow: str
+    depth: int = 1
 
 
 class BaseEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):

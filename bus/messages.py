@@ -26,7 +26,10 @@ from bus.system_events import (
 
 
 class JobSubmitted(BaseEvent, frozen=True, tag="job.submitted"):
-    """The request was taken up; holds all that is needed to run the job from the log alone."""
+    """The request was taken up; holds all that is needed to run the job from the log alone.
+
+    At ``deadline_at`` the job fails if it has not ended by then.
+    """
 
     workflow: str
     version: str
@@ -36,6 +39,7 @@ class JobSubmitted(BaseEvent, frozen=True, tag="job.submitted"):
     parent: Parent | None = None
     traceparent: str = ""
     requested_at: datetime | None = None
+    deadline_at: datetime | None = None
 
 
 class JobOwned(BaseEvent, frozen=True, tag="job.owned"):
@@ -86,10 +90,11 @@ class JobFailed(BaseEvent, frozen=True, tag="job.failed"):
 
 
 class JobCancelled(BaseEvent, frozen=True, tag="job.cancelled"):
-    """The job ended since somebody asked for it."""
+    """The job ended since somebody asked for it. ``workflow`` is there if it never began: it was only planned."""
 
     by: str = ""
     reason: str = ""
+    workflow: str = ""
 
 
 class JobRetried(BaseEvent, frozen=True, tag="job.retried"):
@@ -214,6 +219,21 @@ class Signal(BaseEvent, frozen=True, tag="signal"):
         return f"signal.{check_name(self.name, 'signal')}"
 
 
+# ---- events of the user's
+
+
+class Emitted(BaseEvent, frozen=True, tag="emit"):
+    """The job tells the world that ``name`` has happened. ``call`` is the operation that it did so by."""
+
+    name: str
+    call: str
+    data: msgspec.Raw = NULL
+
+    @property
+    def kind(self) -> str:
+        return f"emit.{check_name(self.name, 'event')}"
+
+
 # ---- dead letters
 
 
@@ -255,7 +275,7 @@ JobEvent = JobSubmitted | JobOwned | JobWaiting | JobPaused | JobResumed | JobRe
 Call = CallTool | CallAgent | CallJob
 Reply = ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress
 DeadEvent = DeadKept | DeadRedriven | DeadDropped
-Event = JobEvent | Call | Reply | Signal | DeadEvent | NodeEvent | BreakerEvent
+Event = JobEvent | Call | Reply | Signal | Emitted | DeadEvent | NodeEvent | BreakerEvent
 Ended = (JobCompleted, JobFailed, JobCancelled, JobRejected)
 
 _encoder = msgspec.json.Encoder()

@@ -24,6 +24,7 @@ from bus.messages import (
     DeadDropped,
     DeadKept,
     DeadRedriven,
+    Emitted,
     Event,
     JobCancelled,
     JobCompleted,
@@ -44,7 +45,9 @@ from bus.messages import (
 from bus.system_events import BreakerEvent, NodeEvent
 from store.log import Recorded
 
-JobState = Literal["submitted", "running", "waiting", "paused", "completed", "failed", "cancelled", "rejected"]
+JobState = Literal[
+    "planned", "submitted", "running", "waiting", "paused", "completed", "failed", "cancelled", "rejected"
+]
 CallState = Literal["running", "retrying", "completed", "failed"]
 ENDED: frozenset[JobState] = frozenset({"completed", "failed", "cancelled", "rejected"})
 
@@ -99,8 +102,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``owners`` counts how often a host took it up: more than one means that it was resumed. ``duration_s`` is None
     until it has ended. ``ended_by`` and ``reason`` say who cancelled it and why. ``retries`` counts how often it went
-    on after it had failed, ``paused_by`` and ``paused_at`` say who paused it and
-    since when, ``letters`` are the ids of its dead letters that nobody has dealt with.
+    on after it had failed, ``starts_at`` is when a planned job is to begin, ``paused_by`` and ``paused_at`` say who
+    paused it and since when, ``letters`` are the ids of its dead letters that nobody has dealt with.
     """
 
     workspace: str
@@ -112,7 +115,9 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: str = "normal"
     parent: Parent | None = None
     requested_at: datetime | None = None
+    starts_at: datetime | None = None
     submitted_at: datetime | None = None
+    deadline_at: datetime | None = None
     ended_at: datetime | None = None
     duration_s: float | None = None
     host: str = ""
@@ -195,10 +200,8 @@ class JobFold:
                 self._set(_unless_ended(view, state="running", host=event.host, owners=view.owners + 1, **_AWAKE))
             case JobWaiting():
                 self._set(_unless_ended(view, state="waiting", waiting_on=event.on, waiting_until=event.until))
-            case JobPaused():
-                self._paused = event
-            case JobResumed():
-                self._paused = None
+            case JobPaused() | JobResumed():
+                self._paused = event if isinstance(event, JobPaused) else None
             case JobCompleted() | JobFailed() | JobCancelled() | JobRejected():
                 self._set(_ended(view, event))
             case CallTool() | CallAgent() | CallJob():
@@ -206,6 +209,8 @@ class JobFold:
                 self._on_command(event)
             case ReplyCompleted() | ReplyFailed() | ReplyRetrying() | ReplyProgress():
                 self._on_reply(view, event)
+            case Emitted():
+                self._on_emitted(view, event)
             case Signal():
                 self._signals.append(
                     SignalView(sequence=sequence, name=event.name, at=event.at, by=event.by, data=event.data)
@@ -236,6 +241,13 @@ class JobFold:
                 self._calls[event.call] = _begun(event)
         self._calls.setdefault(event.call, _begun(event))
 
+    def _on_emitted(self, view: JobView, event: Emitted) -> None:
+        self._set(_awake(view))
+        self._calls.setdefault(event.call, CallView(
+            call=event.call, kind="emit", name=event.name, state="completed", started_at=event.at, ended_at=event.at,
+            duration_s=0.0, output=event.data,
+        ))  # fmt: skip
+
     def _on_retried(self, view: JobView, event: JobRetried) -> None:
         """Only a failed job can be retried: it waits for a host again."""
         if view.state != "failed":
@@ -256,7 +268,7 @@ class JobFold:
             self._letters[sequence] = place
 
     def _on_reply(self, view: JobView, event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress) -> None:
-        if isinstance(event, ReplyCompleted | ReplyFailed) and event.op:
+        if isinstance(event, ReplyCompleted | ReplyFailed) and event.op and not event.actor:
             self._set(_awake(view))
         call = self._calls.get(event.call) or _unannounced(event)
         if call.state not in ("completed", "failed"):
@@ -284,6 +296,7 @@ def _submitted(view: JobView, event: JobSubmitted) -> JobView:
         priority=event.priority,
         parent=event.parent,
         requested_at=event.requested_at,
+        deadline_at=event.deadline_at,
         submitted_at=event.at,
         input=event.input,
     )
@@ -300,7 +313,10 @@ def _ended(view: JobView, event: JobCompleted | JobFailed | JobCancelled | JobRe
         case JobFailed():
             return msgspec.structs.replace(view, state="failed", failure=event.failure)
         case JobCancelled():
-            return msgspec.structs.replace(view, state="cancelled", ended_by=event.by, reason=event.reason)
+            workflow = view.workflow or event.workflow
+            return msgspec.structs.replace(
+                view, state="cancelled", ended_by=event.by, reason=event.reason, workflow=workflow
+            )
         case JobRejected():
             workflow, taken = view.workflow or event.workflow, view.input if view.submitted_at else event.input
             return msgspec.structs.replace(

@@ -92,6 +92,14 @@ def test_submit_prints_the_id_and_result_prints_the_output(shell: Shell) -> None
     assert shell.json("result", "cli-first", "--wait", "--timeout", "20") == 216
 
 
+def test_a_job_is_drawn(shell: Shell) -> None:
+    """A job's picture has its calls, with what became of them; a job that there is not is told."""
+    code, out, _ = shell("workflow", "graph", "cli-first", "--format", "svg")
+    assert code == 0 and "five 1.0.0, job cli-first" in out and "completed" in out
+    code, _, err = shell("workflow", "graph", "cli-none")
+    assert code == 2 and "cli-none" in err
+
+
 def test_submit_and_wait(shell: Shell) -> None:
     """--wait prints the result alone on standard output, so that it can be piped on."""
     code, out, _ = shell("submit", "five", "start:=2", "--wait", "--timeout", "20")

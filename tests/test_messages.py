@@ -22,6 +22,7 @@ AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 CONTRACT: dict[str, tuple[str, ...]] = {
     "job.submitted": (
         "workflow", "version", "app", "input", "priority", "parent", "traceparent", "requested_at",
+        "deadline_at",
     ),
     "job.owned": ("host", "request", "node", "pid", "version"),
     "job.waiting": ("on", "until"),
@@ -29,7 +30,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "job.resumed": ("by", "signal"),
     "job.completed": ("output",),
     "job.failed": ("failure",),
-    "job.cancelled": ("by", "reason"),
+    "job.cancelled": ("by", "reason", "workflow"),
     "job.retried": ("calls", "by"),
     "job.rejected": ("workflow", "failure", "requested_job", "input"),
     "call.tool": ("call", "name", "version", "input", "timeout_s", "retry", "traceparent"),
@@ -60,6 +61,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "breaker.opened": ("breaker", "reason", "open_s", "calls", "failures", "slow", "by", "forced"),
     "breaker.half_opened": ("breaker", "by"),
     "breaker.closed": ("breaker", "by", "forced"),
+    "emit": ("name", "call", "data"),
 }  # fmt: skip
 COMMON = {"job", "at", "blob"}
 
@@ -89,6 +91,7 @@ def test_failure_fields_are_pinned() -> None:
         (CallAgent(job="j", call="ask:1", name="ask", version=0), "call.agent.ask.v0"),
         (CallJob(job="j", call="order:1", name="order", version=1, child="c1"), "call.job.order.v1"),
         (Signal(job="j", name="approve"), "signal.approve"),
+        (messages.Emitted(job="j", name="shipped", call="c"), "emit.shipped"),
         (messages.JobCompleted(job="j"), "job.completed"),
         (messages.ReplyProgress(job="j", call="c", attempt=1, done=1), "reply.progress"),
     ],

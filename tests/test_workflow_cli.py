@@ -94,6 +94,19 @@ def test_pictures(shell: Shell, tmp_path: Path) -> None:
     assert shell("workflow", "graph", good, "--format", "png")[0] == 2
 
 
+def test_pictures_of_jobs(shell: Shell, tmp_path: Path) -> None:
+    """A snapshot is drawn without a server, as of any sequence; what is no document and no job is told."""
+    file = str(ROOT / "tests" / "histories" / "shop-approved.json")
+    code, out, _ = shell("workflow", "graph", file)
+    assert code == 0 and 'title: "order 1.2.0, job shop-approved"' in out and "quote:1: tool<br/>completed" in out
+    code, out, _ = shell("workflow", "graph", file, "--at", "3", "--format", "svg")
+    assert code == 0 and "running" in out and "ship:1" not in out
+    code, _, err = shell("workflow", "graph", str(tmp_path / "good.yaml"), "--at", "3")
+    assert code == 2 and "has no sequences" in err
+    assert shell("workflow", "graph", "none.yaml")[0] == 2
+    assert shell("workflow", "graph", "some-job")[0] == 3
+
+
 EXTENDING = """\
 extends: {file: good.yaml}
 version: 1.1.0

@@ -40,6 +40,28 @@ def _nodes(nats: str | None, context: str | None) -> list[NodeStatus]:
     return []
 
 
+def workflow_names(nats: str | None = None, context: str | None = None, *, with_versions: bool = False) -> list[str]:
+    """The published workflows, or their versions; none if the bus does not answer at once."""
+    with contextlib.suppress(CallboardError, TimeoutError, OSError):
+        return asyncio.run(_ask_workflows(nats, context, with_versions=with_versions))
+    return []
+
+
+async def _ask_workflows(nats: str | None, context: str | None, *, with_versions: bool) -> list[str]:
+    from actors.clients.workflows import Workflows
+    from bus.connection import Bus
+    from bus.options import resolve_options
+
+    async with asyncio.timeout(PATIENCE_S * 2):
+        async with await Bus.connect(resolve_options(nats, context), timeout_s=PATIENCE_S) as bus:
+            workflows = Workflows(bus)
+            definitions = await workflows.definitions()
+            await workflows.close()
+            if not with_versions:
+                return definitions.names()
+            return [f"{each.name}@{each.version}" for each in definitions.all()]
+
+
 async def _ask_nodes(nats: str | None, context: str | None) -> list[NodeStatus]:
     from bus.connection import Bus
     from bus.options import resolve_options

@@ -1,14 +1,18 @@
-"""``callboard workflow``: documents that define workflows are checked, described to editors, and drawn."""
+"""``callboard workflow``: documents that define workflows are checked, described to editors, and drawn.
+
+What concerns published ones is in ``workflow_registry``.
+"""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from actors.commands.graph import graph
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
+from actors.commands.workflow_docs import docs
 
 if TYPE_CHECKING:
     from actors.commands.session import Session
@@ -18,8 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help=(
-        "Check and draw documents that define workflows.\n\n"
-        "Documents can be written and checked; running them comes next.\n\n"
+        "Check, draw and publish documents that define workflows.\n\n"
         "Example: callboard workflow validate --offline order.yaml"
     ),
     no_args_is_help=True,
@@ -31,21 +34,6 @@ Params = Annotated[
     list[str] | None,
     typer.Option("--param", metavar="NAME=TEXT", help="A parameter's value, also as NAME:=JSON; may be repeated."),
 ]
-
-
-class Drawing(StrEnum):
-    """What a picture is written in."""
-
-    mermaid = "mermaid"
-    dot = "dot"
-    svg = "svg"
-
-
-class Form(StrEnum):
-    """What a document is written in."""
-
-    yaml = "yaml"
-    json = "json"
 
 
 @app.command()
@@ -70,20 +58,6 @@ def validate(
 
 
 @app.command()
-def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A document.")],
-    merged: Annotated[bool, typer.Option("--merged", help="As one document, with all that it extends.")] = False,
-    param: Params = None,
-    format_: Annotated[Form, typer.Option("--format", help="What it is written in.")] = Form.yaml,
-) -> None:
-    """Print a document in a plain form, without comments. Exit code 1 if it has faults.
-
-    Example: callboard workflow show --merged order.yaml --param limit:=50
-    """
-    run(_show(make_session(None, None), file, param or [], format_, is_merged=merged))
-
-
-@app.command()
 def schema() -> None:
     """Print the JSON Schema of documents, for editors.
 
@@ -92,27 +66,20 @@ def schema() -> None:
     run(_schema(make_session(None, None)))
 
 
-@app.command()
-def graph(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A document.")],
-    format_: Annotated[Drawing, typer.Option("--format", help="What the picture is written in.")] = Drawing.mermaid,
-) -> None:
-    """Print a picture of a document's steps: Mermaid, DOT or SVG. Exit code 1 if the document has faults.
-
-    Example: callboard workflow graph order.yaml --format svg > order.svg
-    """
-    run(_graph(make_session(None, None), file, format_))
+app.command()(graph)
+app.command()(docs)
 
 
 async def _validate(session: Session, files: list[Path], params: list[str], *, offline: bool, is_final: bool) -> int:
     from actors.commands.arguments import parse_inputs
     from actors.console.workflow_page import workflow_page
+    from actors.workflow.document_file import bases_beside, read_file
     from actors.workflow.source import read_source
     from actors.workflow.validation import check
 
-    sources = [read_source(str(file), _read(file)) for file in files]
-    texts, given, bases = {source.file for source in sources}, parse_inputs(params), _bases()
-    catalogue = None if offline else await _catalogue(session)
+    sources = [read_source(str(file), read_file(file)) for file in files]
+    texts, given = {source.file for source in sources}, parse_inputs(params)
+    catalogue, bases = (None, bases_beside()) if offline else await _known(session)
     found = [check(source, catalogue, bases=bases, params=given, is_final=is_final) for source in sources]
     findings = list(dict.fromkeys(finding for checked in found for finding in checked.findings))
     screen = session.screen()
@@ -123,21 +90,13 @@ async def _validate(session: Session, files: list[Path], params: list[str], *, o
     return 1 if findings else 0
 
 
-async def _catalogue(session: Session) -> Catalogue:
-    """What the registry holds; nothing if no node has ever been there. Raises: BusUnreachable, BusError."""
-    from actors.components.registry import Registry
+async def _known(session: Session) -> tuple[Catalogue, Bases]:
+    """What the registry holds, and what is published. Raises: BusUnreachable, BusError."""
     from actors.workflow.component_rules import Catalogue
-    from bus.streams import REGISTRY, stream_info
+    from actors.workflow.document_file import bases_beside
 
     async with await session.client() as client:
-        if await stream_info(client.bus, REGISTRY) is None:
-            return Catalogue([])
-        registry = Registry(client.bus)
-        await registry.start()
-        try:
-            return Catalogue(registry.all())
-        finally:
-            await registry.stop()
+        return Catalogue(await client.workflows.components()), await client.workflows.bases(bases_beside().read)
 
 
 async def _schema(session: Session) -> int:
@@ -147,62 +106,17 @@ async def _schema(session: Session) -> int:
     return 0
 
 
-async def _show(session: Session, file: Path, params: list[str], form: Form, *, is_merged: bool) -> int:
-    from actors.commands.arguments import parse_inputs
-    from actors.workflow.source import read_source
-    from actors.workflow.validation import check
-    from actors.workflow.writing import by_rank, to_json, to_yaml
-
-    source = read_source(str(file), _read(file))
-    checked = check(source, bases=_bases(), params=parse_inputs(params))
-    if checked.findings:
-        return _refuse(session, checked.findings)
-    value = by_rank(checked.value if is_merged else source.value)
-    _print(to_yaml(value) if form is Form.yaml else to_json(value))
-    return 0
-
-
-async def _graph(session: Session, file: Path, drawing: Drawing) -> int:
-    from actors.pictures.document_drawing import draw_document
-    from actors.pictures.picture import picture
-    from actors.workflow.source import read_source
-    from actors.workflow.validation import check
-
-    checked = check(read_source(str(file), _read(file)), bases=_bases())
-    if checked.document is None or checked.findings:
-        return _refuse(session, checked.findings)
-    _print(picture(draw_document(checked.document), drawing.value))
-    return 0
-
-
-def _refuse(session: Session, findings: list[Finding]) -> int:
+def refuse(session: Session, findings: list[Finding]) -> int:
+    """Print what is wrong with a document; 1."""
     from actors.console.workflow_page import workflow_page
 
     session.notes().show(workflow_page(findings, 1))
     return 1
 
 
-def _print(text: str) -> None:
+def print_text(text: str) -> None:
+    """A document or picture, as it is."""
     import sys
 
     sys.stdout.write(text)
     sys.stdout.flush()
-
-
-def _bases() -> Bases:
-    """Where documents are found that others extend."""
-    from actors.workflow.extension import Bases
-
-    return Bases(read=lambda file: Path(file).read_bytes())
-
-
-def _read(file: Path) -> bytes:
-    """Raises: UsageError if there is no such file, or it cannot be read."""
-    from bus.errors import UsageError
-
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        hint = "name the files in it" if file.is_dir() else ""
-        raise UsageError(f"{file} cannot be read: {reason}", code="no_file", hint=hint) from error

@@ -150,6 +150,11 @@ class Component(Generic[P, R_co]):
     _input: Codec = field(repr=False)
     _output: Codec = field(repr=False)
 
+    @property
+    def winds_up(self) -> bool:
+        """Whether its function ends by itself when the job is cancelled, after it has cleaned up durably."""
+        return False
+
     # Typed loosely on purpose: P has no context, and an async function gives an awaitable here, not R_co.
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the plain function, context parameter included."""

@@ -19,6 +19,7 @@ from bus.messages import (
     DeadEvent,
     DeadKept,
     DeadRedriven,
+    Emitted,
     Event,
     JobCancelled,
     JobCompleted,
@@ -60,6 +61,7 @@ _STYLES: dict[type, Style] = {
     ReplyRetrying: "warn",
     ReplyProgress: "dim",
     Signal: "kind",
+    Emitted: "kind",
     DeadKept: "bad",
     JobRetried: "warn",
     **SYSTEM_STYLES,
@@ -128,6 +130,8 @@ def _essentials(event: Event) -> list[Span | str]:
             ]
         case ReplyCompleted() | ReplyFailed() | ReplyRetrying() | ReplyProgress():
             return [_call(event.call), *_reply(event)]
+        case Emitted():
+            return [Span(one_line(event.name), "name"), _call(event.call), _value(event.data)]
         case Signal():
             by = f"by {one_line(event.by)}" if event.by else ""
             return [Span(one_line(event.name), "name"), _value(event.data), by]

@@ -22,6 +22,8 @@ from bus.event import Parent
 from bus.messages import CallJob
 from store.log import Recorded
 
+MAX_DEPTH = 32
+
 
 class ChildCalls(OperationCore):
     """``start`` of another job, and its result."""
@@ -42,6 +44,7 @@ class ChildCalls(OperationCore):
         place = entry.asked_at if entry else 0  # asked anew after a retry, it keeps its place in the job
         if entry is None or (isinstance(entry.outcome, Pending) and not entry.parked_on):
             if entry is None:
+                self._depth()
                 await self._may_begin()
             elif entry.is_void:
                 await self.unpaused()
@@ -53,6 +56,14 @@ class ChildCalls(OperationCore):
                 self.rest()
         await self._take_up(place or entry.asked_at)
         return ChildJob(child, lambda: self._child_result(key, target))
+
+    def _depth(self) -> int:
+        """How many jobs are above this one. Raises: UsageError if none may be below it."""
+        depth = self.submitted.parent.depth if self.submitted.parent else 0
+        if depth >= MAX_DEPTH:
+            message = f"{MAX_DEPTH} jobs are above this one already, each started by the one before"
+            raise UsageError(message, code="too_deep", hint="does a workflow start itself without end?")
+        return depth
 
     async def _ask_child(
         self, key: str, target: Target, child: str, entry: Entry | None, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -73,8 +84,8 @@ class ChildCalls(OperationCore):
                 await self._ask_child_anew(key, target, child, body)
         request = JobRequest(
             workspace=self.workspace, workflow=target.name, input=body, job=child,
-            traceparent=self.submitted.traceparent,
-            parent=Parent(self.workspace, self.job, key, self.submitted.workflow),
+            traceparent=self.submitted.traceparent, priority=target.priority, deadline=self.deadline_at,
+            parent=Parent(self.workspace, self.job, key, self.submitted.workflow, self._depth() + 1),
         )  # fmt: skip
         crash_point("host.before_request")
         await publish_request(self.hosting.bus, self.hosting.blobs, request)

@@ -7,7 +7,7 @@ from typing import Any
 from actors.clients.requests import publish_wake
 from actors.clients.signals import make_signal
 from actors.jobs.hosting import Hosting
-from actors.jobs.journal import Journal, Pending
+from actors.jobs.journal import Entry, Journal, Pending
 from bus.crash import crash_point
 from bus.messages import CallJob
 from store.log import append_unfenced
@@ -21,8 +21,14 @@ async def tell_children(
     Raises: BusError.
     """
     for entry in list(journal.entries.values()):
-        if isinstance(entry.command, CallJob) and isinstance(entry.outcome, Pending):
-            signal = make_signal(entry.command.child, name, data, by=f"job {job}")
-            await append_unfenced(hosting.bus, hosting.blobs, workspace, signal)
-            crash_point("host.after_child_word")
-            await publish_wake(hosting.bus, workspace, entry.name, signal.job, signal.kind)
+        if isinstance(entry.outcome, Pending):
+            await tell_child(hosting, workspace, job, entry, name, data)
+
+
+async def tell_child(hosting: Hosting, workspace: str, job: str, entry: Entry, name: str, data: Any = None) -> None:
+    """Signal ``name`` to the child that was started by ``entry``, if that is what it is. Raises: BusError."""
+    if isinstance(entry.command, CallJob):
+        signal = make_signal(entry.command.child, name, data, by=f"job {job}")
+        await append_unfenced(hosting.bus, hosting.blobs, workspace, signal)
+        crash_point("host.after_child_word")
+        await publish_wake(hosting.bus, workspace, entry.name, signal.job, signal.kind)

@@ -17,7 +17,7 @@ from bus.connection import Bus
 from bus.errors import UsageError
 from bus.failure import Failure
 from bus.objects import Blobs
-from bus.subjects import CallKind
+from bus.subjects import CallKind, Priority
 from supervisor.breaker import Breaker
 
 PARK_AFTER_S = 3.0
@@ -52,6 +52,13 @@ class Hosting:
             if (found := self.app.find("job", name, major)) is not None:
                 self._workflows[name, version] = found
         return found
+
+    def newest(self, name: str) -> Component[..., Any]:
+        """What a new job of the workflow runs on. Raises: UsageError."""
+        component = self.workflow(name)
+        if component is None:
+            raise UsageError(f"workflow {name!r} is not in app {self.app.name!r}")
+        return component
 
     def resolve(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
         """The component that ``target`` (a component or a reference) means. Raises: UsageError with near misses."""
@@ -97,7 +104,7 @@ class Hosting:
 class Target:
     """What a call goes to; ``component`` is there if this app has it, and then input and output are typed.
 
-    ``breaker`` is a tool's own policy, as far as it is known.
+    ``breaker`` is a tool's own policy, as far as it is known; ``priority`` is that of a job's request.
     """
 
     kind: CallKind
@@ -105,3 +112,4 @@ class Target:
     major: int
     component: Component[..., Any] | None = None
     breaker: Breaker | None = None
+    priority: Priority = "normal"

@@ -20,6 +20,7 @@ from supervisor.breaker import OnOpen
 from supervisor.retry import Retry
 
 if TYPE_CHECKING:
+    from actors.jobs.locks import Lock
     from actors.jobs.operations import Operations
 
 P = ParamSpec("P")
@@ -51,6 +52,11 @@ class Job:
     def __init__(self, operations: Operations, policy: CallPolicy = _NO_POLICY) -> None:
         self._operations = operations
         self._policy = policy
+
+    @property
+    def operations(self) -> Operations:
+        """What it is built on, for what runs in place of a function, such as a workflow document."""
+        return self._operations
 
     @property
     def id(self) -> str:
@@ -135,6 +141,30 @@ class Job:
         Raises: TimeoutError if none came within ``timeout_s`` seconds of the first time that this was reached.
         """
         return self._operations.wait_for(signal, timeout_s)
+
+    # ---- one at a time
+
+    def lock(self, name: str, *, limit: int = 1, timeout_s: float | None = None) -> Lock:
+        """A critical section: of all jobs of the workspace, at most ``limit`` are in a section of that name at once.
+
+        async with job.lock("account-17") as lease:
+            await job.call(book, account=17, token=lease.token)
+
+        First come, first served; a job that waits for long is parked. What the job holds or waits for goes with its
+        end, however it ends. ``lease.token`` is a fencing token: it rises with each grant.
+        Raises: TimeoutError if the lock was not granted within ``timeout_s`` seconds; UsageError for a bad name or
+        limit, and inside of a section of the same lock.
+        """
+        return self._operations.lock(name, limit, timeout_s)
+
+    # ---- telling
+
+    def emit(self, event: str, data: Any = None) -> Coroutine[Any, Any, None]:
+        """Tell the world, once: an event ``emit.<event>`` in the job's log, for whoever follows it.
+
+        Live at ``events.<workspace>.<job>.emit.<event>``. ``data`` has to be JSON. Raises: UsageError.
+        """
+        return self._operations.emit(event, data)
 
     # ---- what is not deterministic, recorded
 

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 import msgspec
 
 from actors.jobs.hold import Hold, word_in
+from actors.jobs.sections import OPS, Sections
 from bus.failure import Failure, TerminalError
 from bus.messages import (
     CallAgent,
     CallJob,
     CallTool,
+    Emitted,
     Event,
     JobCancelled,
     JobCompleted,
@@ -66,7 +68,7 @@ CRASH_LOOP_S = 60.0
 
 
 class Entry(msgspec.Struct):
-    """One durable operation: ``op`` is tool, agent, job, local, sleep, timer or signal.
+    """One durable operation: ``op`` is tool, agent, job, local, sleep, timer, signal or emit.
 
     ``asked_at`` is its command's sequence. ``parked_on``: the job has parked on it, so all that was to be done for its
     answer was done by then. ``void_to``: nothing up to that sequence counts as its answer, or as having been asked.
@@ -113,6 +115,7 @@ class ChangedCode(TerminalError):
 class Journal:
     """The fold. All up to sequence ``read_to`` is in it; ``heard`` is the last sequence heard of each subject.
 
+    ``life_at`` is the last sequence of ``job.*``.
     ``parked``: nobody holds the job, and a wake-up may bring it back: it waits, or it was retried.
     """
 
@@ -126,11 +129,13 @@ class Journal:
     hold: Hold = field(default_factory=Hold)
     ended: JobCompleted | JobFailed | JobCancelled | None = None
     ended_at: int = 0
+    life_at: int = 0
     retried: JobRetried | None = None
     retried_at: int = 0
     read_to: int = 0
     heard: dict[str, int] = field(default_factory=dict)
     consumed: set[int] = field(default_factory=set)
+    sections: Sections = field(default_factory=Sections)
 
     @property
     def has_calls_out(self) -> bool:
@@ -154,6 +159,8 @@ class Journal:
                 return self._answer(event, Spent(event.failure, sequence))
             case CallTool() | CallAgent() | CallJob():
                 self._command(event, sequence)
+            case Emitted():
+                return self._settle(event.call, "emit", Succeeded(event.data, sequence))
             case Signal():
                 self._signal(event, sequence)
             case ReplyProgress() | ReplyRetrying():
@@ -169,17 +176,24 @@ class Journal:
             self.signals[sequence] = event
 
     def _answer(self, event: ReplyCompleted | ReplyFailed, outcome: Succeeded | Spent) -> str | None:
-        entry = self.entries.get(event.call)
+        answered = self._settle(event.call, event.op or "tool", outcome)
+        if answered and event.op == "signal" and isinstance(event, ReplyCompleted):
+            self._consume(event.output)
+        elif answered and event.op in OPS and isinstance(event, ReplyCompleted):
+            self.sections.apply(event, outcome.sequence)
+        return answered
+
+    def _settle(self, call: str, op: str, outcome: Succeeded | Spent) -> str | None:
+        """The first outcome counts; the call, if this is it."""
+        entry = self.entries.get(call)
         if entry is None:
-            name = event.call.rpartition("/")[2].partition(":")[0]
-            entry = self.entries[event.call] = Entry(event.call, event.op or "tool", name)
+            name = call.rpartition("/")[2].partition(":")[0]
+            entry = self.entries[call] = Entry(call, op, name)
         if not isinstance(entry.outcome, Pending) or outcome.sequence <= entry.void_to:
             return None
         entry.outcome = outcome
         self.owned_in_vain = 0
-        if event.op == "signal" and isinstance(event, ReplyCompleted):
-            self._consume(event.output)
-        return event.call
+        return call
 
     def _consume(self, output: msgspec.Raw) -> None:
         sequence = msgspec.json.decode(output).get("sequence", 0)
@@ -195,6 +209,8 @@ class Journal:
             self.owned_in_vain = 0
 
     def _lifecycle(self, event: Event, sequence: int) -> None:
+        if event.kind.startswith("job."):
+            self.life_at = max(self.life_at, sequence)
         match event:
             case JobSubmitted():
                 self.submitted = event
@@ -221,12 +237,18 @@ class Journal:
         """Nobody's job, with nothing in its way: its end is void, and what has no outcome now is asked for anew."""
         self.ended, self.ended_at, self.parked = None, 0, True
         self.retried, self.retried_at = event, sequence
+        anew: list[int] = []
+        last = max((e.sequence for e in self.entries.values()), default=0)
         for entry in self.entries.values():
             failed = isinstance(entry.outcome, Spent) and entry.call in event.calls
             # Redelivered while the job was over, an unanswered call was dropped unanswered.
             dropped = isinstance(entry.outcome, Pending) and entry.command is not None and entry.op != "job"
             if failed or dropped:
                 entry.outcome, entry.void_to, entry.parked_on = PENDING, sequence, False
+                anew.append(entry.asked_at)
+        for call in self.sections.void(anew, last):
+            if call in self.entries:
+                self.entries[call].outcome, self.entries[call].void_to = PENDING, sequence
 
     # ---- what the job core asks
 
@@ -242,11 +264,12 @@ class Journal:
         entry = self.entries[call] = Entry(call, op, name)
         return entry
 
-    def next_signal(self, name: str) -> tuple[int, Signal] | None:
-        """The oldest signal of that name that nobody has taken."""
+    def next_signal(self, name: str, since: int = 0) -> tuple[int, Signal] | None:
+        """The oldest signal of that name, after ``since``, that nobody has taken."""
         if not self.signals:
             return None
-        return min(((s, e) for s, e in self.signals.items() if e.name == name), default=None, key=lambda pair: pair[0])
+        named = ((sequence, signal) for sequence, signal in self.signals.items() if signal.name == name)
+        return min((pair for pair in named if pair[0] > since), default=None, key=lambda pair: pair[0])
 
     def take_signal(self, sequence: int) -> None:
         """Somebody has taken it; no other wait may."""

@@ -22,7 +22,7 @@ from actors.jobs.hosting import Hosting
 from actors.jobs.journal import Journal
 from actors.jobs.turns import NEW, Turns
 from bus.errors import Fenced as FencedError
-from bus.messages import Event, JobSubmitted, ReplyCompleted, ReplyFailed, Signal
+from bus.messages import Emitted, Event, JobSubmitted, ReplyCompleted, ReplyFailed, Signal
 from store.log import JobLog, Recorded
 
 
@@ -31,8 +31,9 @@ class OperationCore:
 
     ``busy`` counts what goes on (calls out, local functions, appends), ``waits`` holds what is only waited for, with
     the instant at which each wait ends by itself; when nothing is busy the job may be parked. ``asking`` counts calls
-    whose command is about to be stored. A paused job begins nothing new: all that is not recorded yet waits in
-    :meth:`unpaused` before it counts as busy.
+    whose command is about to be stored, ``noting`` outcomes of the host's own that are. A paused job begins nothing
+    new: all that is not recorded yet waits in :meth:`unpaused` before it counts as busy. A function that sets
+    ``on_cancel`` winds itself up when it is told the place of the signal; while it does, no pause holds it.
     """
 
     def __init__(
@@ -44,13 +45,18 @@ class OperationCore:
         self.submitted = submitted
         self.job = log.job
         self.workspace = log.workspace
+        self.deadline_at: datetime | None = None
         self.halted = False
         self.busy = 0
         self.asking = 0
+        self.noting = 0
+        self.winding_up = False
         self.waits: dict[str, datetime | None] = {}
         self.on_idle: Callable[[], None] = lambda: None
         self.on_asked: Callable[[], None] = lambda: None
         self.on_signal: Callable[[], None] = lambda: None
+        self.on_noted: Callable[[], None] = lambda: None
+        self.on_cancel: Callable[[int], None] | None = None
         self.listen: Callable[[], Awaitable[None]] | None = None
         self.turns = Turns(journal.last_outcome)
         self._halt = halt
@@ -95,8 +101,12 @@ class OperationCore:
         try:
             return await self.log.append(event)
         except FencedError:
-            self._halt(Fenced())
+            self.fence()
             raise asyncio.CancelledError("another host owns the job") from None
+
+    def fence(self) -> None:
+        """Another host owns the job: this copy ends here."""
+        self._halt(Fenced())
 
     def hear(self, recorded: Recorded) -> None:
         """Take up one event from the log, in the log's order; wakes whoever waits for it."""
@@ -125,7 +135,7 @@ class OperationCore:
 
     async def unpaused(self) -> None:
         """Until the job is not paused. It only waits meanwhile, so it may be parked."""
-        while self.journal.hold.is_paused:
+        while self.journal.hold.is_paused and not self.winding_up:
             self.check_running()
             held = self._loop.create_future()
             self._held[held] = None
@@ -139,6 +149,11 @@ class OperationCore:
                 if not self._held:
                     self.waits.pop(HOLD, None)
         self.check_running()
+
+    def wind_up(self) -> None:
+        """The function winds itself up: what it does for that does not wait for the end of a pause."""
+        self.winding_up = True
+        self.release()
 
     def release(self) -> None:
         """The job is resumed, unless it is paused again."""
@@ -201,12 +216,15 @@ class OperationCore:
     async def _note(self, key: str, op: str, raw: bytes) -> None:
         await self._append_note(ReplyCompleted(job=self.job, call=key, op=op, output=msgspec.Raw(raw)))
 
-    async def _append_note(self, event: ReplyCompleted | ReplyFailed) -> None:
+    async def _append_note(self, event: ReplyCompleted | ReplyFailed | Emitted) -> None:
         self.busy += 1
+        self.noting += 1
         try:
             sequence = await self.append(event)
             self.journal.apply(Recorded(sequence, event))
         finally:
+            self.noting -= 1
             self.rest()
+            self.on_noted()
         if branch := current_branch.get():
             branch.clock = sequence

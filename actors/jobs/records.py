@@ -12,7 +12,8 @@ from actors.jobs.journal import Pending
 from actors.jobs.operation_core import OperationCore
 from actors.jobs.values import raw_of, to_json
 from bus.failure import CallFailed, failure_of
-from bus.messages import ReplyFailed
+from bus.messages import Emitted, ReplyFailed
+from bus.subjects import check_name
 
 
 class Records(OperationCore):
@@ -26,6 +27,20 @@ class Records(OperationCore):
     def record(self, name: str, fn: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
         """A recorded value under a name of ours (now, uuid, random)."""
         return self._record(self.new_key(name), "local", name, fn)
+
+    def emit(self, name: str, data: Any) -> Coroutine[Any, Any, None]:
+        """See ``Job.emit``."""
+        return self._emit(self.new_key(f"emit-{check_name(name, 'event')}"), name, data)
+
+    async def _emit(self, key: str, name: str, data: Any) -> None:
+        self.check_running()
+        entry = self.journal.recall(key, "emit", f"emit-{name}")
+        if entry is not None and not isinstance(entry.outcome, Pending):
+            await self._take_up(entry.sequence)
+            return
+        raw = msgspec.Raw(to_json(data, name))
+        await self._may_begin()
+        await self._append_note(Emitted(job=self.job, name=name, call=key, data=raw))
 
     async def _record(self, key: str, op: str, name: str, fn: Callable[[], Any]) -> Any:
         self.check_running()

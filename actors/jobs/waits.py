@@ -44,19 +44,20 @@ class Waits(Records):
         due = await self._record(key, op, op, partial(instant_in, seconds))
         return datetime.fromisoformat(due)
 
-    def wait_for(self, signal: str, timeout_s: float | None) -> Coroutine[Any, Any, Any]:
-        """See ``Job.wait_for``."""
+    def wait_for(self, signal: str, timeout_s: float | None, *, fresh: bool = False) -> Coroutine[Any, Any, Any]:
+        """See ``Job.wait_for``; ``fresh``: a signal that came before this was first reached does not count."""
         if check_name(signal, "signal") in RESERVED:
             raise UsageError(f"a job cannot wait for signal {signal!r}: the system acts on it", code="reserved_signal",
                              path="signal", hint="choose another name")  # fmt: skip
-        return self._wait_for(self.new_key(f"signal-{signal}"), signal, timeout_s)
+        return self._wait_for(self.new_key(f"signal-{signal}"), signal, timeout_s, fresh=fresh)
 
-    async def _wait_for(self, key: str, signal: str, timeout_s: float | None) -> Any:
+    async def _wait_for(self, key: str, signal: str, timeout_s: float | None, *, fresh: bool) -> Any:
+        since = await self._mark(f"{key}/from") if fresh else 0
         due_at = await self._due(f"{key}/timer", "timer", timeout_s) if timeout_s is not None else None
         entry = self.journal.recall(key, "signal", f"signal-{signal}")
         while entry is None or isinstance(entry.outcome, Pending):
             await self._may_begin()
-            if taken := self.journal.next_signal(signal):
+            if taken := self.journal.next_signal(signal, since):
                 return await self._take_signal(key, *taken)
             if due_at is not None and datetime.now(UTC) >= due_at:
                 return await self._no_signal(key, signal, timeout_s)
@@ -64,6 +65,11 @@ class Waits(Records):
         await self._take_up(entry.sequence)
         answer = msgspec.json.decode(raw_of(entry))
         return signal_data(answer, signal, timeout_s)
+
+    async def _mark(self, key: str) -> int:
+        """A place in the log, the same on every replay."""
+        await self._record(key, "timer", "from", lambda: None)
+        return self.journal.entries[key].sequence
 
     async def _take_signal(self, key: str, sequence: int, signal: Signal) -> Any:
         self.journal.take_signal(sequence)

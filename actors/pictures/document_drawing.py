@@ -6,8 +6,23 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from actors.pictures.drawing import Drawing, Edge, Group, Node, Part, Standing
-from actors.workflow.document import Document, Goto, LoopStep, MapStep, ParallelStep, SwitchStep
-from actors.workflow.outline import Entry, Scope, outline
+from actors.workflow.document import (
+    AddStep,
+    Document,
+    EmitStep,
+    EndStep,
+    Goto,
+    GotoStep,
+    Join,
+    LoopStep,
+    MapStep,
+    ParallelStep,
+    SleepStep,
+    Step,
+    SwitchStep,
+    WaitStep,
+)
+from actors.workflow.outline import Entry, Scope, counts_inside, outline
 
 Standings = Mapping[str, Standing]
 _NOBODY: Standings = MappingProxyType({})
@@ -30,10 +45,11 @@ def _parts(scope: Scope, standings: Standings) -> tuple[Part, ...]:
 
 def _part(entry: Entry, standings: Standings) -> Part:
     step, standing = entry.step, standings.get(entry.step.id)
-    note = "; ".join(text for text in (step.description, f"when {step.when}" if step.when else "") if text)
+    said = (step.description, f"when {step.when}" if step.when else "", f"lock {step.lock}" if step.lock else "")
+    note = "; ".join(text for text in said if text)
     if not entry.inner:
         return Node(id=step.id, title=step.id, detail=_detail(entry), note=note, standing=standing)
-    inner = tuple(_lane(entry, number, label, standings) for number, label in enumerate(_lane_names(entry)))
+    inner = tuple(_lane(entry, number, label, standings) for number, label in enumerate(lane_names(entry)))
     if isinstance(step, MapStep | LoopStep):  # the only list of a map or a loop has no name
         inner = _parts(entry.inner[0], standings)
     return Group(id=step.id, title=step.id, detail=_detail(entry), note=note, standing=standing, parts=inner)
@@ -44,7 +60,8 @@ def _lane(entry: Entry, number: int, name: str, standings: Standings) -> Part:
     return Group(id=f"{entry.step.id}/{number}", title=name, parts=parts, is_lane=True)
 
 
-def _lane_names(entry: Entry) -> list[str]:
+def lane_names(entry: Entry) -> list[str]:
+    """What the inner lists of a step are called; empty if it has one list, which has no name."""
     step = entry.step
     if isinstance(step, SwitchStep):
         return [*(case.when for case in step.cases), *(["else"] if step.else_ else [])]
@@ -54,19 +71,40 @@ def _lane_names(entry: Entry) -> list[str]:
 def _detail(entry: Entry) -> str:
     """What the step runs or goes by, and its condition if no arrow can carry that."""
     step = entry.step
-    kind, run = str(step.__struct_config__.tag), str(getattr(step, "run", ""))
+    condition = f"if {step.when}" if step.when and not _before(entry) else ""
+    join = f"{_of(step.join, _inside(entry))}" if step.join and counts_inside(step) else ""
+    return " ".join(text for text in (str(step.__struct_config__.tag), step_object(step), join, condition) if text)
+
+
+def step_object(step: Step) -> str:
+    """What the step runs, goes over or waits for, as it stands in the document."""
     match step:
         case MapStep():
-            run = f"{step.as_} in {step.over}"
+            return f"{step.as_} in {step.over}"
         case LoopStep():
-            run = f"until {step.until}"
-        case ParallelStep(join=join) if join is not None:
-            of = len(join.of) or len(step.branches)
-            run = f"{join.n or of} of {of}"
+            return f"until {step.until}"
+        case GotoStep() | AddStep():
+            return step.to
+        case EndStep():
+            return step.status
+        case WaitStep():
+            return step.signal
+        case SleepStep():
+            return step.for_s if isinstance(step.for_s, str) else f"{step.for_s:g} s"
+        case EmitStep():
+            return step.event
         case _:
-            pass
-    condition = f"if {step.when}" if step.when and not _before(entry) else ""
-    return " ".join(text for text in (kind, run, condition) if text)
+            return str(getattr(step, "run", ""))
+
+
+def _inside(entry: Entry) -> str:
+    step = entry.step
+    of = len(step.join.of) if step.join else 0
+    return str(of or len(step.branches)) if isinstance(step, ParallelStep) else "all"
+
+
+def _of(join: Join, total: str) -> str:
+    return f"{join.n} of {total}" if join.n is not None else f"{total} of {total}"
 
 
 def _before(entry: Entry) -> list[str]:
@@ -77,18 +115,31 @@ def _before(entry: Entry) -> list[str]:
 
 def _joined(entry: Entry) -> tuple[str, ...]:
     step = entry.step
-    return step.join.of if step.join and not isinstance(step, ParallelStep) else ()
+    return step.join.of if step.join and not counts_inside(step) else ()
 
 
 def _edges(entry: Entry) -> Iterator[Edge]:
     step, joined = entry.step, _joined(entry)
     for name in _before(entry):
         yield Edge(name, step.id, _join_text(entry) if name in joined else step.when or "")
-    if isinstance(step.on_error, Goto) and step.on_error.goto in entry.scope.by_id and step.on_error.goto != step.id:
-        yield Edge(step.id, step.on_error.goto, "on error", is_detour=True)
+    for name, text in _detours(entry):
+        if name in entry.scope.by_id and name != step.id:
+            yield Edge(step.id, name, text, is_detour=True)
+
+
+def _detours(entry: Entry) -> Iterator[tuple[str, str]]:
+    """What the step may do to others of its list beside letting them start."""
+    step = entry.step
+    if isinstance(step.on_error, Goto):
+        yield step.on_error.goto, "on error"
+    if isinstance(step, GotoStep):
+        yield step.to, "go on at"
+    if isinstance(step, AddStep):
+        yield step.to, "adds to"
+    yield from ((name, "cancels") for name in step.cancels)
 
 
 def _join_text(entry: Entry) -> str:
     join, when = entry.step.join, entry.step.when
-    text = f"{join.n or len(join.of)} of {len(join.of)}" if join else ""
+    text = _of(join, str(len(join.of))) if join else ""
     return f"{text}, {when}" if when else text

@@ -67,7 +67,7 @@ Part = Node | Group
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An arrow between two parts of the same list. ``is_detour``: only taken after a failure."""
+    """An arrow between two parts of the same list. ``is_detour``: not the usual way, drawn dashed."""
 
     source: str
     target: str

@@ -24,12 +24,16 @@ _NONE = -1
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """From one box to another, by their numbers. ``width`` and ``height`` are of its text; 0 without one."""
+    """From one box to another, by their numbers. ``width`` and ``height`` are of its text; 0 without one.
+
+    Of a circle it is the detours that are turned around.
+    """
 
     source: int
     target: int
     width: float = 0.0
     height: float = 0.0
+    is_detour: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ def in_rows(sizes: Sequence[tuple[float, float]], arrows: Sequence[Arrow]) -> Ro
     """Lay boxes of these (width, height) out in rows."""
     boxes = len(sizes)
     turned = _turned(boxes, arrows)
+    _turn_detours(boxes, arrows, turned)
     down = [(a.target, a.source) if t else (a.source, a.target) for a, t in zip(arrows, turned, strict=True)]
     ranks = _ranks(boxes, down)
     if any(arrow.width for arrow in arrows):  # a row between any two rows, for texts
@@ -85,10 +90,11 @@ def _way(made: Rows, ranks: list[int], arrow: Arrow, top: int, bottom: int) -> l
 
 
 def _turned(boxes: int, arrows: Sequence[Arrow]) -> list[bool]:
-    """Which arrows lead back to where a walk along the arrows came from."""
+    """Which arrows, detours left out, lead back to where a walk along the arrows came from."""
     leaving: list[list[int]] = [[] for _ in range(boxes)]
     for number, arrow in enumerate(arrows):
-        leaving[arrow.source].append(number)
+        if not arrow.is_detour:
+            leaving[arrow.source].append(number)
     turned = [False] * len(arrows)
     marks = [_NEW] * boxes
     for start in range(boxes):
@@ -106,6 +112,30 @@ def _turned(boxes: int, arrows: Sequence[Arrow]) -> list[bool]:
                 marks[target] = _OPEN
                 walk.append((target, iter(leaving[target])))
     return turned
+
+
+def _turn_detours(boxes: int, arrows: Sequence[Arrow], turned: list[bool]) -> None:
+    """Turn each detour around that leads to where one can come from there by the arrows before it."""
+    below: list[list[int]] = [[] for _ in range(boxes)]
+    for arrow, is_turned in zip(arrows, turned, strict=True):
+        if not arrow.is_detour:
+            below[arrow.target if is_turned else arrow.source].append(arrow.source if is_turned else arrow.target)
+    for number, arrow in enumerate(arrows):
+        if arrow.is_detour:
+            turned[number] = _leads_to(below, arrow.target, arrow.source)
+            top, bottom = (arrow.target, arrow.source) if turned[number] else (arrow.source, arrow.target)
+            below[top].append(bottom)
+
+
+def _leads_to(below: list[list[int]], start: int, end: int) -> bool:
+    seen, walk = {start}, [start]
+    while walk:
+        box = walk.pop()
+        if box == end:
+            return True
+        walk += (fresh := set(below[box]) - seen)
+        seen |= fresh
+    return False
 
 
 def _ranks(boxes: int, down: Sequence[tuple[int, int]]) -> list[int]:

@@ -164,8 +164,8 @@ def _moved_route(route: Route, right: float, down: float) -> Route:
 def _arrow(edge: Edge, numbers: dict[str, int]) -> Arrow:
     source, target = numbers[edge.source], numbers[edge.target]
     if not (text := _edge_text(edge)):
-        return Arrow(source, target)
-    return Arrow(source, target, _even(text_width(text, DETAIL_SIZE) + 8), LINE_HEIGHT)
+        return Arrow(source, target, is_detour=edge.is_detour)
+    return Arrow(source, target, _even(text_width(text, DETAIL_SIZE) + 8), LINE_HEIGHT, edge.is_detour)
 
 
 def _edge_text(edge: Edge) -> str:

@@ -1,1 +1,1 @@
-"""Declarative workflow definitions: documents that are read, checked and drawn, all of it pure."""
+"""Declarative workflow definitions: documents that are read, checked, compared and published."""

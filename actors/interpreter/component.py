@@ -1,0 +1,99 @@
+"""A workflow document as a component: what hosts run, the registry lists and others call, as if it were a function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+import msgspec
+
+from actors.components.codec import InvalidInput, InvalidOutput
+from actors.components.component import Component, ComponentInfo, Options, declare
+from actors.components.schema import digest
+from actors.gateway.input_check import check_input
+from actors.interpreter.interpreter import interpret
+from actors.interpreter.plan import Plan, make_plan
+from actors.jobs.job import Job
+from actors.workflow.document import Document
+from bus.errors import UsageError
+
+_encode = msgspec.json.encode
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class WorkflowComponent(Component[..., Any]):
+    """A component of kind job that interprets ``document``."""
+
+    document: Document
+    plan: Plan = field(repr=False)
+
+    @property
+    def winds_up(self) -> bool:
+        """A cancelled workflow undoes what it did, as far as the document says how."""
+        return True
+
+    def bind_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """The JSON input of these keyword arguments. Raises: InvalidInput."""
+        if args:
+            raise UsageError(f"{self.name} is a document, so its input needs names", hint="call(ref, name=value)")
+        return _encode(self._checked(msgspec.to_builtins(kwargs)))
+
+    def decode_input(self, raw: bytes) -> dict[str, Any]:
+        """The input, checked against the document's schema. Raises: InvalidInput."""
+        try:
+            value = msgspec.json.decode(raw if raw and not raw.isspace() else b"{}")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidInput(
+                f"input of job {self.name} is not JSON: {error}", code="invalid_json", path="$"
+            ) from error
+        return {"value": self._checked(value)}
+
+    def _checked(self, value: Any) -> Any:
+        if self.input_schema:
+            check_input(self.info(), value)
+        return value
+
+    def encode_output(self, value: Any) -> bytes:
+        """The result as JSON, checked against the document's schema. Raises: InvalidOutput."""
+        if self.output_schema:
+            try:
+                check_input(msgspec.structs.replace(self.info(), input_schema=self.output_schema), value)
+            except InvalidInput as error:
+                message = f"output of job {self.name}, {error.path}: {error.args[0].partition(': ')[2]}"
+                raise InvalidOutput(message, path=error.path, hint=error.hint) from error
+        return _encode(value)
+
+    def decode_output(self, raw: bytes) -> Any:
+        """A result as plain JSON values."""
+        return msgspec.json.decode(raw)
+
+    def info(self) -> ComponentInfo:
+        """The wire form."""
+        return ComponentInfo(**{name: getattr(self, name) for name in ComponentInfo.__struct_fields__})
+
+
+async def _interpret(job: Job, value: Any = None) -> Any:
+    del job, value
+    raise AssertionError("replaced for each document")
+
+
+def workflow_component(
+    document: Document, *, app: str = "", params: dict[str, Any] | None = None
+) -> Component[..., Any]:
+    """Make a component of a document, with these values of its parameters.
+
+    Raises: UsageError for a document that cannot run; ``callboard workflow validate`` says all that is wrong.
+    """
+    plan = make_plan(document, params)
+    options = Options(name=document.name, version=document.version, description=document.description)
+    plain = declare("job", _interpret, app=app or document.name, app_version=document.version, options=options)
+    fields = {name: getattr(plain, name) for name in Component.__dataclass_fields__}
+    takes, returns = document.input, document.output
+    sha = digest(document.name, document.version, cast("Any", msgspec.to_builtins(document)), returns)
+    fields |= {"fn": partial(_run, plan), "input_schema": takes, "output_schema": returns, "digest": sha}
+    return WorkflowComponent(**fields, document=document, plan=plan)
+
+
+async def _run(plan: Plan, job: Job, value: Any) -> Any:
+    return await interpret(job.operations, plan, value)

@@ -1,0 +1,170 @@
+"""Maps and parallels: lists side by side of which all, or enough, have to complete."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from actors.interpreter.asks import Sleep
+from actors.interpreter.formula import FormulaFailed, Scope
+from actors.interpreter.frame import Frame, Run
+from actors.interpreter.joins import wanted
+from actors.workflow.document import MapStep, ParallelStep
+from bus.failure import Failure
+
+if TYPE_CHECKING:
+    from actors.interpreter.machine import Machine
+
+
+def begin_map(machine: Machine, run: Run) -> None:
+    """Begin as many instances as may run at once."""
+    step = cast("MapStep", run.plan.step)
+    items = run.given["over"]
+    if not isinstance(items, list):
+        raise FormulaFailed(step.over, f"{run.id}.over", f"gives a {type(items).__name__}, and no list")
+    run.items = list(items)
+    _watch_time(machine, run)
+    _go_on(machine, run)
+
+
+def begin_parallel(machine: Machine, run: Run) -> None:
+    """Begin all branches."""
+    step = cast("ParallelStep", run.plan.step)
+    run.items = list(step.branches)
+    _watch_time(machine, run)
+    _go_on(machine, run)
+
+
+def _watch_time(machine: Machine, run: Run) -> None:
+    if run.plan.step.timeout_s is not None:
+        machine.ask(run, "timeout", Sleep(run.plan.step.timeout_s), "timeout/")
+
+
+def add_items(machine: Machine, run: Run, items: list[Any]) -> None:
+    """More instances for a map that runs."""
+    run.items += items
+    _go_on(machine, run)
+
+
+def close_map(machine: Machine, run: Run) -> None:
+    """Let a map be complete with what it has; the rest is given up."""
+    _complete(machine, run, cancel_rest=True)
+
+
+def _open(machine: Machine, run: Run, number: int) -> None:
+    step = run.plan.step
+    if isinstance(step, MapStep):
+        scope = Scope(run.frame.scope, {step.as_: run.items[number], "index": number})
+        machine.open_inside(run, run.plan.lists[0], number, scope, f"{run.place}.{number}/")
+    else:
+        machine.open_inside(run, run.plan.lists[number], number, run.frame.scope, run.frame.prefix)
+
+
+def _begun(run: Run) -> int:
+    return len(run.frames) + len(run.ended)
+
+
+def _go_on(machine: Machine, run: Run) -> None:
+    """Begin what may begin; end the step if it is decided."""
+    if run.status != "running":
+        return
+    if _is_decided(machine, run):
+        return
+    limit = getattr(run.plan.step, "max_parallel", None) or len(run.items)
+    while len(run.frames) < limit and _begun(run) < len(run.items):
+        _open(machine, run, _begun(run))
+
+
+def _is_decided(machine: Machine, run: Run) -> bool:
+    n, counted = wanted(run), _counted(run)
+    good = sum(run.ended.get(number, False) for number in counted) if len(counted) < len(run.items) else run.good
+    left = sum(number not in run.ended for number in counted) if n is not None else 0
+    if n is not None and good >= n:
+        join = run.plan.step.join
+        _complete(machine, run, cancel_rest=join is not None and join.cancel_rest)
+    elif n is not None and good + left < n:
+        message = f"{n} of {len(counted)} have to complete, {len(counted) - good - left} did not"
+        cause = run.failure.message if run.failure else ""
+        failure = Failure(code="join_unmet", message=": ".join(filter(None, (message, cause))), retryable=False)
+        machine.fail(run, failure)
+    elif len(run.ended) == len(run.items) or (len(counted) < len(run.items) and all(c in run.ended for c in counted)):
+        _complete(machine, run, cancel_rest=bool(run.plan.step.join and run.plan.step.join.cancel_rest))
+    else:
+        return False
+    return True
+
+
+def _counted(run: Run) -> range | list[int]:
+    """Numbers of those that a join counts."""
+    join = run.plan.step.join
+    if isinstance(run.plan.step, ParallelStep) and join is not None and join.of:
+        return [run.items.index(name) for name in join.of]
+    return range(len(run.items))
+
+
+def _complete(machine: Machine, run: Run, *, cancel_rest: bool) -> None:
+    run.is_closed = True
+    if not cancel_rest and run.frames:
+        machine.linger(run)
+    else:
+        for frame in run.frames.values():
+            machine.give_up_all(frame)
+        run.frames.clear()
+    run.failure = None
+    machine.with_clock(run, len(run.items), partial(_give_output, machine, run))
+
+
+def _give_output(machine: Machine, run: Run) -> None:
+    if isinstance(run.plan.step, MapStep):
+        machine.complete(run, [run.outputs[number] for number in sorted(run.outputs)])
+    else:
+        assert run.plan.output is not None
+        machine.complete(run, run.plan.output.value(run.frame.scope, run.now))
+
+
+# ---- a list inside is over
+
+
+def instance_ended(machine: Machine, run: Run, frame: Frame) -> None:
+    """An instance of a map has completed."""
+    if run.lingers or run.is_closed:
+        _leave(machine, run, frame, completed=True)
+    else:
+        machine.with_clock(run, frame.number, partial(_instance_output, machine, run, frame))
+
+
+def _instance_output(machine: Machine, run: Run, frame: Frame) -> None:
+    assert run.plan.output is not None
+    try:
+        run.outputs[frame.number] = run.plan.output.value(frame.scope, run.now)
+    except FormulaFailed as error:
+        inside_failed(machine, run, frame, error.failure)
+    else:
+        _leave(machine, run, frame, completed=True)
+
+
+def branch_ended(machine: Machine, run: Run, frame: Frame) -> None:
+    """A branch of a parallel has completed."""
+    _leave(machine, run, frame, completed=True)
+
+
+def inside_failed(machine: Machine, run: Run, frame: Frame, failure: Failure) -> None:
+    """An instance or a branch has failed: so has the step, unless its join can do without."""
+    if not run.lingers and not run.is_closed:
+        join = run.plan.step.join
+        if join is None or join.n is None:
+            machine.fail(run, failure)
+            return
+        run.failure = failure
+    _leave(machine, run, frame, completed=False)
+
+
+def _leave(machine: Machine, run: Run, frame: Frame, *, completed: bool) -> None:
+    run.frames.pop(frame.number, None)
+    run.ended[frame.number] = completed
+    run.good += completed
+    if run.lingers:
+        if not run.frames:
+            machine.lingered(run)
+    else:
+        _go_on(machine, run)

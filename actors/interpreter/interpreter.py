@@ -1,0 +1,196 @@
+"""A workflow document as a job function: the machine says what is next, the job's durable operations do it.
+
+What the machine is told has to come in the log's order, on a live run as on a replay, since the first of several wins:
+so answers are sorted by their place in the log, and wait while this host is about to store an outcome of its own, which
+may come before them. On a replay the job's turns hand out what is recorded one by one (``actors.jobs.turns``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from actors.clients.signals import CANCEL
+from actors.interpreter.asks import Ask, Call
+from actors.interpreter.deeds import do
+from actors.interpreter.machine import Broken, Finished, Machine, Withdrawn
+from actors.interpreter.plan import Plan
+from actors.jobs.branches import Branch, current_branch
+from actors.jobs.journal import ChangedCode
+from actors.jobs.operations import Operations
+from bus.errors import BusError
+from bus.failure import CallFailed, failure_of
+
+log = logging.getLogger("callboard.interpreter")
+
+
+class Interpreter:
+    """One run of a document in this process."""
+
+    def __init__(self, ops: Operations, plan: Plan, input_: Any) -> None:
+        self._ops = ops
+        submitted = ops.submitted
+        self.machine = Machine(plan, input_, {
+            "id": ops.job, "workspace": ops.workspace, "workflow": submitted.workflow, "version": submitted.version,
+        })  # fmt: skip
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._leaving: set[asyncio.Task[Any]] = set()
+        self._arrived: list[tuple[int, int, Callable[[], None]]] = []
+        self._count = 0
+        self._is_planned = False
+
+    async def run(self) -> Any:
+        """The result. Raises: CallFailed if the workflow failed; gives None if it was cancelled."""
+        ops = self._ops
+        ops.turns.enter(1)
+        ops.on_noted, ops.on_cancel = self._plan_flush, self._cancel_at
+        try:
+            if found := ops.journal.next_signal(CANCEL):
+                self._cancel_at(found[0])
+            self.machine.start()
+            self._follow()
+            await self._over
+        finally:
+            ops.on_noted, ops.on_cancel = _nothing, None
+            ops.turns.leave()
+            await self._give_up()
+        return self._result()
+
+    def _result(self) -> Any:
+        match self.machine.end:
+            case Finished(result):
+                return result
+            case Broken(failure):
+                raise CallFailed(failure)
+            case Withdrawn() as end:
+                if end.not_undone:
+                    log.warning("%s: cancelled; not undone, since that failed: %s", self._ops.job, end.not_undone)
+                return None
+            case None:
+                raise AssertionError("the machine has not ended")
+
+    async def _give_up(self) -> None:
+        tasks = {*self._tasks.values(), *self._leaving}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()  # asked for, else asyncio would complain of failures that nobody needs
+
+    # ---- what the machine says
+
+    def _follow(self) -> None:
+        """Do what it asks for, until it asks for nothing more."""
+        machine = self.machine
+        asks, machine.asks = machine.asks, []
+        drops, machine.drops = machine.drops, []
+        dropped = set(drops)
+        for ask in asks:
+            if ask.id not in dropped:
+                self._begin(ask)
+        for id_ in drops:
+            if task := self._tasks.pop(id_, None):
+                self._leaving.add(task)
+                task.add_done_callback(self._leaving.discard)
+                task.cancel()
+        if machine.end is not None and not self._over.done():
+            self._over.set_result(None)
+
+    def _begin(self, ask: Ask) -> None:
+        branch = Branch(ask.place, 0)
+        task = self._loop.create_task(self._do(ask, branch))
+        self._tasks[ask.id] = task
+        task.add_done_callback(partial(self._done, ask, branch))
+
+    async def _do(self, ask: Ask, branch: Branch) -> Any:
+        current_branch.set(branch)
+        try:
+            return await do(self._ops, ask.what)
+        except asyncio.CancelledError:
+            if isinstance(ask.what, Call) and ask.what.kind == "job" and not self._ops.halted:
+                self._spawn(self._cancel_child(ask.place))
+            raise
+
+    def _spawn(self, doing: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(doing)
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _cancel_child(self, place: str) -> None:
+        """A job that nobody waits for any more is told so; not for sure: a host that dies just now says it again."""
+        ops = self._ops
+        ops.busy += 1
+        try:
+            for key in [key for key in ops.journal.entries if key.startswith(place) and "/" not in key[len(place) :]]:
+                await ops.cancel_child(key)
+        except BusError as error:
+            log.warning("%s: could not cancel the child at %s: %s", ops.job, place, error)
+        finally:
+            ops.rest()
+
+    # ---- what the machine is told
+
+    def _done(self, ask: Ask, branch: Branch, task: asyncio.Task[Any]) -> None:
+        if self._tasks.pop(ask.id, None) is None or task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, ChangedCode) or (error is not None and not isinstance(error, Exception)):
+            self._break(error)
+        elif error is not None:
+            self._arrive(branch.clock, partial(self.machine.failed, ask.id, failure_of(error)))
+        else:
+            self._arrive(branch.clock, partial(self.machine.answered, ask.id, task.result()))
+
+    def _break(self, error: BaseException) -> None:
+        if not self._over.done():
+            self._over.set_exception(error)
+
+    def _arrive(self, sequence: int, tell: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._arrived, (sequence, self._count, tell))
+        self._plan_flush()
+
+    def _plan_flush(self) -> None:
+        """Not at once: the task of an outcome that was just stored has to get here too."""
+        if self._arrived and not self._is_planned:
+            self._is_planned = True
+            self._loop.call_soon(self._loop.call_soon, self._flush)
+
+    def _flush(self) -> None:
+        self._is_planned = False
+        if self._ops.noting or self._over.done():
+            return
+        try:
+            while self._arrived:
+                heapq.heappop(self._arrived)[2]()
+                self._follow()
+        except Exception as error:
+            log.exception("%s: the workflow cannot go on", self._ops.job)
+            self._break(error)
+
+    def _cancel_at(self, sequence: int) -> None:
+        """The job is to be cancelled: wind up, once all that came before the word for it has been taken up."""
+        self._spawn(self._cancel(sequence))
+
+    async def _cancel(self, sequence: int) -> None:
+        if self._ops.turns.replaying:
+            await self._ops.turns.wait(sequence)
+        self._ops.wind_up()
+        self._arrive(sequence, self.machine.cancel)
+
+
+def _nothing() -> None:
+    pass
+
+
+async def interpret(ops: Operations, plan: Plan, input_: Any) -> Any:
+    """Run a workflow; see :class:`Interpreter`."""
+    return await Interpreter(ops, plan, input_).run()

@@ -1,0 +1,136 @@
+"""What the log of a job says of its operations: when each began and ended by the log's order, and what became of it.
+
+Keys are read as ``actors.jobs.operation_core`` gives them: ``gather:1.0/quote:2`` is an operation in branch 0 of a
+gather, ``each.3/ship/ship:1`` one of step ``ship`` in instance 3 of a map. What is recorded below an operation (the
+timer of a wait for a signal) is part of it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from actors.jobs.hold import HOLD
+from actors.pictures.drawing import Standing, State
+from bus.messages import CallAgent, CallJob, CallTool, JobRetried, ReplyCompleted, ReplyFailed
+from store.log import Recorded
+from store.view import CallView, JobView
+
+_OPERATION = re.compile(r"[^/]*:\d+")
+_LANE = re.compile(r"(.+)\.([0-9]{1,9})")
+
+
+class Place(NamedTuple):
+    """A piece of a key: of ``gather:1.0`` the ``name`` is ``gather:1`` and the ``lane`` 0."""
+
+    name: str
+    lane: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation. ``begun`` and ``ended`` are sequences of the log; infinite while it has not ended."""
+
+    key: str
+    kind: str
+    begun: float
+    ended: float
+    standing: Standing
+    begun_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+def places(key: str) -> tuple[tuple[Place, ...], str]:
+    """Where an operation is, and the key of the operation itself without what is recorded below it."""
+    outer: list[Place] = []
+    pieces = key.split("/")
+    if not all(pieces):  # no key of ours
+        return (), key
+    for number, piece in enumerate(pieces):
+        if number == len(pieces) - 1 or _OPERATION.fullmatch(piece):
+            return tuple(outer), "/".join(pieces[: number + 1])
+        lane = _LANE.fullmatch(piece)
+        outer.append(Place(lane[1], int(lane[2])) if lane else Place(piece))
+    return (), key
+
+
+def operations(view: JobView, history: Sequence[Recorded], now: datetime) -> list[Operation]:
+    """The operations of a job in the order in which they began, and those that it waits for."""
+    spans = _spans(history)
+    calls: dict[str, list[CallView]] = {}
+    for call in view.calls:
+        calls.setdefault(places(call.call)[1], []).append(call)
+    found = [_operation(view, key, parts, spans, now) for key, parts in calls.items()]
+    last = float(view.last_sequence)
+    waited = [key for key in view.waiting_on if key not in calls and key != HOLD]
+    found += [_awaited(key, last + 1 + number) for number, key in enumerate(waited)]
+    return sorted(found, key=lambda one: one.begun)
+
+
+def _awaited(key: str, begun: float) -> Operation:
+    kind = key.rpartition("/")[2].partition("-")[0].partition(":")[0]
+    return Operation(key=key, kind=kind, begun=begun, ended=math.inf, standing=Standing(state="waiting"))
+
+
+def _spans(history: Iterable[Recorded]) -> dict[str, tuple[float, float]]:
+    """(first sequence, sequence of the outcome) of each recorded key; a retry makes outcomes void."""
+    spans: dict[str, tuple[float, float]] = {}
+    for recorded in history:
+        match recorded.event:
+            case CallTool(call=call) | CallAgent(call=call) | CallJob(call=call):
+                spans.setdefault(call, (recorded.sequence, math.inf))
+            case ReplyCompleted(call=call) | ReplyFailed(call=call):
+                begun, ended = spans.get(call, (recorded.sequence, math.inf))
+                spans[call] = (begun, min(ended, recorded.sequence))
+            case JobRetried(calls=calls):
+                spans |= {call: (spans[call][0], math.inf) for call in calls if call in spans}
+            case _:
+                pass
+    return spans
+
+
+def _operation(
+    view: JobView, key: str, calls: list[CallView], spans: dict[str, tuple[float, float]], now: datetime
+) -> Operation:
+    """``calls``: the operation's own record, and what is recorded below it."""
+    own = next((call for call in calls if call.call == key), None)
+    first, last = calls[0], own or calls[-1]
+    state = _state(view, key, own, now)
+    known = [spans[call.call] for call in calls if call.call in spans]
+    begun = min((span[0] for span in known), default=0.0)
+    ended = max((span[1] for span in known), default=math.inf) if state not in ("running", "waiting") else math.inf
+    ended_at = max((call.ended_at for call in calls if call.ended_at), default=None) if own else None
+    standing = Standing(state=state, duration_s=_duration_s(view, own, first, state, now), note=_note(last))
+    return Operation(
+        key=key, kind=own.kind if own else _awaited(key, 0).kind, begun=begun, ended=ended, standing=standing,
+        begun_at=first.started_at, ended_at=ended_at,
+    )  # fmt: skip
+
+
+def _state(view: JobView, key: str, own: CallView | None, now: datetime) -> State:
+    """An operation without an outcome ended with its job; a sleep is recorded when it begins, with its end."""
+    if own is not None and own.state == "failed":
+        return "failed"
+    if own is not None and own.state == "completed":
+        due_at = own.ended_at
+        still = own.kind == "sleep" and due_at is not None and due_at > (view.ended_at or now)
+        return ("cancelled" if view.has_ended else "waiting") if still else "completed"
+    if view.has_ended:
+        return "cancelled"
+    return "waiting" if own is None or (key in view.waiting_on and own.kind not in ("job", "agent")) else "running"
+
+
+def _duration_s(view: JobView, own: CallView | None, first: CallView, state: State, now: datetime) -> float | None:
+    end = own.ended_at if own is not None and state in ("completed", "failed") else view.ended_at or now
+    # What the host recorded at once took a time that the log does not say.
+    return max(0.0, (end - first.started_at).total_seconds()) or None if end else None
+
+
+def _note(call: CallView) -> str:
+    words = [call.failure.message if call.failure else "", f"job {call.child}" if call.child else ""]
+    words.append(f"{call.attempts} attempts" if call.attempts > 1 else "")
+    return "; ".join(word for word in words if word)

@@ -1,0 +1,23 @@
+"""Files of documents that commands are given the names of, and those that they extend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actors.workflow.extension import Bases
+from bus.errors import UsageError
+
+
+def read_file(file: Path) -> bytes:
+    """Raises: UsageError if there is no such file, or it cannot be read."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        hint = "name the files in it" if file.is_dir() else ""
+        raise UsageError(f"{file} cannot be read: {reason}", code="no_file", hint=hint) from error
+
+
+def bases_beside() -> Bases:
+    """Where documents are found that others extend."""
+    return Bases(read=lambda file: Path(file).read_bytes())

@@ -1,0 +1,180 @@
+"""Workflow documents on a real server, with real tools: what the machine says is done, durably."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from actors import App, Retry
+from actors.interpreter.component import workflow_component
+from bus.embedded import EmbeddedServer
+from bus.failure import TerminalError
+from bus.messages import CallTool, Emitted, JobCancelled, JobCompleted, JobFailed
+from tests.play import document
+from tests.troupe import Troupe, troupe
+
+app = App("docs")
+undone: list[str] = []
+
+
+@app.tool
+async def double(n: int) -> int:
+    """Twice the number."""
+    return n * 2
+
+
+@app.tool(retry=Retry(attempts=1))
+async def broken(n: int = 0) -> int:
+    """Always fails."""
+    raise TerminalError("it is broken", code="broken")
+
+
+@app.tool
+async def undo(what: str) -> None:
+    """Notes what it undoes."""
+    undone.append(what)
+
+
+@app.tool
+async def slow(s: float) -> str:
+    """Takes its time."""
+    await asyncio.sleep(s)
+    return "slow"
+
+
+DOCUMENTS = {
+    "sequence": """
+input: {type: object, required: [n], properties: {n: {type: integer}}}
+steps:
+  - {id: one, kind: tool, run: double, with: {n: "${ input.n }"}}
+  - {id: two, kind: tool, run: double, with: {n: "${ steps.one.output + 1 }"}, needs: [one]}
+  - {id: told, kind: emit, event: done, data: {n: "${ steps.two.output }"}, needs: [two]}
+result: {n: "${ steps.two.output }", at: "${ now != null }"}
+""",
+    "fan": """
+steps:
+  - id: each
+    kind: map
+    over: "[1, 2, 3]"
+    steps: [{id: twice, kind: tool, run: double, with: {n: "${ item }"}}]
+    output: ${ steps.twice.output }
+result: ${ steps.each.output }
+""",
+    "saga": """
+steps:
+  - {id: a, kind: tool, run: double, with: {n: 1}, compensate: {tool: undo, with: {what: a}}}
+  - {id: b, kind: tool, run: double, with: {n: 2}, needs: [a], compensate: {tool: undo, with: {what: b}}}
+  - {id: c, kind: tool, run: broken, needs: [b], on_error: compensate}
+""",
+    "waits": """
+steps:
+  - {id: a, kind: tool, run: double, with: {n: 1}, compensate: {tool: undo, with: {what: waits}}}
+  - {id: go, kind: wait, signal: go, needs: [a]}
+result: ${ steps.go.output }
+""",
+    "race": """
+steps:
+  - {id: quick, kind: tool, run: double, with: {n: 4}}
+  - {id: late, kind: tool, run: slow, with: {s: 3}}
+  - {id: first, kind: set, join: {of: [quick, late], n: 1, cancel_rest: true}, values: {n: "${ steps.quick.output }"}}
+result: ${ steps.first.output }
+""",
+    "parent": """
+steps:
+  - {id: child, kind: job, run: sequence, with: {n: 3}}
+result: ${ steps.child.output.n }
+""",
+    "endless": """
+steps: [{id: again, kind: job, run: endless, with: {}}]
+""",
+    "nobody": """
+steps: [{id: a, kind: tool, run: no_such_tool, on_error: continue}]
+result: ${ steps.a.error.code }
+""",
+}
+
+for name, text in DOCUMENTS.items():
+    made = msgspec.structs.replace(document(text.replace("now != null", "true")), name=name)
+    app.components.append(workflow_component(made, app="docs"))
+
+
+@pytest.fixture
+async def on(server: EmbeddedServer) -> AsyncIterator[Troupe]:
+    """Hosts and tools of the documents."""
+    async with troupe(server.url, app, park_after_s=0.3) as found:
+        yield found
+
+
+async def completed(on: Troupe, workflow: str, input_: Any = None) -> Any:
+    """The result of a job."""
+    job = f"{workflow}-{os.urandom(4).hex()}"
+    await on.submit(workflow, job, input_ or {})
+    end = await on.end(job)
+    assert isinstance(end, JobCompleted), end
+    return msgspec.json.decode(end.output)
+
+
+async def test_documents_run(on: Troupe) -> None:
+    """Each kind of step does what it says, and the keys in the log begin with the step's place."""
+    job = f"seq-{os.urandom(4).hex()}"
+    await on.submit("sequence", job, {"n": 5})
+    end = await on.end(job)
+    assert msgspec.json.decode(end.output) == {"n": 22, "at": True}
+    events = [r.event for r in await on.events(job)]
+    assert [e.call for e in events if isinstance(e, CallTool)] == ["one/double:1", "two/double:1"]
+    assert [(e.name, e.call) for e in events if isinstance(e, Emitted)] == [("done", "told/emit-done:1")]
+    assert await completed(on, "fan") == [2, 4, 6]
+    assert await completed(on, "race") == {"n": 8}
+    assert await completed(on, "parent") == 14
+
+
+async def test_a_saga_on_a_real_server(on: Troupe) -> None:
+    """What was done is undone in reverse, by calls that are in the log."""
+    undone.clear()
+    job = f"saga-{os.urandom(4).hex()}"
+    await on.submit("saga", job, {})
+    end = await on.end(job)
+    assert isinstance(end, JobFailed)
+    assert end.failure.code == "broken"
+    assert undone == ["b", "a"]
+
+
+async def test_cancel_of_a_parked_job_undoes(on: Troupe) -> None:
+    """The word wakes the job, and what it did is undone before it ends as cancelled."""
+    undone.clear()
+    job = f"waits-{os.urandom(4).hex()}"
+    await on.submit("waits", job, {})
+    await on.parked(job)
+    await on.signal("waits", job, "cancel", b'{"reason": "no more"}')
+    end = await on.end(job)
+    assert isinstance(end, JobCancelled)
+    assert end.reason == "no more"
+    assert undone == ["waits"]
+
+
+async def test_bad_input_is_refused(on: Troupe) -> None:
+    """The document's schema is checked before anything runs."""
+    job = f"bad-{os.urandom(4).hex()}"
+    await on.submit("sequence", job, {"n": "five"})
+    end = await on.end(job)
+    assert end.kind == "job.rejected"
+    assert end.failure.path == "$.n"
+
+
+async def test_recursion_has_an_end(on: Troupe) -> None:
+    """A workflow that starts itself fails at the depth limit, and says so."""
+    job = f"deep-{os.urandom(4).hex()}"
+    await on.submit("endless", job, {})
+    end = await on.end(job, deadline_s=60)
+    assert isinstance(end, JobFailed)
+    assert end.failure.code == "too_deep"
+
+
+async def test_an_unknown_component_is_a_failure_of_its_step(on: Troupe) -> None:
+    """What is not there fails the step, on record."""
+    assert await completed(on, "nobody") == "unknown_component"
