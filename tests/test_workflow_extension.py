@@ -27,7 +27,7 @@ from actors.workflow.writing import by_rank, plain, to_json, to_yaml
 from tests.documents import documents
 from tests.strategies import json_values, texts
 
-unhurried = settings(deadline=60_000, max_examples=300, phases=[__import__("hypothesis").Phase.generate])
+unhurried = settings(deadline=60_000, max_examples=60)
 
 BASE = """\
 name: order
@@ -309,7 +309,7 @@ def test_each_step_by_its_id(document: dict[str, Any], data: st.DataObject) -> N
     assert kept == [name for name in names if name not in gone]
     assert {name for name, step in steps.items() if step.get("description") == "changed"} == set(changed) - gone
     assert {name for name in steps if name.startswith("new_")} == {f"new_{a}" for a in anchors if a not in gone}
-    assert {f.code for f in result.findings} <= {"removed_step", "unknown_step", "bad_value", "join_never_met"}, result.findings
+    assert removed or not result.findings
 
 
 EXTENDING = ("params", "declare", "remove", "override", "steps", "name", "input")

@@ -24,7 +24,7 @@ _NOT_PLAIN = re.compile(r"[\"'\[(`]|//|\s\.|\.\s")
 _DOTTED = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\.([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?", re.ASCII)
 _SELECTION = frozenset(("_[_]",))
 _BINDERS = frozenset({"all", "exists", "exists_one", "existsOne", "map", "filter"})
-_MACRO = re.compile(rf"\b(?:{'|'.join(sorted(_BINDERS))})\b")
+MACRO = re.compile(rf"\b(?:{'|'.join(sorted(_BINDERS))})\b")
 _ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
 FUNCTIONS = frozenset((
     "size", "contains", "startsWith", "endsWith", "matches", "int", "uint", "double", "string", "bytes",
@@ -70,7 +70,7 @@ def embedded(text: str) -> str | None:
 
 def _closes_early(inner: str) -> bool:
     """Whether this is two of them, as in ``${a} and ${b}``."""
-    return "${" in inner and "${" in "".join(token[0] for token in _tokens(inner) if not token["text"])
+    return "${" in inner and "${" in "".join(token[0] for token in tokens(inner) if not token["text"])
 
 
 def without_texts(text: str) -> str:
@@ -101,7 +101,7 @@ def _parse(text: str) -> Expression | BadExpression:
     members = _members(text) if variables else ()
     functions = frozenset([name for name in found["functions"] if name[0] not in "_@!-"])
     # Loops in loops may run for longer than anybody waits.
-    is_plain = not found["variables"] and not _MACRO.search(text)
+    is_plain = not found["variables"] and not MACRO.search(text)
     constant = _constant(program) if is_plain else None
     may_be_route = bool(variables) and _SELECTION.issuperset(found["functions"])
     return Expression(variables - bound, functions, members, constant, may_be_route)
@@ -132,13 +132,14 @@ def _advice(text: str) -> str:
     return "quote texts" if not text.strip() or text.count("'") % 2 or text.count('"') % 2 else ""
 
 
-def _tokens(text: str) -> Iterator[re.Match[str]]:
+def tokens(text: str) -> Iterator[re.Match[str]]:
+    """The tokens of an expression, comments left out; each is a text, a word, a number or a sign."""
     return (found for found in _TOKEN.finditer(text) if not found["comment"])
 
 
 def _bound(text: str) -> Iterator[str]:
     """Names that macros bind: ``.map(NAME,``."""
-    words = [token[0] for token in _tokens(text)]
+    words = [token[0] for token in tokens(text)]
     for number in range(len(words) - 4):
         dot, macro, bracket, name, comma = words[number : number + 5]
         if (dot, bracket, comma) == (".", "(", ",") and macro in _BINDERS:
@@ -149,20 +150,20 @@ def _members(text: str) -> tuple[Member, ...]:
     """Each ``root.name`` and ``root["name"]``, with the member that follows."""
     if not _NOT_PLAIN.search(text):
         return tuple([Member(*found) for found in _DOTTED.findall(text)])
-    return tuple(_members_in(list(_tokens(text))))
+    return tuple(_members_in(list(tokens(text))))
 
 
-def _members_in(tokens: list[re.Match[str]]) -> Iterator[Member]:
-    for number, token in enumerate(tokens):
-        if token["word"] and (number == 0 or tokens[number - 1][0] != "."):
-            name, after = _member(tokens, number + 1)
+def _members_in(found: list[re.Match[str]]) -> Iterator[Member]:
+    for number, token in enumerate(found):
+        if token["word"] and (number == 0 or found[number - 1][0] != "."):
+            name, after = _member(found, number + 1)
             if name:
-                yield Member(token[0], name, _member(tokens, after)[0])
+                yield Member(token[0], name, _member(found, after)[0])
 
 
-def _member(tokens: list[re.Match[str]], at: int) -> tuple[str, int]:
+def _member(found: list[re.Match[str]], at: int) -> tuple[str, int]:
     """The member whose selection begins at this token, or ""; and what comes after it."""
-    rest = tokens[at : at + 3]
+    rest = found[at : at + 3]
     if len(rest) >= 2 and rest[0][0] == "." and rest[1]["word"]:
         is_call = len(rest) == 3 and rest[2][0] == "("
         return ("", at) if is_call else (rest[1][0], at + 2)
