@@ -26,6 +26,7 @@ JOB_ID = "Job-Id"
 JOB_WAKE = "Job-Wake"
 JOB_PARENT = "Job-Parent"
 JOB_BLOB = "Job-Blob"
+JOB_VERSION = "Job-Version"
 TRACEPARENT = "traceparent"
 
 # Ours, on events: lets a writer find its own event again after an answer was lost.

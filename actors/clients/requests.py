@@ -39,6 +39,7 @@ _canonical = msgspec.json.Encoder(order="deterministic").encode
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request for one job. ``input`` is JSON; the names are checked by :func:`check_request`.
 
+    ``version`` is a major or a whole version; empty: the newest.
     ``message_id`` is put into ``Nats-Msg-Id``, which the server deduplicates over all workspaces.
     """
 
@@ -50,6 +51,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str = ""
     traceparent: str = ""
     parent: Parent | None = None
+    version: str = ""
 
 
 def check_request(request: JobRequest) -> JobRequest:
@@ -87,6 +89,8 @@ def headers_of(request: JobRequest, blob: str = "") -> dict[str, str]:
         headers[h.JOB_PARENT] = msgspec.json.encode(request.parent).decode()
     if blob:
         headers[h.JOB_BLOB] = blob
+    if request.version:
+        headers[h.JOB_VERSION] = request.version
     return headers
 
 

@@ -147,8 +147,13 @@ class Submitting:
         else:
             fields["input"] = msgspec.Raw(raw)
         body = msgspec.json.encode(fields)
-        await _while_full(lambda: self._ask("submit", body))
-        return JobHandle(self._client, job, fresh=is_new)
+        answers: list[bytes] = []
+
+        async def submit() -> None:
+            answers.append(await self._ask("submit", body))
+
+        await _while_full(submit)
+        return JobHandle(self._client, job, fresh=is_new, warning=_decode_answer(answers[-1]).warning)
 
     async def _ask(self, verb: str, body: bytes) -> bytes:
         """Call a gateway. Asking again after a lost answer is safe: the job id goes along."""
@@ -164,6 +169,15 @@ class Submitting:
                     raise
                 await self.bus.settle()
         raise AssertionError("unreachable")
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What is read of a gateway's answer."""
+
+    warning: str = ""
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 async def _while_full(publish: Callable[[], Awaitable[object]]) -> None:

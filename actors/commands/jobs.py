@@ -14,7 +14,7 @@ from actors.commands import outbox
 from actors.commands.arguments import parse_inputs
 from actors.commands.session import EXIT_STILL_RUNNING, Session
 from actors.console.event_line import event_line
-from actors.console.page import Span, line
+from actors.console.page import Span, line, one_line
 from actors.console.result_page import result_page
 from bus.errors import BusRefused, BusUnreachable, UsageError
 from bus.subjects import PRIORITIES, Priority
@@ -57,9 +57,11 @@ async def submit(
         handle = await client.submit(workflow, input=body, job_id=job_id, priority=level, offline_ok=offline_ok)
         if handle.held:
             return outbox.say_held(session, workflow, handle.id, "the server has gone away", wait=wait)
+        if handle.warning:
+            session.notes().show([line(Span(one_line(f"warning: {handle.warning}", 400), "warn"))])
         if wait:
             try:
-                return await _await(session, client, handle, timeout_s)
+                return await await_result(session, client, handle, timeout_s)
             except TimeoutError as error:
                 return _goes_on(session, handle.id, error)
         screen = session.screen()
@@ -79,13 +81,13 @@ async def result(session: Session, job: str, *, wait: bool, timeout_s: float | N
             session.notes().show([line(f"job {job} is {view.state}; use --wait to wait for its end")])
             return EXIT_STILL_RUNNING
         try:
-            return await _await(session, client, client.handle(job), timeout_s, quiet=True)
+            return await await_result(session, client, client.handle(job), timeout_s, quiet=True)
         except TimeoutError as error:
             await client.get(job)  # raises if nobody has heard of it
             return _goes_on(session, job, error)
 
 
-async def _await(
+async def await_result(
     session: Session, client: Client, handle: JobHandle[Any], timeout_s: float | None, *, quiet: bool = False
 ) -> int:
     notes = session.notes()
@@ -146,7 +148,7 @@ async def retry(session: Session, job: str, calls: list[str], *, wait: bool, tim
         handle = await client.retry(job, calls=calls, by=user_name())
         if wait:
             try:
-                return await _await(session, client, handle, timeout_s)
+                return await await_result(session, client, handle, timeout_s)
             except TimeoutError as error:
                 return _goes_on(session, job, error)
         screen = session.screen()

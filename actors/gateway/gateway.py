@@ -26,10 +26,10 @@ from actors.clients.requests import (
 from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal, unknown_job
 from actors.components.component import ComponentInfo
 from actors.components.registry import Registry
-from actors.components.version import parse_version
 from actors.gateway.dead_service import DeadService, DropLetters, ListLetters, RedriveLetters, RetryJob, ShowLetter
 from actors.gateway.input_check import check_input
-from actors.gateway.sweep import WORKFLOW_KINDS, Sweep
+from actors.gateway.sweep import Sweep
+from actors.gateway.workflow_choice import WorkflowChoice
 from actors.gateway.workflow_service import (
     DeprecateWorkflow,
     GetWorkflow,
@@ -38,6 +38,7 @@ from actors.gateway.workflow_service import (
     WorkflowService,
 )
 from actors.jobs.hold import data_of
+from actors.workflow.definitions import Definitions
 from bus import subjects
 from bus.connection import Bus
 from bus.errors import TooLarge, UsageError
@@ -117,13 +118,17 @@ class ListComponents(_Body, frozen=True):
 
 
 class Submitted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer to a submit; ``existing``: this very job was submitted before."""
+    """The answer to a submit; ``existing``: this very job was submitted before.
+
+    ``warning`` is for people: the version is deprecated.
+    """
 
     job: str
     workspace: str
     workflow: str
     version: str = ""
     existing: bool = False
+    warning: str = ""
 
 
 class Gateway:
@@ -136,10 +141,13 @@ class Gateway:
         self._service = Service()
         self._dead = DeadService(bus, self._blobs)
         self._workflows = WorkflowService(bus)
+        self._definitions = Definitions(bus)
+        self._choice = WorkflowChoice(registry, self._definitions)
         self.sweep = sweep or Sweep(bus, self._blobs, registry)
 
     async def start(self) -> None:
         """Begin to serve. The registry has to be started. Raises: BusError."""
+        await self._definitions.start()
         await self._service.start(self._bus, SERVICE, _own_version(), "Callboard: jobs and components")
         await self._serve("jobs", "submit", Submit, self._submit)
         await self._serve("jobs", "get", Get, self._get)
@@ -165,6 +173,7 @@ class Gateway:
         await self.sweep.stop()
         await self._service.stop()
         await self._workflows.stop()
+        await self._definitions.stop()
 
     async def _serve(self, noun: str, verb: str, body: type[T], handler: Callable[[str, T], Awaitable[Any]]) -> None:
         decoder = msgspec.json.Decoder(body)
@@ -179,43 +188,21 @@ class Gateway:
     # ---- jobs
 
     async def _submit(self, workspace: str, body: Submit) -> Submitted:
-        info = await self._workflow(body.workflow, body.version)
+        info, version, warning = await self._choice.choose(body.workflow, body.version)
         raw = await self._input(body)
         check_input(info, msgspec.json.decode(raw))
         job = job_id_for(workspace, body.job_id, body.idempotency_key)
         request = check_request(
             JobRequest(
                 workflow=info.name, job=job, input=raw, workspace=workspace, priority=body.priority,
-                traceparent=body.traceparent,
+                traceparent=body.traceparent, version=version,
             )
         )  # fmt: skip
         has_own_id = body.job_id is not None or body.idempotency_key is not None
         exists = has_own_id and (await find_earlier(self._bus, self._blobs, request)).exists
         if not exists:
             await publish_request(self._bus, self._blobs, request)
-        return Submitted(job, workspace, info.name, info.version, exists)
-
-    async def _workflow(self, ref: str, wanted: str | int | None) -> ComponentInfo:
-        """The workflow that a new job runs: always the newest version. Raises: UsageError."""
-        try:
-            info = self._registry.resolve(ref, WORKFLOW_KINDS)
-        except UsageError:
-            await self._registry.refresh()  # it may have come a moment ago
-            info = self._resolve(ref)
-        newest = self._registry.find(info.kind, info.name) or info
-        if not _fits(newest, wanted) or newest.major != info.major:
-            raise UsageError(
-                f"new jobs of {info.name} run on version {newest.version}, not {wanted or ref}", code="old_version",
-                path="version", hint="a job stays on the version that it began with; new ones take the newest",
-            )  # fmt: skip
-        return newest
-
-    def _resolve(self, ref: str) -> ComponentInfo:
-        try:
-            return self._registry.resolve(ref, WORKFLOW_KINDS)
-        except UsageError as error:
-            code = "unknown_workflow" if error.code == "unknown_component" else error.code
-            raise UsageError(str(error.args[0]), code=code, path="workflow", hint=error.hint) from error
+        return Submitted(job, workspace, info.name, info.version, exists, warning)
 
     async def _input(self, body: Submit) -> bytes:
         if not body.input_blob:
@@ -290,16 +277,6 @@ def _decode(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
         raise UsageError(f"the request: {message}", code="bad_request", path=path, hint=f"fields: {fields}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"the request is not JSON: {error}", code="invalid_json", path="$") from error
-
-
-def _fits(info: ComponentInfo, wanted: str | int | None) -> bool:
-    """Whether ``wanted`` (a major or a whole version, None for any) is the version of ``info``. Raises: UsageError."""
-    if wanted is None:
-        return True
-    text = str(wanted)
-    if text.isascii() and text.isdigit():
-        return info.major == int(text)
-    return parse_version(text, "version") == parse_version(info.version, "version")
 
 
 def _without_bulk(view: JobView) -> JobView:

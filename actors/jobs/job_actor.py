@@ -56,10 +56,13 @@ log = logging.getLogger("callboard.job")
 
 CREATE_TRIES = 10
 TERMINATED = "terminated"
+# Another host may have that version, or be new enough to read it; 20 deliveries take half a minute.
+ELSEWHERE = ("unknown_version", "unreadable_definition")
+VERSION_TRIES = 20
 
 
 class NoSuchVersion(CallboardError):
-    """This host has the workflow, but not the major version that the job began with."""
+    """This host has the workflow, but not the version that the job began with or asks for."""
 
 
 class JobActor:
@@ -117,7 +120,7 @@ class JobActor:
     async def _create(self, create: Callable[[JobSubmitted, JobOwned], Awaitable[bool]]) -> bool:
         """Take up a new job. The input is checked first: a job that cannot run is refused and never begins."""
         order = self.order
-        component = self._newest()
+        component = await self._newest()
         component.decode_input(order.body)
         submitted = JobSubmitted(
             job=order.job, workflow=order.workflow, version=component.version, app=component.app,
@@ -130,11 +133,13 @@ class JobActor:
         self.journal.read_to = self.journal.owned_at = self._log.epoch
         return True
 
-    def _newest(self) -> Component[..., Any]:
-        component = self._hosting.workflow(self.order.workflow)
-        if component is None:
-            raise UsageError(f"workflow {self.order.workflow!r} is not in app {self._hosting.app.name!r}")
-        return component
+    async def _newest(self) -> Component[..., Any]:
+        try:
+            return await self._hosting.take(self.order.workflow, self.order.version)
+        except UsageError as error:
+            if error.code in ELSEWHERE and self.lease.attempt < VERSION_TRIES:
+                raise NoSuchVersion(str(error.args[0])) from error
+            raise
 
     async def _take_over(self) -> None:
         self.journal.read(await self._log.read())
@@ -195,7 +200,7 @@ class JobActor:
         submitted = self._submitted()
         component = self._hosting.workflow(submitted.workflow, submitted.version)
         if component is None:
-            raise NoSuchVersion(f"this app has no {submitted.workflow} of the major of {submitted.version}")
+            raise NoSuchVersion(f"this host has no {submitted.workflow} for a job of version {submitted.version}")
         return component
 
     # ---- run

@@ -25,7 +25,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Order:
-    """What is asked for. ``body`` is the input's JSON as it came; ``wake`` says why a parked job is woken."""
+    """What is asked for. ``body`` is the input's JSON as it came; ``wake`` says why a parked job is woken.
+
+    ``version`` is a major or a whole version that a new job shall run on; empty: the newest.
+    """
 
     workspace: str
     workflow: str
@@ -35,6 +38,7 @@ class Order:
     wake: str = ""
     parent: Parent | None = None
     traceparent: str = ""
+    version: str = ""
 
 
 class Placed(Protocol):
@@ -71,7 +75,7 @@ async def read_order(delivery: Delivery, blobs: Blobs) -> Order:
     return Order(
         workspace=workspace, workflow=workflow, priority=priority, job=job_id_of(delivery, workspace), body=body,
         wake=headers.get(h.JOB_WAKE, ""), parent=parent_of(delivery),
-        traceparent=headers.get(h.TRACEPARENT, ""),
+        traceparent=headers.get(h.TRACEPARENT, ""), version=headers.get(h.JOB_VERSION, ""),
     )  # fmt: skip
 
 
