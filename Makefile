@@ -47,11 +47,14 @@ check: venv ## Format, lint and types
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 
+# Most tests wait, for processes and for time-outs that are part of what they show: so several run on each core, as many
+# as tests/conftest.py says. Hundreds of processes are started, and each would compile our modules anew if the shell
+# forbids Python to keep them compiled.
 # pytest comes last, so that its closing line is the last that is printed. Import directions, house rules and the
 # examples are tests as well (tests/test_imports.py, tests/test_house.py, tests/test_examples.py).
 .PHONY: test
 test: check ## Everything that has to pass: check, then all tests (ARGS are passed to pytest)
-	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
+	unset PYTHONDONTWRITEBYTECODE; $(RUN) -m pytest -n auto --dist worksteal $(ARGS)
 
 .PHONY: fmt
 fmt: venv ## Format the code and repair what can be repaired

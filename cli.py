@@ -16,7 +16,9 @@ from actors.commands import breakers as breaker_commands
 from actors.commands import control, workflow_registry
 from actors.commands import dead as dead_commands
 from actors.commands import history as history_commands
+from actors.commands import locks as lock_commands
 from actors.commands import outbox as outbox_commands
+from actors.commands import submit as submit_commands
 from actors.commands import supervise as supervise_commands
 from actors.commands import workflow as workflow_commands
 from actors.commands.default_group import DefaultGroup
@@ -31,6 +33,7 @@ from actors.commands.options import (
     option_names,
     run,
 )
+from actors.commands.submit import Timeout, Wait
 
 if TYPE_CHECKING:
     from actors.node.crew import Crew
@@ -57,10 +60,6 @@ Replicas = Annotated[
 ]
 
 
-Wait = Annotated[bool, typer.Option("--wait", help="Wait for the job's end and print what it returned.")]
-Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", min=0, help="With --wait: how long.")]
-
-
 @app.callback()
 def everywhere(
     ctx: typer.Context,
@@ -81,12 +80,6 @@ def everywhere(
     if workspace is not None:
         os.environ["CALLBOARD_WORKSPACE"] = workspace  # which outranks the map of defaults
     ctx.default_map = {command.name: defaults(command, given)}
-
-
-def _workflows(incomplete: str) -> list[str]:
-    from actors.commands.names import component_names
-
-    return [name for name in component_names(("job",)) if name.startswith(incomplete)]
 
 
 def _components(incomplete: str) -> list[str]:
@@ -262,33 +255,7 @@ def _say(text: str) -> None:
 # ---- jobs
 
 
-@app.command()
-def submit(
-    workflow: Annotated[str, typer.Argument(help="Name of the workflow.", autocompletion=_workflows)],
-    inputs: Annotated[list[str] | None, typer.Argument(help="name=text or name:=JSON.")] = None,
-    whole: Annotated[str | None, typer.Option("--input", metavar="JSON", help="The input: JSON, @file or -.")] = None,
-    job_id: Annotated[str | None, typer.Option(help="The job's id: submitting it again is harmless.")] = None,
-    priority: Annotated[str, typer.Option(help="high, normal or low.")] = "normal",
-    wait: Wait = False,
-    timeout: Timeout = None,
-    offline_ok: Annotated[
-        bool, typer.Option("--offline-ok", help="Server away: keep it on this machine, deliver it later.")
-    ] = False,
-    nats: Nats = None,
-    context: Context = None,
-    workspace: Workspace = "default",
-    as_json: AsJson = False,
-    no_color: NoColor = False,
-) -> None:
-    """Submit a job.
-
-    Example: callboard submit order sku=A1 qty:=2 --wait
-    """
-    from actors.commands import jobs
-
-    session = make_session(nats, context, workspace, as_json, no_color)
-    choices = {"job_id": job_id, "priority": priority, "wait": wait, "timeout_s": timeout, "offline_ok": offline_ok}
-    run(jobs.submit_arguments(session, workflow, inputs or (), whole, **choices))
+app.command()(submit_commands.submit)
 
 
 @app.command()
@@ -435,6 +402,7 @@ def doctor(
     run(look.doctor(make_session(nats, context, workspace, as_json, no_color)))
 
 
+app.command("locks")(lock_commands.locks)
 app.add_typer(breaker_commands.app, name="breakers")
 app.add_typer(dead_commands.app, name="dead")
 app.add_typer(outbox_commands.app, name="outbox")

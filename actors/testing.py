@@ -32,6 +32,7 @@ from actors.jobs.hosting import Hosting, Target
 from actors.jobs.job import Job
 from actors.jobs.journal import ChangedCode, Entry, Journal
 from actors.jobs.operations import Operations
+from actors.jobs.sections import Asked
 from actors.jobs.values import bind
 from bus.errors import UsageError
 from bus.failure import failure_of
@@ -252,6 +253,12 @@ class _Operations(Operations):
         if key in self.journal.entries:  # failed there, and was to run anew when the history ended
             await asyncio.get_running_loop().create_future()
         await self._note(key, op, b"null")
+
+    async def _seek(self, key: str, asked: Asked, *, is_late: bool) -> None:
+        """There is no lock here: whether one was granted is in the history, or it is waited for to its end."""
+
+    async def _let_go(self, key: str) -> None:
+        """What was not given back in the history is a new operation, which :meth:`_note` tells."""
 
     async def _gather(self, key: str, branches: Sequence[Any]) -> tuple[Any, ...]:
         try:

@@ -127,6 +127,9 @@ class Courier:
         return [path for path in paths if path.exists()]
 
     async def _round_of(self, path: Path, done: Round, *, force: bool) -> None:
+        # Taken before the first look: what is written while this round goes on has to be seen by the next one. Our own
+        # changes make the next one look in vain, once.
+        seen = _signature(path)
         outbox = Outbox(path)
         tried_before = math.inf if force else time.time() - TRY_AGAIN_S
         todo_before = done.in_use + done.refused + done.waiting
@@ -138,7 +141,7 @@ class Courier:
         finally:
             await outbox.close()
         if done.in_use + done.refused + done.waiting == todo_before:  # nothing for us before somebody writes to it
-            self._idle[path] = _signature(path)
+            self._idle[path] = seen
 
     async def _deliver_of(self, outbox: Outbox, holder: str, count: int, tried_before: float, done: Round) -> None:
         lock = outbox.claim(holder)

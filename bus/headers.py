@@ -16,6 +16,7 @@ PENDING_MESSAGES = "Nats-Pending-Messages"
 NUM_PENDING = "Nats-Num-Pending"
 SCHEDULE = "Nats-Schedule"
 SCHEDULE_TARGET = "Nats-Schedule-Target"
+SCHEDULER = "Nats-Scheduler"
 # What a direct get or a republish adds to the headers that a message was stored with.
 OF_READING = frozenset(
     {"Nats-Stream", SUBJECT, SEQUENCE, LAST_SEQUENCE, TIME_STAMP, NUM_PENDING, "Nats-UpTo-Sequence", "Nats-Msg-Size"}
@@ -27,6 +28,8 @@ JOB_WAKE = "Job-Wake"
 JOB_PARENT = "Job-Parent"
 JOB_BLOB = "Job-Blob"
 JOB_VERSION = "Job-Version"
+JOB_START = "Job-Start"
+JOB_DEADLINE = "Job-Deadline"
 TRACEPARENT = "traceparent"
 
 # Ours, on events: lets a writer find its own event again after an answer was lost.

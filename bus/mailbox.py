@@ -58,6 +58,11 @@ class Delivery:
         return int(parts[from_end if len(parts) <= 9 else from_end - 1])
 
     @property
+    def is_in_a_crowd(self) -> bool:
+        """Whether its mailbox is nearly full, so that what it holds keeps others out."""
+        return self._mailbox.is_crowded
+
+    @property
     def attempt(self) -> int:
         """How often the server has delivered this message, this time included."""
         return self._field(-5)
@@ -251,6 +256,11 @@ class Mailbox:
             return 0
         asked, more = sum(p.left for p in self._pulls.values()), self._room()
         return asked + more if more >= self._threshold() else asked
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether three quarters of the room are taken: below that the server is asked for more."""
+        return len(self.in_flight) > self._capacity * 3 // 4
 
     def _room(self) -> int:
         asked = sum(p.left for p in self._pulls.values())

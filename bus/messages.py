@@ -26,7 +26,10 @@ from bus.system_events import (
 
 
 class JobSubmitted(BaseEvent, frozen=True, tag="job.submitted"):
-    """The request was taken up; holds all that is needed to run the job from the log alone."""
+    """The request was taken up; holds all that is needed to run the job from the log alone.
+
+    At ``deadline_at`` the job fails if it has not ended by then.
+    """
 
     workflow: str
     version: str
@@ -36,6 +39,7 @@ class JobSubmitted(BaseEvent, frozen=True, tag="job.submitted"):
     parent: Parent | None = None
     traceparent: str = ""
     requested_at: datetime | None = None
+    deadline_at: datetime | None = None
 
 
 class JobOwned(BaseEvent, frozen=True, tag="job.owned"):
@@ -86,10 +90,11 @@ class JobFailed(BaseEvent, frozen=True, tag="job.failed"):
 
 
 class JobCancelled(BaseEvent, frozen=True, tag="job.cancelled"):
-    """The job ended since somebody asked for it."""
+    """The job ended since somebody asked for it. ``workflow`` is there if it never began: it was only planned."""
 
     by: str = ""
     reason: str = ""
+    workflow: str = ""
 
 
 class JobRetried(BaseEvent, frozen=True, tag="job.retried"):

@@ -13,9 +13,10 @@ import msgspec
 from nats.aio.msg import Msg
 
 from bus import headers as h
-from bus.connection import Bus
+from bus.connection import ApiError, Bus
 
 BATCH = 1000
+_NOT_FOUND = 10037
 _NS = 1_000_000_000
 
 
@@ -94,6 +95,18 @@ async def last(bus: Bus, stream: str, subject: str) -> Stored | None:
     """The newest message of one literal subject, or None."""
     msg = await bus.request(f"{bus.js_api}.DIRECT.GET.{stream}.{subject}")
     return None if _is_status(msg) else stored_of(msg)
+
+
+async def last_sequence(bus: Bus, stream: str, subject: str) -> int:
+    """The sequence of the newest message of one subject, 0 if there is none; asked of the stream's leader."""
+    try:
+        found = await bus.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+    except ApiError as error:
+        if error.err_code == _NOT_FOUND:
+            return 0
+        raise
+    sequence: int = found["message"]["seq"]
+    return sequence
 
 
 async def at_sequence(bus: Bus, stream: str, sequence: int) -> Stored | None:

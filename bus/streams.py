@@ -26,6 +26,7 @@ REGISTRY = "KV_registry"
 DUTIES = "KV_duties"
 BREAKERS = "KV_breakers"
 WORKFLOWS = "KV_workflows"
+LOCKS = "KV_locks"
 
 REPLICAS_VARIABLE = "CALLBOARD_STREAM_REPLICAS"
 REPLICAS = ("1", "3", "5")
@@ -98,6 +99,13 @@ def wanted(limits: Limits) -> list[dict[str, Any]]:
             "name": BREAKERS, "subjects": ["$KV.breakers.>"], "retention": "limits", "discard": "new",
             "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True,
             "description": "Callboard: circuits that are or were open",
+        },
+        common
+        | {
+            # Messages are deleted one by one: who has waited leaves no mark, and a free lock expires.
+            "name": LOCKS, "subjects": ["$KV.locks.>"], "retention": "limits", "discard": "new",
+            "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "allow_msg_ttl": True,
+            "description": "Callboard: who holds a lock, and who waits for it",
         },
         common
         | {

@@ -96,6 +96,11 @@ def timer(workspace: str, job: str, key: str) -> str:
     return f"timers.{workspace}.{job}.{key}"
 
 
+def start_timer(workspace: str, job: str) -> str:
+    """The schedule of a job that is planned; wildcards allowed."""
+    return timer(workspace, job, "start")
+
+
 # ---- the log (stream EVENTS)
 
 

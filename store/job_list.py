@@ -30,12 +30,15 @@ from bus.messages import (
 from bus.reader import scan
 from bus.streams import EVENTS
 
-ListedState = Literal["submitted", "running", "waiting", "paused", "failed"]
+ListedState = Literal["planned", "submitted", "running", "waiting", "paused", "failed"]
 STATES: tuple[ListedState, ...] = get_args(ListedState)
 
 
 class ListedJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A job that has not ended, or has failed. ``parent`` is its parent's id, empty if it has none."""
+    """A job that has not ended, or has failed. ``parent`` is its parent's id, empty if it has none.
+
+    A planned job is to begin at ``starts_at``; its ``submitted_at`` is when it was planned.
+    """
 
     job: str
     workflow: str
@@ -43,6 +46,7 @@ class ListedJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     submitted_at: datetime
     parent: str = ""
     paused_by: str = ""
+    starts_at: datetime | None = None
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,7 +35,7 @@ from bus.errors import (
 )
 from bus.messages import Event, JobOwned, JobSubmitted, decode, encode
 from bus.objects import Blobs
-from bus.reader import Stored, find_event, read_all
+from bus.reader import Stored, find_event, last_sequence, read_all
 from bus.streams import EVENTS
 from store.artifacts import CLAIM_BYTES, claim, split, unclaim
 
@@ -100,9 +100,13 @@ class JobLog:
         nothing = {h.EXPECTED_SEQUENCE: "0", h.EXPECTED_SUBJECT: f"{self._prefix}.>"}
         return await self._create(submitted, nothing, owned, 0)
 
-    async def create_late(self, submitted: JobSubmitted, owned: JobOwned, last_owned: int) -> bool:
-        """Take up a new job though its log is not empty. False if somebody else did."""
-        return await self._create(submitted, {h.EXPECTED_SEQUENCE: "0"}, owned, last_owned)
+    async def create_late(self, submitted: JobSubmitted, owned: JobOwned, last_owned: int, life_at: int) -> bool:
+        """Take up a new job though its log is not empty. False if somebody else did, or ended it before it began.
+
+        ``life_at``: the last sequence of ``job.*`` in its log.
+        """
+        condition = {h.EXPECTED_SEQUENCE: str(life_at), h.EXPECTED_SUBJECT: f"{self._prefix}.job.*"}
+        return await self._create(submitted, condition, owned, last_owned)
 
     async def _create(
         self, submitted: JobSubmitted, condition: dict[str, str], owned: JobOwned, last_owned: int
@@ -138,6 +142,18 @@ class JobLog:
         sequence = await self._store(append)
         crash_point("host.after", kind)
         return sequence
+
+    async def confirm(self) -> None:
+        """Ask the log, as an append would: for who is about to write somewhere else. Raises: Fenced, BusError."""
+        while True:
+            epoch = self.epoch
+            last = await last_sequence(self._bus, EVENTS, self._owned)
+            while self._claiming is not None:
+                await asyncio.shield(self._claiming)
+            if last == self.epoch:
+                return
+            if epoch == self.epoch:
+                raise Fenced(self._owned, expected=epoch)
 
     async def _store(self, append: Append) -> int:
         """Side by side with the job's other appends, or in turn where the server takes one at a time.

@@ -20,8 +20,8 @@ from store.snapshot import Snapshot, SnapshotEvent
 
 _JSON = ("input", "output", "data")
 _TEXTS = ("body", "reason", "note", "by")
-# A wait is recorded with the instant of its end: the fold needs it, and nobody's data is in it.
-_INSTANTS = ("sleep", "timer")
+# A wait is recorded with the instant of its end, a lock with its name, which its key says too: the fold needs them.
+_NO_DATA = ("sleep", "timer", "asked", "lock", "unlock")
 # The lines of a traceback that name code. Those between them hold values: the exception's own text is one.
 _FRAME = re.compile(r'\s+File "[^"]*", line \d+, in \S+')
 
@@ -39,7 +39,7 @@ def redact(snapshot: Snapshot) -> Snapshot:
 
 def redact_event(event: Event) -> Event:
     """One event with digests for data."""
-    kept = isinstance(event, ReplyCompleted) and event.op in _INSTANTS
+    kept = isinstance(event, ReplyCompleted) and event.op in _NO_DATA
     changes: dict[str, Any] = {name: _json(getattr(event, name)) for name in _JSON if hasattr(event, name) and not kept}
     changes |= {name: _text(getattr(event, name)) for name in _TEXTS if hasattr(event, name)}
     if hasattr(event, "headers"):

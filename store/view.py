@@ -45,7 +45,9 @@ from bus.messages import (
 from bus.system_events import BreakerEvent, NodeEvent
 from store.log import Recorded
 
-JobState = Literal["submitted", "running", "waiting", "paused", "completed", "failed", "cancelled", "rejected"]
+JobState = Literal[
+    "planned", "submitted", "running", "waiting", "paused", "completed", "failed", "cancelled", "rejected"
+]
 CallState = Literal["running", "retrying", "completed", "failed"]
 ENDED: frozenset[JobState] = frozenset({"completed", "failed", "cancelled", "rejected"})
 
@@ -100,8 +102,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``owners`` counts how often a host took it up: more than one means that it was resumed. ``duration_s`` is None
     until it has ended. ``ended_by`` and ``reason`` say who cancelled it and why. ``retries`` counts how often it went
-    on after it had failed, ``paused_by`` and ``paused_at`` say who paused it and
-    since when, ``letters`` are the ids of its dead letters that nobody has dealt with.
+    on after it had failed, ``starts_at`` is when a planned job is to begin, ``paused_by`` and ``paused_at`` say who
+    paused it and since when, ``letters`` are the ids of its dead letters that nobody has dealt with.
     """
 
     workspace: str
@@ -113,7 +115,9 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: str = "normal"
     parent: Parent | None = None
     requested_at: datetime | None = None
+    starts_at: datetime | None = None
     submitted_at: datetime | None = None
+    deadline_at: datetime | None = None
     ended_at: datetime | None = None
     duration_s: float | None = None
     host: str = ""
@@ -264,7 +268,7 @@ class JobFold:
             self._letters[sequence] = place
 
     def _on_reply(self, view: JobView, event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress) -> None:
-        if isinstance(event, ReplyCompleted | ReplyFailed) and event.op:
+        if isinstance(event, ReplyCompleted | ReplyFailed) and event.op and not event.actor:
             self._set(_awake(view))
         call = self._calls.get(event.call) or _unannounced(event)
         if call.state not in ("completed", "failed"):
@@ -292,6 +296,7 @@ def _submitted(view: JobView, event: JobSubmitted) -> JobView:
         priority=event.priority,
         parent=event.parent,
         requested_at=event.requested_at,
+        deadline_at=event.deadline_at,
         submitted_at=event.at,
         input=event.input,
     )
@@ -308,7 +313,10 @@ def _ended(view: JobView, event: JobCompleted | JobFailed | JobCancelled | JobRe
         case JobFailed():
             return msgspec.structs.replace(view, state="failed", failure=event.failure)
         case JobCancelled():
-            return msgspec.structs.replace(view, state="cancelled", ended_by=event.by, reason=event.reason)
+            workflow = view.workflow or event.workflow
+            return msgspec.structs.replace(
+                view, state="cancelled", ended_by=event.by, reason=event.reason, workflow=workflow
+            )
         case JobRejected():
             workflow, taken = view.workflow or event.workflow, view.input if view.submitted_at else event.input
             return msgspec.structs.replace(

@@ -47,6 +47,14 @@ async def nats_server() -> AsyncIterator[EmbeddedServer]:
         yield fresh
 
 
+# ---- many at once
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """For ``-n auto``: two for each core, since most tests wait. Each has its own servers, directories and nodes."""
+    return min(16, 2 * (os.cpu_count() or 1))
+
+
 # ---- nothing is skipped silently in CI
 
 

@@ -52,6 +52,7 @@ _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "failure": failures,
     "parent": st.none() | st.builds(Parent, workspace=names, job=names, call=texts, workflow=names),
     "requested_at": st.none() | instants,
+    "deadline_at": st.none() | instants,
     "until": st.none() | instants,
     "on": st.lists(texts, max_size=3).map(tuple),
     "retry": st.none() | st.dictionaries(names, json_values, max_size=2),

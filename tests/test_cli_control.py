@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -18,8 +19,8 @@ def in_state(run: Shell, job: str, state: str) -> dict[str, Any]:
     """The job once it is in that state."""
     deadline = time.monotonic() + LIMIT_S
     while True:
-        code, _, _ = run("show", job)
-        view: dict[str, Any] = run.json("show", job, "--json") if code == 0 else {}
+        code, out, _ = run("show", job, "--json")
+        view: dict[str, Any] = json.loads(out) if code == 0 else {}
         if view.get("state") == state:
             return view
         assert time.monotonic() < deadline, view
@@ -66,6 +67,27 @@ def test_many_by_a_filter(shell: Shell) -> None:
     assert shell.json("cancel", "--all", "--state", "paused", "--yes", "--json")["told"] == []
 
 
+def test_planned_jobs(shell: Shell) -> None:
+    """A delayed job shows when it begins, is found by its state, cancelled, and its result does not hang."""
+    terms = ("--delay", "2h", "--deadline", "1h30m")
+    said = shell.json("submit", "waiter", "name=go", "--job-id", "cc-later", *terms)
+    view = in_state(shell, "cc-later", "planned")
+    assert said["starts_at"] and view["deadline_at"] > view["starts_at"] > view["requested_at"]
+    assert view["input"] == {"name": "go"}
+    _, out, _ = shell("show", "cc-later")
+    assert "planned for" in out and "next: callboard cancel cc-later" in out
+    assert shell("result", "cc-later")[0] == 4
+    code, out, _ = shell("cancel", "--state", "planned")
+    assert code == 0 and "cc-later" in out and "planned, in 1h59m" in out
+    shell.json("cancel", "cc-later", "--reason", "not needed")
+    assert in_state(shell, "cc-later", "cancelled")["reason"] == "not needed"
+    code, _, err = shell("result", "cc-later", "--wait")
+    assert code == 1 and "not needed" in err
+    late = shell.json("submit", "waiter", "name=never", "--at", "2020-01-01T00:00Z", "--deadline", "0.3s")
+    code, _, err = shell("result", late["job"], "--wait", "--timeout", "30")
+    assert code == 1 and "deadline" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -74,6 +96,10 @@ def test_many_by_a_filter(shell: Shell) -> None:
         (("resume", "--state", "odd"), "cannot be picked by state"),
         (("terminate", "--older-than", "soon"), "cannot read the age"),
         (("retry", "a", "b", "--wait"), "for one JOB"),
+        (("submit", "waiter", "--delay", "soon"), "cannot read the duration 'soon' (at --delay)"),
+        (("submit", "waiter", "--at", "2026-12-01T08:00"), "has no time zone (at --at)"),
+        (("submit", "waiter", "--at", "2030-01-01T00:00Z", "--delay", "1h"), "--delay and --at"),
+        (("submit", "waiter", "--deadline", "2020-01-01T00:00Z"), "the job could only fail"),
     ],
 )
 def test_wrong_use(shell: Shell, arguments: tuple[str, ...], says: str) -> None:

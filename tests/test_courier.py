@@ -257,6 +257,26 @@ async def test_requests_go_to_the_queue(nats_server: EmbeddedServer, tmp_path: P
         assert info and info["state"]["messages"] == 2
 
 
+async def test_what_comes_during_a_round_is_found_by_the_next(
+    nats_server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that is left behind when a round has looked, but is not over, does not count as looked after."""
+    path = tmp_path / "n1.db"
+    async with buses(nats_server) as [bus]:
+        await left_behind(path, [reply(1, bus)])
+        close, late = Outbox.close, [reply(2, bus)]
+
+        async def close_late(outbox: Outbox) -> None:
+            if late:
+                await left_behind(path, [late.pop()])
+            await close(outbox)
+
+        monkeypatch.setattr(Outbox, "close", close_late)
+        courier = Courier(bus, [path])
+        assert [(await courier.round()).delivered for _ in range(3)] == [1, 1, 0]
+        assert await stored_ids(bus) == {"old-1": 1, "old-2": 1}
+
+
 async def test_background_courier_finds_what_comes_later(
     nats_server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,7 +98,7 @@ async def test_a_log_that_is_not_empty_is_not_created_blindly(bus: Bus) -> None:
     await append_unfenced(bus, Blobs(bus), "default", Signal(job=log.job, name="cancel"))
     assert not await log.create(submitted(log), owned(log))
     last_owned = max((r.sequence for r in await log.read() if isinstance(r.event, JobOwned)), default=0)
-    assert await log.create_late(submitted(log), owned(log), last_owned)
+    assert await log.create_late(submitted(log), owned(log), last_owned, last_owned)
     assert {r.event.kind for r in await log.read()} == {"signal.cancel", "job.submitted", "job.owned"}
 
 

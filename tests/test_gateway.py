@@ -133,6 +133,27 @@ async def started(bus: Bus, name: str, **handlers: Any) -> Service:
     return service
 
 
+async def test_submit_for_later(place: Place) -> None:
+    """A delayed job is planned at once, with no host anywhere; once, and under an id of its own."""
+    body = {"workflow": "order", "input": {"items": []}, "delay_s": 3600, "deadline_s": 60, "idempotency_key": "k1"}
+    first = await place.call("submit", body)
+    view = await place.call("get", {"job": first["job"]})
+    assert (view["state"], view["workflow"], view["input"]) == ("planned", "order", {"items": []})
+    assert view["starts_at"] < view["deadline_at"] and not await place.queued()
+    again = await place.call("submit", {**body, "delay_s": 7200})
+    assert again["existing"] and again["job"] == first["job"]
+    assert (await place.call("get", {"job": first["job"]}))["starts_at"] == view["starts_at"]
+    conflict = await place.refused("submit", {**body, "input": {"items": [], "note": "x"}})
+    assert conflict.code == "job_id_conflict"
+    assert (await place.call("cancel", {"job": first["job"]}))["sequence"], "the next host that runs removes it"
+    for wrong, code in [
+        ({"at": "2026-12-01T08:00:00"}, "bad_instant"), ({"delay_s": 1, "at": "2030-12-01T08:00:00Z"}, "bad_argument"),
+        ({"deadline_at": "2020-01-01T00:00:00Z"}, "bad_deadline"), ({"delay_s": -1}, "bad_duration"),
+    ]:  # fmt: skip
+        error = await place.refused("submit", {"workflow": "order", "input": {"items": []}, **wrong})
+        assert error.code == code, wrong
+
+
 async def test_requests_are_served_side_by_side(bus: Bus) -> None:
     """A request that takes long keeps no other one of its endpoint waiting."""
     release = asyncio.Event()

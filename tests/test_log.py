@@ -359,8 +359,9 @@ async def test_a_signal_that_is_faster_than_its_job(bus: Bus, job: str) -> None:
     first, second = open_log(bus, job), open_log(bus, job)
     assert not await first.create(*begun(job))
     owned = [r.sequence for r in await first.read() if isinstance(r.event, JobOwned)]
-    assert await first.create_late(*begun(job), max(owned, default=0))
-    assert not await second.create_late(*begun(job, "h2"), first.epoch)
+    last_owned = max(owned, default=0)
+    assert await first.create_late(*begun(job), last_owned, last_owned)
+    assert not await second.create_late(*begun(job, "h2"), first.epoch, last_owned)
     found = await kinds(bus, job)
     assert found[0] == "signal.approve"
     assert found.count("job.submitted") == 1

@@ -22,6 +22,7 @@ AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 CONTRACT: dict[str, tuple[str, ...]] = {
     "job.submitted": (
         "workflow", "version", "app", "input", "priority", "parent", "traceparent", "requested_at",
+        "deadline_at",
     ),
     "job.owned": ("host", "request", "node", "pid", "version"),
     "job.waiting": ("on", "until"),
@@ -29,7 +30,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "job.resumed": ("by", "signal"),
     "job.completed": ("output",),
     "job.failed": ("failure",),
-    "job.cancelled": ("by", "reason"),
+    "job.cancelled": ("by", "reason", "workflow"),
     "job.retried": ("calls", "by"),
     "job.rejected": ("workflow", "failure", "requested_job", "input"),
     "call.tool": ("call", "name", "version", "input", "timeout_s", "retry", "traceparent"),

@@ -112,12 +112,15 @@ async def house(nats_server: EmbeddedServer, tmp_path: Path) -> AsyncIterator[Ho
         yield House(bus, tmp_path)
 
 
-async def under_load(house: House, prefix: str) -> list[str]:
-    """Submit jobs, and return when some work has been done and much is left."""
-    before = len(house.effects())
+@contextlib.asynccontextmanager
+async def under_load(house: House, prefix: str) -> AsyncIterator[list[str]]:
+    """Submit jobs, of which some have done some work here, and none has ended."""
+    closed, before = Path(f"{house.ledger}.closed"), len(house.effects())
+    closed.touch()
     jobs = await house.submit_many(prefix)
     await wait_until(lambda: len(house.effects()) >= before + 20, 60)
-    return jobs
+    yield jobs
+    closed.unlink()
 
 
 # ---- whole nodes
@@ -132,8 +135,8 @@ async def test_node_killed_under_load(nats_server: EmbeddedServer, house: House,
 
         first, _ = await start("n1"), await start("n2")
         await all_serve(house.bus, "n1", "n2")
-        jobs = await under_load(house, "killed")
-        await first.kill()
+        async with under_load(house, "killed") as jobs:
+            await first.kill()
         recorded, ran = await house.answered(jobs), Counter(house.effects())
         await house.check_all(jobs)
         assert {
@@ -157,8 +160,8 @@ async def test_node_stopped_and_continued_under_load(nats_server: EmbeddedServer
     ):
         await all_serve(house.bus, "n1", "n2")
         await wait_until(lambda: one_says_that_it_leads(house.bus), 60)
-        jobs = await under_load(house, "stopped")
-        first.stop()
+        async with under_load(house, "stopped") as jobs:
+            first.stop()
         await house.check_all(jobs)
         await wait_until(lambda: house.has(NodeLost, "n1"), 60)
         later = await house.submit_many("later")

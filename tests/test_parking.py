@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import psutil
@@ -13,12 +17,19 @@ import pytest
 
 from actors import App, Job
 from actors.clients.requests import publish_wake
+from actors.jobs.doorbell import Doorbell
+from actors.jobs.holding import Holding
+from actors.jobs.job_actor import JobActor
+from actors.jobs.journal import Entry, Journal
+from actors.jobs.operations import Operations
+from actors.jobs.parking import CROWDED_SHARE, Parking
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer
-from bus.messages import JobCancelled, JobCompleted, JobFailed, JobOwned, JobWaiting, Signal
+from bus.mailbox import Delivery
+from bus.messages import CallJob, JobCancelled, JobCompleted, JobFailed, JobOwned, JobWaiting, Signal
 from bus.objects import Blobs
 from bus.streams import JOBS, stream_info
-from store.log import append_unfenced
+from store.log import JobLog, append_unfenced
 from tests.stage import Stage, stage
 from tests.troupe import Troupe, check_decisions, troupe
 from tests.waiting import wait_until
@@ -240,6 +251,61 @@ async def test_branches_are_not_parked_half_way(nats_server: EmbeddedServer) -> 
         await asyncio.gather(*(disturb(on, job) for job in jobs))
         await on.all_end(jobs)
         assert {output(await on.end(job)) for job in jobs} == {"[2,2]"}
+
+
+# ---- many
+
+
+def held_by_jobs() -> Counter[str]:
+    """The objects of this process that belong to one job each, by type."""
+    gc.collect()
+    types = (JobActor, Operations, Parking, Holding, Journal, JobLog, Doorbell, Delivery)
+    return Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, types))
+
+
+async def test_many_parked_jobs_are_nothing_to_their_host(nats_server: EmbeddedServer) -> None:
+    """Of 300 parked jobs a host keeps no object, and every one of them wakes."""
+    jobs = [f"j{n}" for n in range(300)]
+    async with troupe(nats_server.url, app, park_after_s=SOON_S) as on:
+        (host,) = on.hosts
+        await asyncio.gather(*(on.submit("waiter", job, {"name": "go"}) for job in jobs))
+        await wait_until(lambda: on.waiting(300), 60, what="all are parked")
+        await wait_until(lambda: not host.running and not host._tasks)
+        assert not held_by_jobs()
+        assert not host._wakes and not host.hosting.board._rings and not await on.requests_left()
+        await asyncio.gather(*(on.signal("waiter", job, "go", b"1") for job in jobs))
+        await on.all_end(jobs)
+        assert {output(await on.end(job)) for job in jobs[::30]} == {'"2 1"'}
+
+
+async def test_jobs_that_wait_make_room(nats_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that only wait leave early if they keep others out, and stay for their time if there is room."""
+    monkeypatch.setattr("actors.jobs.parking.CROWDED_SHARE", 0.0001)
+    async with troupe(nats_server.url, app, park_after_s=3600, capacity=8) as on:
+        for n in range(12):
+            await on.submit("waiter", f"j{n}", {"name": "go"})
+        await wait_until(lambda: on.waiting(6), 60, what="some are parked")
+
+        async def all_began() -> bool:
+            return all([any(isinstance(r.event, JobOwned) for r in await on.events(f"j{n}")) for n in range(12)])
+
+        await wait_until(all_began, 60, what="none is kept out")
+        assert held_by_jobs()["JobActor"] == on.in_memory > 0, "who has room stays"
+
+
+def test_a_job_that_awaits_an_answer_stays_in_a_crowd() -> None:
+    """Only signals and instants are worth leaving early for."""
+    call = CallJob(job="j", call="waiter:1", name="waiter", version=1, child="c")
+    entries = {
+        "waiter:1": Entry("waiter:1", "job", "waiter", command=call),
+        "sleep:1": Entry("sleep:1", "sleep", "sleep"),
+    }
+    for waits, share in ((["sleep:1"], CROWDED_SHARE), (["signal-go:1"], CROWDED_SHARE), (["sleep:1", "waiter:1"], 1)):
+        ops: Any = SimpleNamespace(
+            journal=SimpleNamespace(entries=entries), waits=waits, hosting=SimpleNamespace(park_after_s=10)
+        )
+        parking = Parking(ops, NotImplemented, NotImplemented, is_crowded=lambda: True)
+        assert parking.patience_s() == 10 * share
 
 
 # ---- processes

@@ -175,7 +175,7 @@ def test_what_leads_elsewhere_is_dashed() -> None:
         ("a", "sorry", "on error"), ("more", "m", "adds to"), ("back", "a", "go on at"), ("back", "more", "cancels"),
     }  # fmt: skip
     assert {part.id: part.detail for part in drawing.all_parts()} == {
-        "a": "tool a", "m": "map item in input.x 2 of all", "i": "sleep", "more": "add m", "back": "goto a",
+        "a": "tool a", "m": "map item in input.x 2 of all", "i": "sleep 1 s", "more": "add m", "back": "goto a",
         "sorry": "end failed",
     }  # fmt: skip
     found = places(layout(drawing))

@@ -196,10 +196,10 @@ def test_waits_keep_their_instants() -> None:
 # Fields that hold names, numbers and instants. Whoever adds a field says here or in store/redaction.py what it is.
 # fmt: off
 NO_DATA = {
-    "actor", "app", "at", "attempt", "blob", "call", "calls", "child", "delay_s", "deliveries", "done", "duration_s",
-    "handed_back", "host", "job", "letter", "name", "node", "on", "op", "parent", "pid", "priority", "request",
-    "requested_at", "requested_job", "retry", "signal", "stream", "stream_sequence", "subject", "timeout_s", "total",
-    "traceparent", "until", "version", "workflow",
+    "actor", "app", "at", "attempt", "blob", "call", "calls", "child", "deadline_at", "delay_s", "deliveries",
+    "done", "duration_s", "handed_back", "host", "job", "letter", "name", "node", "on", "op", "parent", "pid",
+    "priority", "request", "requested_at", "requested_job", "retry", "signal", "stream", "stream_sequence",
+    "subject", "timeout_s", "total", "traceparent", "until", "version", "workflow",
 }
 # fmt: on
 DATA = {"input", "output", "data", "body", "headers", "failure", "reason", "note", "by"}

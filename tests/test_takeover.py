@@ -27,6 +27,7 @@ from actors.jobs.takeover import (
     Refuse,
     Resume,
     Start,
+    Withdraw,
     decide,
     redrive_wake,
     redriven_owner,
@@ -37,6 +38,7 @@ from bus.failure import Failure
 from bus.messages import (
     CallTool,
     Event,
+    JobCancelled,
     JobCompleted,
     JobFailed,
     JobOwned,
@@ -45,6 +47,7 @@ from bus.messages import (
     JobSubmitted,
     JobWaiting,
     ReplyCompleted,
+    Signal,
 )
 from bus.options import ConnectOptions
 from store.log import Recorded
@@ -75,10 +78,16 @@ def decision(
 WAITING, ENDED = JobWaiting(job="j"), JobCompleted(job="j")
 FAILED, RETRIED = JobFailed(job="j", failure=Failure(code="x", message="x")), JobRetried(job="j")
 REJECTED = JobRejected(job="j", workflow="w", failure=Failure(code="x", message="x"))
+CANCELLED, CANCEL, GO = JobCancelled(job="j"), Signal(job="j", name="cancel"), Signal(job="j", name="go")
 CASES: list[tuple[str, Decision, Decision]] = [
     ("the log is empty", decision(), Start()),
     ("a wake-up for nothing", decision(wake=True), Drop()),
     ("only rejected before", decision(REJECTED), Start()),
+    ("cancelled before it began", decision(CANCELLED), Drop()),
+    ("a word to a job that has not begun", decision(CANCEL, wake=True), Withdraw()),
+    ("another word to it", decision(GO, wake=True), Drop()),
+    ("the word again, and it is cancelled", decision(CANCEL, CANCELLED, wake=True), Withdraw()),
+    ("it begins after all that was said", decision(GO, CANCEL), Start()),
     ("its owner died before it claimed", decision(SUBMITTED), Resume(0)),
     ("the owner's own request again", decision(SUBMITTED, owned(7)), Resume(2)),
     ("again after two takeovers", decision(SUBMITTED, owned(7), owned(7)), Resume(3)),

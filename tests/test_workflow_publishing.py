@@ -173,6 +173,13 @@ def test_versions(shell: Shell) -> None:
     assert [each["existing"] for each in again] == [True, True]
     everything = shell.json("export", "--format", "json", str(shell.folder / "every"))
     assert len(everything) > 2
+    # as reference pages
+    pages = shell.json("docs", "--out", str(shell.folder / "pages"))["pages"]
+    assert {"workflows/pub-v.md", "components/tool-pub_quote.md"} <= set(pages)
+    assert "components/job-pub-v.md" not in pages
+    page = (shell.folder / "pages" / "workflows" / "pub-v.md").read_text()
+    assert "| version | `1.1.0` |\n| other versions | `1.0.0` |\n" in page
+    assert shell("docs", "--out", str(shell.folder / "pages"), "--check")[0] == 0
 
 
 def test_wrong_use(shell: Shell) -> None:

@@ -17,7 +17,7 @@ from actors.clients.requests import publish_wake
 from actors.components.app import App
 from actors.components.registry import Registry
 from actors.jobs.ends import read_ends
-from actors.jobs.host import JobHost
+from actors.jobs.host import CAPACITY, JobHost
 from actors.jobs.hosting import Hosting
 from actors.tools.tool_actor import ToolActor
 from bus.connection import Bus
@@ -74,6 +74,12 @@ class Troupe(Stage):
 
         await wait_until(is_parked, what=f"{job} is parked")
 
+    async def waiting(self, number: int) -> bool:
+        """Whether so many jobs have said that they wait."""
+        info = await stream_info(self.bus, EVENTS, subjects="log.default.*.job.waiting")
+        assert info is not None
+        return len(info["state"].get("subjects") or {}) >= number
+
     async def all_end(self, jobs: Iterable[str], *, deadline_s: float = 60) -> None:
         """Wait until all of these jobs have ended."""
         left = set(jobs)
@@ -90,8 +96,9 @@ class Troupe(Stage):
 
 @contextlib.asynccontextmanager
 async def troupe(
-    url: str, app: App, *, hosts: int = 1, park_after_s: float = 3.0, lease_s: float = 8.0, tools: bool = True
-) -> AsyncIterator[Troupe]:
+    url: str, app: App, *, hosts: int = 1, park_after_s: float = 3.0, lease_s: float = 8.0, tools: bool = True,
+    capacity: int = CAPACITY,
+) -> AsyncIterator[Troupe]:  # fmt: skip
     """Start ``hosts`` hosts with all jobs of ``app``, and an actor for each tool."""
     options = ConnectOptions(servers=[url])
     async with contextlib.AsyncExitStack() as stack:
@@ -109,7 +116,7 @@ async def troupe(
             await registry.start()
             stack.push_async_callback(registry.stop)
             hosting = Hosting(own, Blobs(own), app, registry, host=f"t/host-{number}", park_after_s=park_after_s)
-            host = JobHost(hosting, workflows, lease_s=lease_s)
+            host = JobHost(hosting, workflows, lease_s=lease_s, capacity=capacity)
             await host.start()
             stack.push_async_callback(host.stop)
             cast_.hosts.append(host)

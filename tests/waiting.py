@@ -11,6 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _PAUSE_S = 0.005
+_LONGEST_PAUSE_S = 0.05
 
 
 async def wait_until(
@@ -22,6 +23,7 @@ async def wait_until(
     and the predicate's last answer.
     """
     deadline = time.monotonic() + deadline_s
+    pause_s = _PAUSE_S
     while True:
         said = predicate()
         answer = await said if inspect.isawaitable(said) else said
@@ -29,7 +31,9 @@ async def wait_until(
             return answer
         if time.monotonic() > deadline:
             raise AssertionError(_complaint(predicate, deadline_s, what, answer))
-        await asyncio.sleep(_PAUSE_S)
+        await asyncio.sleep(pause_s)
+        if said is not answer:  # what asks others costs them something each time
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 1.2)
 
 
 def _complaint(

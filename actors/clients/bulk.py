@@ -19,10 +19,10 @@ Verb = Literal["pause", "resume", "cancel", "terminate", "retry"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
 AT_ONCE = 16
 
-_OPEN: tuple[ListedState, ...] = ("submitted", "running", "waiting", "paused")
+_OPEN: tuple[ListedState, ...] = ("planned", "submitted", "running", "waiting", "paused")
 # What each verb can do something about.
 _STATES: dict[Verb, tuple[ListedState, ...]] = {
-    "pause": ("submitted", "running", "waiting"),
+    "pause": ("planned", "submitted", "running", "waiting"),
     "resume": ("paused",),
     "cancel": _OPEN,
     "terminate": _OPEN,

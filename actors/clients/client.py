@@ -5,8 +5,9 @@
         receipt = await handle.result(timeout_s=30)
         other = await client.submit("order", sku="A1", qty=2)    # a name: checked by a gateway, plain JSON result
 
-``job_id``, ``priority``, ``idempotency_key``, ``offline_ok`` and ``input`` are words of ``submit`` itself. A workflow
-that has inputs of these names takes them with ``input={"priority": ...}``.
+``job_id``, ``priority``, ``idempotency_key``, ``delay_s``, ``at``, ``deadline_s``, ``deadline_at``, ``offline_ok`` and
+``input`` are words of ``submit`` itself. A workflow that has inputs of these names takes them with
+``input={"priority": ...}``.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Generator, Iterable
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
 from actors.clients.bulk import Told, Verb, can_be, tell_all
 from actors.clients.handle import JobHandle
-from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal, unknown_job
+from actors.clients.planned_view import find_jobs, view_of
+from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal
 from actors.clients.submitting import Submitting
 from actors.clients.workflows import Workflows
 from actors.components.component import Component
@@ -30,10 +31,10 @@ from actors.jobs.job_retry import retry_job
 from bus.connection import Bus
 from bus.options import resolve_options
 from bus.subjects import DEFAULT_WORKSPACE, check_job_id, check_name
-from store.job_list import ListedJob, ListedState, Wanted, list_jobs
-from store.log import Recorded, read_job
+from store.job_list import ListedJob, ListedState, Wanted
+from store.log import Recorded
 from store.tail import TailItem, live_filter, tail
-from store.view import JobView, fold_view
+from store.view import JobView
 
 log = logging.getLogger("callboard.client")
 
@@ -154,10 +155,7 @@ class Client(Submitting):
 
     async def get(self, job_id: str) -> JobView:
         """The job as it stands. Raises: UsageError ``unknown_job``."""
-        events = await read_job(self.bus, self.blobs, self.workspace, check_job_id(job_id))
-        if not events:
-            raise unknown_job(self.workspace, job_id)
-        return fold_view(self.workspace, events)
+        return await view_of(self.bus, self.blobs, self.workspace, job_id)
 
     async def follow(self, job_id: str | None = None, since_seq: int = 0) -> AsyncGenerator[TailItem, None]:
         """The events of one job (None: of the workspace) after ``since_seq``, then each new one as it is stored.
@@ -217,7 +215,7 @@ class Client(Submitting):
         Raises: UsageError, BusError.
         """
         wanted = Wanted(workflow=workflow, states=tuple(states), older_than_s=older_than_s)
-        found = await list_jobs(self.bus, self.workspace, wanted, datetime.now(UTC))
+        found = await find_jobs(self.bus, self.workspace, wanted)
         return [job for job in found if verb is None or can_be(verb, job)]
 
     def tell(

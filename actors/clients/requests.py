@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
@@ -22,6 +22,7 @@ from bus.connection import Bus, NoResponder
 from bus.errors import Ambiguous, StreamFull, TooLarge, UsageError
 from bus.event import Parent
 from bus.messages import JobSubmitted
+from bus.moment import Moment, check_instant, check_seconds, instant_of, moment_text, rfc3339
 from bus.objects import Blobs
 from bus.reader import last_of_each
 from bus.streams import EVENTS
@@ -39,8 +40,9 @@ _canonical = msgspec.json.Encoder(order="deterministic").encode
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request for one job. ``input`` is JSON; the names are checked by :func:`check_request`.
 
-    ``version`` is a major or a whole version; empty: the newest.
-    ``message_id`` is put into ``Nats-Msg-Id``, which the server deduplicates over all workspaces.
+    ``version`` is a major or a whole version; empty: the newest. ``message_id`` is put into ``Nats-Msg-Id``, which the
+    server deduplicates over all workspaces. ``start`` is when the job is to begin, seconds from now or an instant;
+    ``deadline`` is when it fails unless it has ended, an instant or seconds from its planned start, or from now.
     """
 
     workflow: str
@@ -52,6 +54,8 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str = ""
     parent: Parent | None = None
     version: str = ""
+    start: Moment | None = None
+    deadline: Moment | None = None
 
 
 def check_request(request: JobRequest) -> JobRequest:
@@ -65,6 +69,18 @@ def check_request(request: JobRequest) -> JobRequest:
     if len(request.input) > MAX_INPUT_BYTES:
         raise TooLarge("the input", size_bytes=len(request.input), limit_bytes=MAX_INPUT_BYTES)
     return request
+
+
+def check_times(start: Moment | None, deadline: Moment | None, now: datetime) -> None:
+    """Raises: UsageError for a moment that cannot be, or a deadline that is over before the job can begin."""
+    for moment, path in ((start, "start"), (deadline, "deadline")):
+        if moment is not None:
+            check_instant(moment, path) if isinstance(moment, datetime) else check_seconds(moment, path)
+    begins_at = now if start is None else max(now, instant_of(start, now))
+    if deadline is not None and instant_of(deadline, begins_at) <= begins_at:
+        when = "it begins" if start is not None else "now"
+        raise UsageError(f"the deadline is not after {when}: the job could only fail", code="bad_deadline",
+                         path="deadline", hint="a later one, or none")  # fmt: skip
 
 
 def job_id_for(workspace: str, job_id: str | None, idempotency_key: str | None) -> str:
@@ -91,6 +107,10 @@ def headers_of(request: JobRequest, blob: str = "") -> dict[str, str]:
         headers[h.JOB_BLOB] = blob
     if request.version:
         headers[h.JOB_VERSION] = request.version
+    if request.start is not None:
+        headers[h.JOB_START] = moment_text(request.start)
+    if request.deadline is not None:
+        headers[h.JOB_DEADLINE] = moment_text(request.deadline)
     return headers
 
 
@@ -100,11 +120,16 @@ async def publish_request(bus: Bus, blobs: Blobs, request: JobRequest) -> None:
     Raises: UsageError, TooLarge, StreamFull (try again later), PermissionRefused, BusClosed, ApiError.
     """
     check_request(request)
-    body, blob = request.input, ""
-    if len(body) > CLAIM_BYTES:
-        body, blob = b"", await blobs.put(body)
+    body, headers = await message_of(blobs, request)
     subject = subjects.job_request(request.workspace, request.workflow, request.priority)
-    await _append(bus, subject, body, headers_of(request, blob))
+    await _append(bus, subject, body, headers)
+
+
+async def message_of(blobs: Blobs, request: JobRequest) -> tuple[bytes, dict[str, str]]:
+    """A request's body and headers; an input that is too big for a message is put into the object store."""
+    if len(request.input) <= CLAIM_BYTES:
+        return request.input, headers_of(request)
+    return b"", headers_of(request, await blobs.put(request.input))
 
 
 async def publish_wake(bus: Bus, workspace: str, workflow: str, job: str, reason: str) -> None:
@@ -128,18 +153,12 @@ async def publish_schedule(bus: Bus, workspace: str, workflow: str, job: str, du
     Waits like :func:`publish_wake`. Raises: ValueError for a naive ``due_at``, PermissionRefused, BusClosed, ApiError.
     """
     headers = {
-        h.SCHEDULE: f"@at {_rfc3339(due_at)}",
+        h.SCHEDULE: f"@at {rfc3339(due_at)}",
         h.SCHEDULE_TARGET: subjects.job_request(workspace, workflow),
         h.JOB_ID: job,
         h.JOB_WAKE: "timer",
     }
     await _append_when_room(bus, subjects.timer(workspace, job, "wake"), headers)
-
-
-def _rfc3339(instant: datetime) -> str:
-    if instant.tzinfo is None:
-        raise ValueError(f"{instant} has no time zone")
-    return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 async def _append_when_room(bus: Bus, subject: str, headers: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from actors.clients.planned import find_planned
 from actors.clients.requests import publish_wake
 from bus import subjects
 from bus.connection import Bus
@@ -40,6 +41,7 @@ def make_signal(job: str, name: str, data: Any = None, by: str = "") -> Signal:
 async def send_signal(bus: Bus, blobs: Blobs, workspace: str, signal: Signal, *, wait_s: float = 0.0) -> int:
     """Give ``signal`` to its job; the sequence at which it stands in the log.
 
+    A planned job has it in its log when it begins; cancel and terminate end it at once.
     ``wait_s``: how long to wait for a job that no host has taken up yet.
     Raises: UsageError ``unknown_job`` or ``job_ended``, BusError.
     """
@@ -54,6 +56,8 @@ async def _workflow_of(bus: Bus, workspace: str, job: str, wait_s: float) -> str
     wanted = [subjects.event(workspace, job, kind) for kind in kinds]
     deadline = asyncio.get_running_loop().time() + wait_s
     while not (found := await last_of_each(bus, EVENTS, wanted)):
+        if planned := await find_planned(bus, workspace, job):
+            return planned.workflow
         if asyncio.get_running_loop().time() >= deadline:
             raise unknown_job(workspace, job)
         await asyncio.sleep(_LOOK_S)
@@ -71,6 +75,12 @@ def _workflow_in(job: str, found: list[Stored]) -> str:
     event = decode(submitted.body, subject=submitted.subject, sequence=submitted.sequence)
     assert isinstance(event, JobSubmitted)
     return event.workflow
+
+
+def reason_in(signal: Signal) -> str:
+    """The reason that came with a cancel or terminate."""
+    data = msgspec.json.decode(signal.data)
+    return str(data.get("reason", "")) if isinstance(data, dict) else ""
 
 
 def unknown_job(workspace: str, job: str) -> UsageError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import msgspec
@@ -13,6 +14,7 @@ from actors.clients.handle import JobHandle
 from actors.clients.inputs import input_of, plain_input
 from actors.clients.offline import OfflineSubmits, check_offline_name
 from actors.clients.requests import JobRequest, check_request, find_earlier, job_id_for, publish_request
+from actors.clients.terms import Terms, terms_of
 from actors.components.component import Component
 from actors.jobs.ends import JobEnds
 from bus import subjects
@@ -55,6 +57,10 @@ class Submitting:
         job_id: str | None = None,
         priority: Priority = "normal",
         idempotency_key: str | None = None,
+        delay_s: float | None = None,
+        at: datetime | None = None,
+        deadline_s: float | None = None,
+        deadline_at: datetime | None = None,
         offline_ok: bool = False,
         input: dict[str, Any] | bytes | None = None,
         **kwargs: Any,
@@ -68,6 +74,10 @@ class Submitting:
         job_id: str | None = None,
         priority: Priority = "normal",
         idempotency_key: str | None = None,
+        delay_s: float | None = None,
+        at: datetime | None = None,
+        deadline_s: float | None = None,
+        deadline_at: datetime | None = None,
         offline_ok: bool = False,
         input: dict[str, Any] | bytes | None = None,
         **kwargs: Any,
@@ -80,6 +90,10 @@ class Submitting:
         job_id: str | None = None,
         priority: Priority = "normal",
         idempotency_key: str | None = None,
+        delay_s: float | None = None,
+        at: datetime | None = None,
+        deadline_s: float | None = None,
+        deadline_at: datetime | None = None,
         offline_ok: bool = False,
         input: dict[str, Any] | bytes | None = None,  # noqa: A002 - the word that the wire uses
         **kwargs: Any,
@@ -91,38 +105,47 @@ class Submitting:
         place of arguments. The same ``job_id`` or ``idempotency_key`` again is the same job. Waits up to 30 s while
         the queue is full.
 
+        ``delay_s`` or ``at`` (with a time zone): the job is planned, and begins then; it has its id at once, and can be
+        cancelled. ``deadline_s`` or ``deadline_at``: it fails with code ``deadline`` if it has not ended by then;
+        seconds count from its planned start, or from now.
+
         ``offline_ok``: when the server is away for more than some seconds the request is kept in this machine's outbox
         and delivered once when it is back, by this client or by others (``callboard outbox``); the handle is ``held``.
 
         Raises: UsageError (bad input, unknown workflow, an id that is another job's), TooLarge, StreamFull,
         BusUnreachable (a name, and no gateway answers), PermissionRefused, BusClosed; with ``offline_ok`` OutboxError.
         """
+        terms = terms_of(priority, delay_s, at, deadline_s, deadline_at)
         job = job_id_for(self.workspace, job_id, idempotency_key)
         is_new = job_id is None and idempotency_key is None
         publish: Coroutine[Any, Any, JobHandle[Any]]
         if isinstance(target, Component):
             raw = input_of(target, args, kwargs, input)
-            publish = self._submit_component(target, job, raw, priority, is_new=is_new)
+            publish = self._submit_component(target, job, raw, terms, is_new=is_new)
         else:
             raw = plain_input(target, args, kwargs, input)
-            publish = self._submit_name(target, job, raw, priority, is_new=is_new)
+            publish = self._submit_name(target, job, raw, terms, is_new=is_new)
         if not offline_ok:
             return await publish
-        return await self._offline.attempt(publish) or await self._hold(target, job, raw, priority)
+        return await self._offline.attempt(publish) or await self._hold(target, job, raw, terms)
 
-    async def _hold(
-        self, target: Component[..., Any] | str, job: str, raw: bytes, priority: Priority
-    ) -> JobHandle[Any]:
+    def _request(self, workflow: str, job: str, raw: bytes, terms: Terms) -> JobRequest:
+        return JobRequest(
+            workflow=workflow, job=job, input=raw, workspace=self.workspace, priority=terms.priority,
+            start=terms.start, deadline=terms.deadline,
+        )  # fmt: skip
+
+    async def _hold(self, target: Component[..., Any] | str, job: str, raw: bytes, terms: Terms) -> JobHandle[Any]:
         component = target if isinstance(target, Component) else None
         name = component.name if component else check_offline_name(str(target))
-        request = JobRequest(workflow=name, job=job, input=raw, workspace=self.workspace, priority=priority)
+        request = self._request(name, job, raw, terms.fixed(datetime.now(UTC)))
         await self._offline.hold(request)
         return JobHandle(self._client, job, component, held=True)
 
     async def _submit_component(
-        self, target: Component[..., R], job: str, raw: bytes, priority: Priority, *, is_new: bool
+        self, target: Component[..., R], job: str, raw: bytes, terms: Terms, *, is_new: bool
     ) -> JobHandle[R]:
-        request = JobRequest(workflow=target.name, job=job, input=raw, workspace=self.workspace, priority=priority)
+        request = self._request(target.name, job, raw, terms)
         since = 0
         if is_new:
             self._ends.expect(job)
@@ -133,13 +156,11 @@ class Submitting:
         await _while_full(lambda: publish_request(self.bus, self.blobs, request))
         return JobHandle(self._client, job, target, since=since, fresh=is_new)
 
-    async def _submit_name(
-        self, name: str, job: str, raw: bytes, priority: Priority, *, is_new: bool
-    ) -> JobHandle[Any]:
+    async def _submit_name(self, name: str, job: str, raw: bytes, terms: Terms, *, is_new: bool) -> JobHandle[Any]:
         if is_new:
             self._ends.expect(job)
         workflow, _, version = name.partition("@")
-        fields: dict[str, Any] = {"workflow": workflow, "job_id": job, "priority": priority}
+        fields: dict[str, Any] = {"workflow": workflow, "job_id": job, **terms.words()}
         if version:
             fields["version"] = version
         if len(raw) > self.bus.max_body_bytes // 2:

@@ -19,7 +19,9 @@ Jobs = Annotated[
 OfWorkflow = Annotated[str, typer.Option("--workflow", metavar="NAME", help="Filter: jobs of this workflow.")]
 InState = Annotated[
     list[str] | None,
-    typer.Option("--state", metavar="STATE", help="Filter: submitted, running, waiting, paused, failed (repeatable)."),
+    typer.Option(
+        "--state", metavar="STATE", help="Filter: planned, submitted, running, waiting, paused, failed (repeatable)."
+    ),
 ]
 OlderThan = Annotated[
     str, typer.Option("--older-than", metavar="AGE", help="Filter: taken up before that: 90s, 30m, 1h, 2d.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from actors.pictures.drawing import Drawing
     from store.snapshot import Snapshot
 
-_ENDINGS = {".yaml", ".yml", ".json", ".toml"}
+
 _SNAPSHOT = b'{"callboard_snapshot"'
 
 
@@ -54,9 +54,10 @@ def graph(
 async def _graph(session: Session, target: str, format_: Format, *, at: int | None, is_whole: bool) -> int:
     import sys
 
+    from actors.commands.workflow_registry import is_file
     from actors.pictures.picture import picture
 
-    if _is_file(target):
+    if is_file(target):
         drawing = _file(session, Path(target), at=at, is_whole=is_whole)
     else:
         drawing = await _job(session, target, at=at, is_whole=is_whole)
@@ -65,12 +66,6 @@ async def _graph(session: Session, target: str, format_: Format, *, at: int | No
     sys.stdout.write(picture(drawing, format_.value))
     sys.stdout.flush()
     return 0
-
-
-def _is_file(target: str) -> bool:
-    """A name that looks like a file's is one, so that a wrong one is told as such."""
-    file = Path(target)
-    return file.exists() or file.suffix in _ENDINGS or len(file.parts) != 1
 
 
 async def _job(session: Session, job: str, *, at: int | None, is_whole: bool) -> Drawing:

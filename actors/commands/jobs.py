@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
-from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from actors.commands import outbox
-from actors.commands.arguments import parse_inputs
 from actors.commands.session import EXIT_STILL_RUNNING, Session
+from actors.console.amount import instant
 from actors.console.event_line import event_line
 from actors.console.page import Span, line, one_line
 from actors.console.result_page import result_page
 from bus.errors import BusRefused, BusUnreachable, UsageError
+from bus.moment import Moment, parse_duration, parse_moment
 from bus.subjects import PRIORITIES, Priority
 
 if TYPE_CHECKING:
     from actors.clients.client import Client
     from actors.clients.handle import JobHandle
+    from actors.clients.terms import Terms
 
 
 def check_priority(text: str) -> Priority:
@@ -32,29 +34,36 @@ def check_priority(text: str) -> Priority:
     raise UsageError(f"priority {text!r} does not exist", code="bad_priority", hint=f"one of {', '.join(PRIORITIES)}")
 
 
-async def submit_arguments(
-    session: Session, workflow: str, inputs: Iterable[str], whole: str | None, **choices: Any
-) -> int:
-    """Submit a job with the input that the arguments add up to; ``choices`` are those of :func:`submit`."""
-    return await submit(session, workflow, parse_inputs(inputs, whole), **choices)
+def parse_terms(priority: str, delay: str | None, at: str | None, deadline: str | None) -> Terms:
+    """What ``--priority``, ``--delay``, ``--at`` and ``--deadline`` say. Raises: UsageError that names the option."""
+    from actors.clients.requests import check_times
+    from actors.clients.terms import Terms
+
+    if delay and at:
+        raise UsageError("--delay and --at are given", code="bad_argument", hint="give one of them")
+    start: Moment | None = parse_duration(delay, "--delay") if delay else None
+    if at:
+        start = parse_moment(at, "--at")
+    ends = parse_moment(deadline, "--deadline") if deadline else None
+    check_times(start, ends, datetime.now(UTC))
+    return Terms(check_priority(priority), start, ends)
 
 
 async def submit(
-    session: Session, workflow: str, body: dict[str, Any], *, job_id: str | None, priority: str, wait: bool,
-    timeout_s: float | None, offline_ok: bool = False,
+    session: Session, workflow: str, body: dict[str, Any], *, terms: Terms, job_id: str | None = None,
+    wait: bool = False, timeout_s: float | None = None, offline_ok: bool = False,
 ) -> int:  # fmt: skip
     """Submit a job; print its id, or with ``wait`` its events (on a terminal) and its result."""
-    level = check_priority(priority)
     try:
         connected = await session.client()
     except BusUnreachable as error:
         if not offline_ok or isinstance(error, BusRefused):
             raise
-        job = await outbox.hold(session, workflow, body, job_id, level)
+        job = await outbox.hold(session, workflow, body, job_id, terms)
         return outbox.say_held(session, workflow, job, str(error.args[0]), wait=wait)
     async with connected as client:
         await outbox.deliver_before(session, client.bus)
-        handle = await client.submit(workflow, input=body, job_id=job_id, priority=level, offline_ok=offline_ok)
+        handle = await client.submit(workflow, input=body, job_id=job_id, offline_ok=offline_ok, **terms.words())
         if handle.held:
             return outbox.say_held(session, workflow, handle.id, "the server has gone away", wait=wait)
         if handle.warning:
@@ -64,13 +73,22 @@ async def submit(
                 return await await_result(session, client, handle, timeout_s)
             except TimeoutError as error:
                 return _goes_on(session, handle.id, error)
-        screen = session.screen()
-        if session.json or not screen.is_tty:
-            screen.show_json({"job": handle.id, "workspace": handle.workspace, "workflow": workflow})
-        else:
-            screen.show([line("job ", Span(handle.id, "name"), f" of {workflow}")])
-            screen.show([line(Span(f"next: callboard tail {handle.id}, callboard result {handle.id}", "dim"))])
+        _say_submitted(session, handle, workflow, terms)
         return 0
+
+
+def _say_submitted(session: Session, handle: JobHandle[Any], workflow: str, terms: Terms) -> None:
+    screen = session.screen()
+    starts_at = terms.starts_at(datetime.now(UTC))
+    if session.json or not screen.is_tty:
+        planned = {"starts_at": starts_at} if starts_at else {}
+        screen.show_json({"job": handle.id, "workspace": handle.workspace, "workflow": workflow, **planned})
+        return
+    when = f", planned for {instant(starts_at)}" if starts_at else ""
+    screen.show([line("job ", Span(handle.id, "name"), f" of {workflow}{when}")])
+    then = "callboard show" if starts_at else "callboard tail"
+    last = f"callboard cancel {handle.id}" if starts_at else f"callboard result {handle.id}"
+    screen.show([line(Span(f"next: {then} {handle.id}, {last}", "dim"))])
 
 
 async def result(session: Session, job: str, *, wait: bool, timeout_s: float | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,12 +12,12 @@ import typer
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
 
 if TYPE_CHECKING:
+    from actors.clients.terms import Terms
     from actors.commands.session import Session
     from actors.console.outbox_page import OutboxView
     from bus.connection import Bus
     from bus.courier import Round
     from bus.outbox import Held, Outbox
-    from bus.subjects import Priority
 
 DELIVER_BEFORE_S = 10.0
 
@@ -211,7 +212,7 @@ async def _drop_of(outbox: Outbox, holder: str, wanted: list[Held]) -> list[Held
 # ---- held submissions
 
 
-async def hold(session: Session, workflow: str, body: dict[str, Any], job_id: str | None, priority: Priority) -> str:
+async def hold(session: Session, workflow: str, body: dict[str, Any], job_id: str | None, terms: Terms) -> str:
     """Keep a submission until the server is back; the job's id. Raises: UsageError, OutboxError."""
     import msgspec
 
@@ -221,9 +222,10 @@ async def hold(session: Session, workflow: str, body: dict[str, Any], job_id: st
 
     workspace = session.check_workspace()
     job = job_id_for(workspace, job_id, None)
+    terms = terms.fixed(datetime.now(UTC))
     request = JobRequest(
         workflow=check_offline_name(workflow), job=job, input=msgspec.json.encode(body), workspace=workspace,
-        priority=priority,
+        priority=terms.priority, start=terms.start, deadline=terms.deadline,
     )  # fmt: skip
     await hold_request(request, destination_of(session.options()))
     return job

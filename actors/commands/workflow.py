@@ -12,6 +12,7 @@ import typer
 
 from actors.commands.graph import graph
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
+from actors.commands.workflow_docs import docs
 
 if TYPE_CHECKING:
     from actors.commands.session import Session
@@ -66,6 +67,7 @@ def schema() -> None:
 
 
 app.command()(graph)
+app.command()(docs)
 
 
 async def _validate(session: Session, files: list[Path], params: list[str], *, offline: bool, is_final: bool) -> int:

@@ -95,7 +95,7 @@ def _detail(row: ComponentRow) -> Page:
 
 
 def _fields(title: str, schema: Mapping[str, Any]) -> list[Block]:
-    root = _resolve(schema, schema)
+    root = resolved(schema, schema)
     properties = root.get("properties")
     if not properties:
         return [line(Span(f"{title}: ", "dim"), type_text(schema, schema))]
@@ -107,7 +107,7 @@ def _fields(title: str, schema: Mapping[str, Any]) -> list[Block]:
             Span(one_line(name), "name"),
             type_text(field_schema, schema),
             default or (Span("required", "dim") if name in required else Span("optional", "dim")),
-            Span(one_line(_resolve(field_schema, schema).get("description", "")), "dim"),
+            Span(one_line(resolved(field_schema, schema).get("description", "")), "dim"),
         )
     return [builder.sheet()]
 
@@ -117,7 +117,7 @@ def type_text(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int = 0
     if depth > _DEPTH_LIMIT:
         return "..."
     name = _ref_name(schema)
-    schema = _resolve(schema, root)
+    schema = resolved(schema, root)
     if "enum" in schema:
         return " or ".join(_json(value) for value in schema["enum"])
     if "const" in schema:
@@ -148,7 +148,7 @@ def _plain_type(schema: Mapping[str, Any], root: Mapping[str, Any], name: str, d
             return "anything"
 
 
-def _resolve(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+def resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema that a local ``$ref`` names; a description beside the reference is kept."""
     target: Any = schema
     for _ in range(_DEPTH_LIMIT):

@@ -19,10 +19,13 @@ def job_list_page(jobs: Sequence[ListedJob], now: datetime) -> Page:
         return [line("no job is meant by this")]
     builder = SheetBuilder([Column("job"), Column("workflow"), Column("state"), Column("taken up", "right")])
     for job in jobs[:ROW_LIMIT]:
-        paused = f"{job.state} by {one_line(job.paused_by) or 'unknown'}" if job.state == "paused" else job.state
-        builder.add(
-            Span(one_line(job.job), "name"), one_line(job.workflow), Span(paused, STATE_STYLES.get(job.state, "")),
-            ago(job.submitted_at, now),
-        )  # fmt: skip
+        state = Span(_state(job, now), STATE_STYLES.get(job.state, ""))
+        builder.add(Span(one_line(job.job), "name"), one_line(job.workflow), state, ago(job.submitted_at, now))
     left_out = len(jobs) - ROW_LIMIT
     return [builder.sheet(plural(len(jobs), "job") + (f", the first {ROW_LIMIT} shown" if left_out > 0 else ""))]
+
+
+def _state(job: ListedJob, now: datetime) -> str:
+    if job.state == "paused":
+        return f"paused by {one_line(job.paused_by) or 'unknown'}"
+    return f"planned, {ago(job.starts_at, now)}" if job.starts_at else job.state

@@ -21,6 +21,7 @@ _CALL_NOTE_LIMIT = 80
 _TRACEBACK_LINES = 30
 
 STATE_STYLES: dict[str, Style] = {
+    "planned": "busy",
     "running": "busy",
     "waiting": "busy",
     "paused": "warn",
@@ -70,6 +71,8 @@ def _facts(view: JobView, now: datetime, zone: tzinfo | None) -> Block:
             ("app", one_line(view.app)),
             ("priority", one_line(view.priority) if view.priority != "normal" else ""),
             ("parent", _parent(view)),
+            ("planned for", _moment(view.starts_at, now, zone)),
+            ("deadline", _moment(view.deadline_at, now, zone)),
             ("submitted", _moment(view.submitted_at, now, zone)),
             ("queued for", _queued(view)),
             ("ended", _moment(view.ended_at, now, zone)),
@@ -277,6 +280,7 @@ def _next_step(view: JobView) -> list[Block]:
 
 def _steps(view: JobView, job: str) -> list[tuple[str, str]]:
     running: dict[JobState, list[tuple[str, str]]] = {
+        "planned": [(f"callboard cancel {job}", "it shall not begin")],
         "submitted": [("callboard ps", "is a node running that has this workflow?")],
         "running": [(f"callboard tail {job}", "follow it")],
         "paused": [(f"callboard resume {job}", "let it go on")],

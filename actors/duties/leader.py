@@ -11,6 +11,7 @@ import contextlib
 import logging
 
 from actors.duties.node_watch import NodeWatch
+from actors.duties.stray_locks import StrayLocks
 from actors.duties.stuck_jobs import StuckJobs
 from actors.duties.term import LEASE, Term, TermOver, begin_term
 from actors.duties.timing import Timing
@@ -57,6 +58,7 @@ class Leader:
             async with asyncio.TaskGroup() as duties:
                 duties.create_task(NodeWatch(term, self._timing).run(), name="node watch")
                 duties.create_task(StuckJobs(term, self._timing).run(), name="stuck jobs")
+                duties.create_task(StrayLocks(term, self._timing).run(), name="stray locks")
         except* (Fenced, TermOver) as errors:
             log.warning("this node leads no more: %s", errors.exceptions[0])
         finally:

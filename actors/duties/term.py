@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 
 from bus import headers as h
 from bus import subjects
-from bus.connection import ApiError, Bus
+from bus.connection import Bus
 from bus.errors import CallboardError, Fenced
 from bus.lease import Lease
 from bus.messages import Event
 from bus.objects import Blobs
+from bus.reader import last_sequence
 from bus.streams import EVENTS
 from bus.system_events import DutiesTaken
 from store.log import append_event
 
 LEASE = "leader"
 TAKEN = subjects.event(subjects.SYSTEM_WORKSPACE, "*", "duties.taken")
-_NOT_FOUND = 10037
 
 
 class TermOver(CallboardError):
@@ -77,12 +77,5 @@ async def begin_term(bus: Bus, blobs: Blobs, lease: Lease, node: str) -> Term:
 
 
 async def _last_taken(bus: Bus) -> int:
-    """The sequence of the cluster's last ``duties.taken``, 0 if there is none; asked of the stream's leader."""
-    try:
-        found = await bus.api(f"STREAM.MSG.GET.{EVENTS}", {"last_by_subj": TAKEN})
-    except ApiError as error:
-        if error.err_code == _NOT_FOUND:
-            return 0
-        raise
-    sequence: int = found["message"]["seq"]
-    return sequence
+    """The sequence of the cluster's last ``duties.taken``, 0 if there is none."""
+    return await last_sequence(bus, EVENTS, TAKEN)

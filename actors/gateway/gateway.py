@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 import msgspec
 
+from actors.clients.planned import plan_request
+from actors.clients.planned_view import view_of
 from actors.clients.requests import (
     MAX_INPUT_BYTES,
     JobRequest,
@@ -23,7 +26,8 @@ from actors.clients.requests import (
     job_id_for,
     publish_request,
 )
-from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal, unknown_job
+from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal
+from actors.clients.terms import terms_of
 from actors.components.component import ComponentInfo
 from actors.components.registry import Registry
 from actors.gateway.dead_service import DeadService, DropLetters, ListLetters, RedriveLetters, RetryJob, ShowLetter
@@ -45,9 +49,8 @@ from bus.errors import TooLarge, UsageError
 from bus.event import NULL
 from bus.objects import BlobMissing, Blobs
 from bus.service import Service, ServiceRequest
-from bus.subjects import CallKind, Priority, check_job_id, check_name
-from store.log import read_job
-from store.view import JobView, fold_view
+from bus.subjects import CallKind, Priority, check_name
+from store.view import JobView
 
 SERVICE = "callboard-api"
 LIST_LIMIT = 500
@@ -63,7 +66,10 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Submit(_Body, frozen=True):
-    """``jobs.submit``. ``input_blob`` is the sha256 of an input that was put into the object store."""
+    """``jobs.submit``. ``input_blob`` is the sha256 of an input that was put into the object store.
+
+    ``delay_s`` or ``at`` plans the job; ``deadline_s`` counts from its planned start, or from now.
+    """
 
     workflow: str
     input: msgspec.Raw = msgspec.field(default_factory=lambda: _EMPTY)
@@ -73,6 +79,10 @@ class Submit(_Body, frozen=True):
     version: str | int | None = None
     idempotency_key: str | None = None
     traceparent: str = ""
+    delay_s: float | None = None
+    at: datetime | None = None
+    deadline_s: float | None = None
+    deadline_at: datetime | None = None
 
 
 class Get(_Body, frozen=True):
@@ -192,15 +202,18 @@ class Gateway:
         raw = await self._input(body)
         check_input(info, msgspec.json.decode(raw))
         job = job_id_for(workspace, body.job_id, body.idempotency_key)
+        terms = terms_of(body.priority, body.delay_s, body.at, body.deadline_s, body.deadline_at)
         request = check_request(
             JobRequest(
                 workflow=info.name, job=job, input=raw, workspace=workspace, priority=body.priority,
-                traceparent=body.traceparent, version=version,
+                traceparent=body.traceparent, start=terms.start, deadline=terms.deadline, version=version,
             )
         )  # fmt: skip
         has_own_id = body.job_id is not None or body.idempotency_key is not None
         exists = has_own_id and (await find_earlier(self._bus, self._blobs, request)).exists
-        if not exists:
+        if not exists and request.start is not None:
+            exists = not await plan_request(self._bus, self._blobs, request)
+        elif not exists:
             await publish_request(self._bus, self._blobs, request)
         return Submitted(job, workspace, info.name, info.version, exists, warning)
 
@@ -222,10 +235,7 @@ class Gateway:
         return raw
 
     async def _get(self, workspace: str, body: Get) -> JobView:
-        events = await read_job(self._bus, self._blobs, workspace, check_job_id(body.job))
-        if not events:
-            raise unknown_job(workspace, body.job)
-        view = fold_view(workspace, events)
+        view = await view_of(self._bus, self._blobs, workspace, body.job)
         return view if len(msgspec.json.encode(view)) <= self._bus.max_body_bytes else _without_bulk(view)
 
     async def _cancel(self, workspace: str, body: Cancel) -> dict[str, Any]:

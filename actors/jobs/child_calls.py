@@ -84,7 +84,8 @@ class ChildCalls(OperationCore):
                 await self._ask_child_anew(key, target, child, body)
         request = JobRequest(
             workspace=self.workspace, workflow=target.name, input=body, job=child,
-            traceparent=self.submitted.traceparent, priority=target.priority, version=target.version,
+            traceparent=self.submitted.traceparent, priority=target.priority, deadline=self.deadline_at,
+            version=target.version,
             parent=Parent(self.workspace, self.job, key, self.submitted.workflow, self._depth() + 1),
         )  # fmt: skip
         crash_point("host.before_request")

@@ -16,6 +16,7 @@ from actors.jobs.halts import HandedBack
 from actors.jobs.hosting import Hosting
 from actors.jobs.job_actor import JobActor, NoSuchVersion
 from actors.jobs.order import Order, read_order
+from actors.jobs.planning import plan
 from actors.jobs.rejection import reject
 from actors.node.heart import heartbeat_of
 from bus import headers as h
@@ -162,7 +163,8 @@ class JobHost:
     async def _take(self, delivery: Delivery) -> None:
         try:
             order = await read_order(delivery, self.hosting.blobs)
-            await self._admit(order, delivery)
+            if order.starts_at is None or not await plan(self.hosting, order, delivery):
+                await self._admit(order, delivery)
         except UsageError as error:
             await reject(self.hosting.bus, self.hosting.blobs, delivery, error, self.hosting.host)
 

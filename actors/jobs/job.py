@@ -20,6 +20,7 @@ from supervisor.breaker import OnOpen
 from supervisor.retry import Retry
 
 if TYPE_CHECKING:
+    from actors.jobs.locks import Lock
     from actors.jobs.operations import Operations
 
 P = ParamSpec("P")
@@ -140,6 +141,21 @@ class Job:
         Raises: TimeoutError if none came within ``timeout_s`` seconds of the first time that this was reached.
         """
         return self._operations.wait_for(signal, timeout_s)
+
+    # ---- one at a time
+
+    def lock(self, name: str, *, limit: int = 1, timeout_s: float | None = None) -> Lock:
+        """A critical section: of all jobs of the workspace, at most ``limit`` are in a section of that name at once.
+
+        async with job.lock("account-17") as lease:
+            await job.call(book, account=17, token=lease.token)
+
+        First come, first served; a job that waits for long is parked. What the job holds or waits for goes with its
+        end, however it ends. ``lease.token`` is a fencing token: it rises with each grant.
+        Raises: TimeoutError if the lock was not granted within ``timeout_s`` seconds; UsageError for a bad name or
+        limit, and inside of a section of the same lock.
+        """
+        return self._operations.lock(name, limit, timeout_s)
 
     # ---- telling
 

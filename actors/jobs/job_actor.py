@@ -10,26 +10,40 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, assert_never
 
 import msgspec
 
 from actors.clients.requests import publish_wake
-from actors.clients.signals import CANCEL, TERMINATE
+from actors.clients.signals import CANCEL, TERMINATE, reason_in
 from actors.components.component import Component
 from actors.jobs.children import tell_children
 from actors.jobs.dead_letters import keep_letter, letter_body
+from actors.jobs.deadline import deadline_of, time_limit
 from actors.jobs.doorbell import Doorbell
 from actors.jobs.halts import Cancelled, Fenced, Halt, HandedBack, Parked, Raised, Returned, Terminated
 from actors.jobs.holding import Holding
 from actors.jobs.hosting import Hosting
 from actors.jobs.job import Job
 from actors.jobs.journal import Journal
+from actors.jobs.locks import drop_locks
 from actors.jobs.operations import Operations
 from actors.jobs.order import Order
 from actors.jobs.parking import Parking
-from actors.jobs.takeover import Decision, Drop, Finish, Poisoned, Refuse, Resume, Start, decide, redriven_owner
+from actors.jobs.planning import TERMINATED, withdraw
+from actors.jobs.takeover import (
+    Decision,
+    Drop,
+    Finish,
+    Poisoned,
+    Refuse,
+    Resume,
+    Start,
+    Withdraw,
+    decide,
+    redriven_owner,
+)
 from actors.tools.invocation import describe
 from bus.crash import crash_point
 from bus.errors import CallboardError, UsageError
@@ -55,7 +69,6 @@ from store.log import JobLog, Recorded, append_unfenced
 log = logging.getLogger("callboard.job")
 
 CREATE_TRIES = 10
-TERMINATED = "terminated"
 # Another host may have that version, or be new enough to read it; 20 deliveries take half a minute.
 ELSEWHERE = ("unknown_version", "unreadable_definition")
 VERSION_TRIES = 20
@@ -125,7 +138,7 @@ class JobActor:
         submitted = JobSubmitted(
             job=order.job, workflow=order.workflow, version=component.version, app=component.app,
             input=msgspec.Raw(order.body or b"{}"), priority=order.priority, parent=order.parent,
-            traceparent=order.traceparent, requested_at=self.lease.stored_at,
+            traceparent=order.traceparent, requested_at=self.lease.stored_at, deadline_at=order.deadline_at,
         )  # fmt: skip
         if not await create(submitted, self._owned(component.version)):
             return False
@@ -153,7 +166,7 @@ class JobActor:
     async def _follow(self, decision: Decision) -> None:
         match decision:
             case Start():
-                if await self._create(lambda s, o: self._log.create_late(s, o, self.journal.owned_at)):
+                if await self._create(self._create_late):
                     self.journal.read(await self._log.read(since=0, must_see=self._log.epoch))
                     await self._go()
                 else:
@@ -169,10 +182,15 @@ class JobActor:
                 await self._finish()
             case Drop():
                 await self.lease.ack()
+            case Withdraw():
+                await withdraw(self._hosting, self.order, self.journal, self.lease)
             case Refuse(message):
                 raise UsageError(message, code="job_id_conflict", hint="use another Job-Id, or the same input")
             case _:
                 assert_never(decision)
+
+    async def _create_late(self, submitted: JobSubmitted, owned: JobOwned) -> bool:
+        return await self._log.create_late(submitted, owned, self.journal.owned_at, self.journal.life_at)
 
     async def _create_later(self) -> None:
         """Another request under this id was faster, and the log will say so; or what it holds nobody can read."""
@@ -189,6 +207,7 @@ class JobActor:
         self.journal.read(await self._log.read(since=self.journal.read_to, must_see=epoch))
 
     async def _finish(self) -> None:
+        await drop_locks(self._hosting, self.order.workspace, self.order.job, self.journal)
         await self._tell_parent()
         await self.lease.ack()
 
@@ -212,8 +231,11 @@ class JobActor:
         operations = Operations(self._hosting, self._log, self.journal, submitted, self.halt)
         operations.listen, operations.on_signal = self._bell.open, self._heed_signals
         self._operations = operations
-        deadline_at = self._watch_deadline(component, submitted)
-        parking = self._parking = Parking(operations, lambda: self._owned(submitted.version), self.halt, deadline_at)
+        operations.deadline_at = deadline_of(self.journal)
+        ends_at = self._watch_time(component, submitted)
+        parking = self._parking = Parking(
+            operations, lambda: self._owned(submitted.version), self.halt, ends_at, lambda: self.lease.is_in_a_crowd
+        )
         holding = self._holding = Holding(operations, self.halt)
         self._heed_signals()
         halt = self._halted or await self._run_function(component, operations, submitted)
@@ -273,17 +295,17 @@ class JobActor:
         is_leaving = isinstance(self._halted, Raised | Cancelled | Parked)
         return is_leaving and isinstance(reason, Terminated) and self._over is not None and not self._over.done()
 
-    def _watch_deadline(self, component: Component[..., Any], submitted: JobSubmitted) -> datetime | None:
-        """End the job as failed when its time is up; that instant, None if it may take for ever."""
-        if component.timeout_s is None:
+    def _watch_time(self, component: Component[..., Any], submitted: JobSubmitted) -> datetime | None:
+        """End the job as failed when its time is up, now if it is; that instant, None if it may take for ever."""
+        limit = time_limit(submitted, self.journal, component.timeout_s)
+        if limit is None:
             return None
-        began_at = self.journal.retried.at if self.journal.retried else submitted.at
-        deadline_at = began_at + timedelta(seconds=component.timeout_s)
-        left_s = (deadline_at - datetime.now(UTC)).total_seconds()
-        message = f"the job did not end within {component.timeout_s:g} s"
-        failure = Failure(code="timeout", message=message, retryable=False)
-        self._deadline = asyncio.get_running_loop().call_later(max(0.0, left_s), self.halt, Raised(failure))
-        return deadline_at
+        left_s = (limit.at - datetime.now(UTC)).total_seconds()
+        if left_s <= 0:
+            self.halt(Raised(limit.failure))
+        else:
+            self._deadline = asyncio.get_running_loop().call_later(left_s, self.halt, Raised(limit.failure))
+        return limit.at
 
     # ---- hear
 
@@ -318,14 +340,14 @@ class JobActor:
     def _heed_signals(self) -> None:
         if found := self.journal.next_signal(TERMINATE):
             _, signal = found
-            self.halt(Terminated(signal.by, _reason(signal)))
+            self.halt(Terminated(signal.by, reason_in(signal)))
         elif found := self.journal.next_signal(CANCEL):
             self._cancel(*found)
         elif self._holding:
             self._holding.heed()
 
     def _cancel(self, sequence: int, signal: Signal) -> None:
-        cancelled = Cancelled(signal.by, _reason(signal))
+        cancelled = Cancelled(signal.by, reason_in(signal))
         if not self._winds_up:
             self.halt(cancelled)
         elif self._cancelling is None:
@@ -413,8 +435,3 @@ def _poison(times: int) -> Failure:
         message=f"the job took its host's process down {times} times in a row, with nothing done in between",
         hint="look at the host's output of that time",
     )  # fmt: skip
-
-
-def _reason(signal: Signal) -> str:
-    data = msgspec.json.decode(signal.data)
-    return str(data.get("reason", "")) if isinstance(data, dict) else ""

@@ -14,6 +14,7 @@ from actors.clients.requests import publish_wake
 from actors.clients.signals import unknown_job
 from actors.jobs.hold import HOLD
 from actors.jobs.journal import Entry, Journal, Spent
+from actors.jobs.sections import LEFT
 from bus import headers as h
 from bus import subjects
 from bus.connection import Bus
@@ -147,6 +148,8 @@ def _went_on(journal: Journal, entry: Entry, recorded: Recorded) -> bool:
     match recorded.event:
         case CallTool(call=call) | CallAgent(call=call) | CallJob(call=call):
             return not _is_beside(call, entry.call) and not _may_be_beside(journal, entry, call)
+        case ReplyCompleted(op=op) if op == LEFT:
+            return False  # the exception came by a section's end
         case ReplyCompleted(call=call, op=op) | ReplyFailed(call=call, op=op) if op:
             return call != entry.call and not _is_beside(call, entry.call)
         case JobWaiting(on=on):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from actors.jobs.hold import Hold, word_in
+from actors.jobs.sections import OPS, Sections
 from bus.failure import Failure, TerminalError
 from bus.messages import (
     CallAgent,
@@ -114,6 +115,7 @@ class ChangedCode(TerminalError):
 class Journal:
     """The fold. All up to sequence ``read_to`` is in it; ``heard`` is the last sequence heard of each subject.
 
+    ``life_at`` is the last sequence of ``job.*``.
     ``parked``: nobody holds the job, and a wake-up may bring it back: it waits, or it was retried.
     """
 
@@ -127,11 +129,13 @@ class Journal:
     hold: Hold = field(default_factory=Hold)
     ended: JobCompleted | JobFailed | JobCancelled | None = None
     ended_at: int = 0
+    life_at: int = 0
     retried: JobRetried | None = None
     retried_at: int = 0
     read_to: int = 0
     heard: dict[str, int] = field(default_factory=dict)
     consumed: set[int] = field(default_factory=set)
+    sections: Sections = field(default_factory=Sections)
 
     @property
     def has_calls_out(self) -> bool:
@@ -175,6 +179,8 @@ class Journal:
         answered = self._settle(event.call, event.op or "tool", outcome)
         if answered and event.op == "signal" and isinstance(event, ReplyCompleted):
             self._consume(event.output)
+        elif answered and event.op in OPS and isinstance(event, ReplyCompleted):
+            self.sections.apply(event, outcome.sequence)
         return answered
 
     def _settle(self, call: str, op: str, outcome: Succeeded | Spent) -> str | None:
@@ -203,6 +209,8 @@ class Journal:
             self.owned_in_vain = 0
 
     def _lifecycle(self, event: Event, sequence: int) -> None:
+        if event.kind.startswith("job."):
+            self.life_at = max(self.life_at, sequence)
         match event:
             case JobSubmitted():
                 self.submitted = event
@@ -229,12 +237,18 @@ class Journal:
         """Nobody's job, with nothing in its way: its end is void, and what has no outcome now is asked for anew."""
         self.ended, self.ended_at, self.parked = None, 0, True
         self.retried, self.retried_at = event, sequence
+        anew: list[int] = []
+        last = max((e.sequence for e in self.entries.values()), default=0)
         for entry in self.entries.values():
             failed = isinstance(entry.outcome, Spent) and entry.call in event.calls
             # Redelivered while the job was over, an unanswered call was dropped unanswered.
             dropped = isinstance(entry.outcome, Pending) and entry.command is not None and entry.op != "job"
             if failed or dropped:
                 entry.outcome, entry.void_to, entry.parked_on = PENDING, sequence, False
+                anew.append(entry.asked_at)
+        for call in self.sections.void(anew, last):
+            if call in self.entries:
+                self.entries[call].outcome, self.entries[call].void_to = PENDING, sequence
 
     # ---- what the job core asks
 

@@ -45,6 +45,7 @@ class OperationCore:
         self.submitted = submitted
         self.job = log.job
         self.workspace = log.workspace
+        self.deadline_at: datetime | None = None
         self.halted = False
         self.busy = 0
         self.asking = 0
@@ -100,8 +101,12 @@ class OperationCore:
         try:
             return await self.log.append(event)
         except FencedError:
-            self._halt(Fenced())
+            self.fence()
             raise asyncio.CancelledError("another host owns the job") from None
+
+    def fence(self) -> None:
+        """Another host owns the job: this copy ends here."""
+        self._halt(Fenced())
 
     def hear(self, recorded: Recorded) -> None:
         """Take up one event from the log, in the log's order; wakes whoever waits for it."""

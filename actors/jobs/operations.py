@@ -7,13 +7,14 @@ from typing import Any
 
 from actors.jobs.branches import run_branches
 from actors.jobs.call_policy import CallPolicy
+from actors.jobs.locks import Locks
 from actors.jobs.plain_calls import PlainCalls
 from actors.jobs.values import name_of
 from actors.jobs.waits import Waits
 
 
-class Operations(PlainCalls, Waits):
-    """All that ``Job`` offers, one class for each concern (``calls``, ``child_calls``, ``waits``, ``records``)."""
+class Operations(PlainCalls, Waits, Locks):
+    """All that ``Job`` offers; each base class is a file of its own for one concern."""
 
     def call(
         self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], policy: CallPolicy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 import msgspec
@@ -15,6 +16,7 @@ from bus import jobid
 from bus.errors import TooLarge, UsageError
 from bus.event import Parent
 from bus.mailbox import Delivery
+from bus.moment import instant_of, parse_moment
 from bus.objects import BlobMissing, Blobs
 from bus.subjects import Priority, check_job_id, check_name, parse_request
 
@@ -27,7 +29,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class Order:
     """What is asked for. ``body`` is the input's JSON as it came; ``wake`` says why a parked job is woken.
 
-    ``version`` is a major or a whole version that a new job shall run on; empty: the newest.
+    ``version`` is a major or a whole version that a new job shall run on; empty: the newest. ``starts_at`` is there if
+    the job is still to be planned: not before that instant may it begin.
     """
 
     workspace: str
@@ -39,6 +42,8 @@ class Order:
     parent: Parent | None = None
     traceparent: str = ""
     version: str = ""
+    starts_at: datetime | None = None
+    deadline_at: datetime | None = None
 
 
 class Placed(Protocol):
@@ -76,7 +81,26 @@ async def read_order(delivery: Delivery, blobs: Blobs) -> Order:
         workspace=workspace, workflow=workflow, priority=priority, job=job_id_of(delivery, workspace), body=body,
         wake=headers.get(h.JOB_WAKE, ""), parent=parent_of(delivery),
         traceparent=headers.get(h.TRACEPARENT, ""), version=headers.get(h.JOB_VERSION, ""),
+        starts_at=_starts_at(delivery), deadline_at=moment_in(headers, h.JOB_DEADLINE, delivery.stored_at),
     )  # fmt: skip
+
+
+def _starts_at(delivery: Delivery) -> datetime | None:
+    """When the job is to begin, if that is still to come; all by the server's clock."""
+    if h.SCHEDULER in delivery.headers:  # its time has come: the server's schedule brought it
+        return None
+    starts_at = moment_in(delivery.headers, h.JOB_START, delivery.stored_at)
+    return starts_at if starts_at is not None and starts_at > delivery.stored_at else None
+
+
+def moment_in(headers: Mapping[str, str], name: str, base: datetime) -> datetime | None:
+    """The instant that a header names, or counts from ``base``; None without it. Raises: UsageError ``bad_header``."""
+    if not (text := headers.get(name)):
+        return None
+    try:
+        return instant_of(parse_moment(text, name), base)
+    except UsageError as error:
+        raise UsageError(str(error.args[0]), code="bad_header", path=name, hint=error.hint) from error
 
 
 async def _blob(sha256: str, delivery: Delivery, blobs: Blobs) -> bytes:

@@ -3,6 +3,9 @@
 Log order decides the race with whoever answers meanwhile: after ``job.waiting`` is stored the log is read once more.
 What was stored before it is seen here, and the job goes on (it claims itself anew, so nobody takes it for parked);
 what comes after it brings a wake-up of its own, which finds the job parked.
+
+While it waits in memory a job takes the place of another. So where places are few it leaves after a tenth of the time.
+Not one that waits for a child: with its host so busy the child is about to answer, and to park would be work on top.
 """
 
 from __future__ import annotations
@@ -21,9 +24,14 @@ from bus.messages import JobOwned, JobWaiting
 
 log = logging.getLogger("callboard.parking")
 
+CROWDED_SHARE = 0.1
+
 
 class Parking:
-    """Parks one job once it has only waited for ``hosting.park_after_s`` seconds; woken at ``deadline_at`` at last."""
+    """Parks one job once it has only waited for ``hosting.park_after_s`` seconds; woken at ``deadline_at`` at last.
+
+    ``is_crowded``: whether its host has hardly any room for other jobs.
+    """
 
     def __init__(
         self,
@@ -31,11 +39,13 @@ class Parking:
         owned: Callable[[], JobOwned],
         halt: Callable[[Halt], None],
         deadline_at: datetime | None = None,
+        is_crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._ops = operations
         self._deadline_at = deadline_at
         self._owned = owned
         self._halt = halt
+        self._is_crowded = is_crowded
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._parked = False
@@ -58,7 +68,14 @@ class Parking:
     def _consider(self) -> None:
         if self._timer is None and self._task is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._ops.hosting.park_after_s, self._look)
+            self._timer = loop.call_later(self.patience_s(), self._look)
+
+    def patience_s(self) -> float:
+        """For how long to wait in memory."""
+        ops = self._ops
+        entries = (ops.journal.entries.get(wait) for wait in ops.waits)
+        awaits_answer = any(entry is not None and entry.command is not None for entry in entries)
+        return ops.hosting.park_after_s * (CROWDED_SHARE if self._is_crowded() and not awaits_answer else 1.0)
 
     def _look(self) -> None:
         self._timer = None

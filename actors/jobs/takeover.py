@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from actors.clients.signals import CANCEL, TERMINATE
 from actors.jobs.journal import Journal
 from bus.messages import JobSubmitted
 
@@ -60,6 +61,11 @@ class Drop:
 
 
 @dataclass(frozen=True)
+class Withdraw:
+    """It has not begun, and somebody has cancelled it: if it is planned, it ends here."""
+
+
+@dataclass(frozen=True)
 class Refuse:
     """The id is another job's."""
 
@@ -74,7 +80,7 @@ class Poisoned:
     times: int
 
 
-Decision = Start | Resume | Finish | Drop | Refuse | Poisoned
+Decision = Start | Resume | Finish | Drop | Withdraw | Refuse | Poisoned
 
 
 def decide(
@@ -86,7 +92,7 @@ def decide(
     """
     submitted = journal.submitted
     if submitted is None:
-        return Drop() if wake else Start()
+        return _decide_unbegun(journal, wake=wake)
     mine = journal.owner is None or journal.owner.request == sequence
     if not wake and not mine and not _same(submitted, workflow, body):
         return Refuse(f"job id is taken by another job of workflow {submitted.workflow!r} with other input")
@@ -98,6 +104,14 @@ def decide(
     if journal.owned_in_vain >= (IN_VAIN_LIMIT_WAITING if journal.has_calls_out else IN_VAIN_LIMIT):
         return Poisoned(journal.owned_at, journal.owned_in_vain)
     return Resume(journal.owned_at)
+
+
+def _decide_unbegun(journal: Journal, *, wake: bool) -> Decision:
+    """A job that ended without having begun was planned, and cancelled; its schedule may have fired all the same."""
+    if not wake:
+        return Drop() if journal.ended else Start()
+    is_over = journal.ended or journal.next_signal(CANCEL) or journal.next_signal(TERMINATE)
+    return Withdraw() if is_over else Drop()
 
 
 def _same(submitted: JobSubmitted, workflow: str, body: bytes) -> bool:

@@ -9,6 +9,7 @@ from actors.pictures.drawing import Drawing, Edge, Group, Node, Part, Standing
 from actors.workflow.document import (
     AddStep,
     Document,
+    EmitStep,
     EndStep,
     Goto,
     GotoStep,
@@ -16,7 +17,10 @@ from actors.workflow.document import (
     LoopStep,
     MapStep,
     ParallelStep,
+    SleepStep,
+    Step,
     SwitchStep,
+    WaitStep,
 )
 from actors.workflow.outline import Entry, Scope, counts_inside, outline
 
@@ -45,7 +49,7 @@ def _part(entry: Entry, standings: Standings) -> Part:
     note = "; ".join(text for text in said if text)
     if not entry.inner:
         return Node(id=step.id, title=step.id, detail=_detail(entry), note=note, standing=standing)
-    inner = tuple(_lane(entry, number, label, standings) for number, label in enumerate(_lane_names(entry)))
+    inner = tuple(_lane(entry, number, label, standings) for number, label in enumerate(lane_names(entry)))
     if isinstance(step, MapStep | LoopStep):  # the only list of a map or a loop has no name
         inner = _parts(entry.inner[0], standings)
     return Group(id=step.id, title=step.id, detail=_detail(entry), note=note, standing=standing, parts=inner)
@@ -56,7 +60,8 @@ def _lane(entry: Entry, number: int, name: str, standings: Standings) -> Part:
     return Group(id=f"{entry.step.id}/{number}", title=name, parts=parts, is_lane=True)
 
 
-def _lane_names(entry: Entry) -> list[str]:
+def lane_names(entry: Entry) -> list[str]:
+    """What the inner lists of a step are called; empty if it has one list, which has no name."""
     step = entry.step
     if isinstance(step, SwitchStep):
         return [*(case.when for case in step.cases), *(["else"] if step.else_ else [])]
@@ -68,11 +73,11 @@ def _detail(entry: Entry) -> str:
     step = entry.step
     condition = f"if {step.when}" if step.when and not _before(entry) else ""
     join = f"{_of(step.join, _inside(entry))}" if step.join and counts_inside(step) else ""
-    return " ".join(text for text in (str(step.__struct_config__.tag), _object(entry), join, condition) if text)
+    return " ".join(text for text in (str(step.__struct_config__.tag), step_object(step), join, condition) if text)
 
 
-def _object(entry: Entry) -> str:
-    step = entry.step
+def step_object(step: Step) -> str:
+    """What the step runs, goes over or waits for, as it stands in the document."""
     match step:
         case MapStep():
             return f"{step.as_} in {step.over}"
@@ -82,6 +87,12 @@ def _object(entry: Entry) -> str:
             return step.to
         case EndStep():
             return step.status
+        case WaitStep():
+            return step.signal
+        case SleepStep():
+            return step.for_s if isinstance(step.for_s, str) else f"{step.for_s:g} s"
+        case EmitStep():
+            return step.event
         case _:
             return str(getattr(step, "run", ""))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -20,8 +21,10 @@ def note(line: str) -> None:
 
 @app.tool(retry=Retry(attempts=4, backoff_s=0.05))
 async def step(ctx: ToolContext, n: int) -> int:
-    """Add one, on the record."""
+    """Add one, on the record. While there is a file ``<ledger>.closed`` a job's last step waits."""
     note(ctx.idempotency_key)
+    while ctx.idempotency_key.endswith("/step:5") and Path(f"{os.environ[LEDGER]}.closed").exists():  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
     return n + 1
 
 

@@ -1,0 +1,69 @@
+"""``callboard submit``: one job from its arguments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from actors.commands.options import AsJson, Context, Nats, NoColor, Workspace, make_session, run
+
+if TYPE_CHECKING:
+    from actors.commands.session import Session
+
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for the job's end and print what it returned.")]
+Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", min=0, help="With --wait: how long.")]
+
+
+def workflow_names(incomplete: str) -> list[str]:
+    """Names of workflows for the shell's completion."""
+    from actors.commands.names import component_names
+
+    return [name for name in component_names(("job",)) if name.startswith(incomplete)]
+
+
+def submit(
+    workflow: Annotated[str, typer.Argument(help="Name of the workflow.", autocompletion=workflow_names)],
+    inputs: Annotated[list[str] | None, typer.Argument(help="name=text or name:=JSON.")] = None,
+    whole: Annotated[str | None, typer.Option("--input", metavar="JSON", help="The input: JSON, @file or -.")] = None,
+    job_id: Annotated[str | None, typer.Option(help="The job's id: submitting it again is harmless.")] = None,
+    priority: Annotated[str, typer.Option(help="high, normal or low.")] = "normal",
+    delay: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Begin so much later: 90s, 10m, 1h30m, 2d.")
+    ] = None,
+    at: Annotated[str | None, typer.Option(metavar="INSTANT", help="Begin then: 2026-12-01T08:00Z.")] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION|INSTANT", help="Fail if it has not ended by then; 1h counts from its start."),
+    ] = None,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    offline_ok: Annotated[
+        bool, typer.Option("--offline-ok", help="Server away: keep it on this machine, deliver it later.")
+    ] = False,
+    nats: Nats = None,
+    context: Context = None,
+    workspace: Workspace = "default",
+    as_json: AsJson = False,
+    no_color: NoColor = False,
+) -> None:
+    """Submit a job.
+
+    Example: callboard submit order sku=A1 qty:=2 --wait
+
+    Example: callboard submit order sku=A1 --delay 10m --deadline 1h
+    """
+    session = make_session(nats, context, workspace, as_json, no_color)
+    choices = {"job_id": job_id, "wait": wait, "timeout_s": timeout, "offline_ok": offline_ok}
+    run(_submit_one(session, workflow, inputs or [], whole, (priority, delay, at, deadline), **choices))
+
+
+async def _submit_one(
+    session: Session, workflow: str, inputs: list[str], whole: str | None,
+    terms: tuple[str, str | None, str | None, str | None], **choices: Any,
+) -> int:  # fmt: skip
+    from actors.commands import jobs
+    from actors.commands.arguments import parse_inputs
+
+    body, agreed = parse_inputs(inputs, whole), jobs.parse_terms(*terms)
+    return await jobs.submit(session, workflow, body, terms=agreed, **choices)
