@@ -189,7 +189,8 @@ class App:
         """
         from actors.interpreter.shipped import shipped_component
 
-        folder = Path(sys._getframe(1).f_globals.get("__file__", "")).resolve().parent
+        module = sys._getframe(1).f_globals.get("__file__")
+        folder = Path(module).resolve().parent if module else Path.cwd()
         return self._append(shipped_component(document, app=self.name, params=params or {}, folder=folder))
 
     @property
