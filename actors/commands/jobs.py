@@ -69,10 +69,7 @@ async def submit(
         if handle.warning:
             session.notes().show([line(Span(one_line(f"warning: {handle.warning}", 400), "warn"))])
         if wait:
-            try:
-                return await await_result(session, client, handle, timeout_s)
-            except TimeoutError as error:
-                return _goes_on(session, handle.id, error)
+            return await await_end(session, client, handle, timeout_s)
         _say_submitted(session, handle, workflow, terms)
         return 0
 
@@ -103,6 +100,14 @@ async def result(session: Session, job: str, *, wait: bool, timeout_s: float | N
         except TimeoutError as error:
             await client.get(job)  # raises if nobody has heard of it
             return _goes_on(session, job, error)
+
+
+async def await_end(session: Session, client: Client, handle: JobHandle[Any], timeout_s: float | None) -> int:
+    """Wait for the job's end and print what it returned; say so if it goes on for longer."""
+    try:
+        return await await_result(session, client, handle, timeout_s)
+    except TimeoutError as error:
+        return _goes_on(session, handle.id, error)
 
 
 async def await_result(
@@ -165,10 +170,7 @@ async def retry(session: Session, job: str, calls: list[str], *, wait: bool, tim
     async with await session.client() as client:
         handle = await client.retry(job, calls=calls, by=user_name())
         if wait:
-            try:
-                return await await_result(session, client, handle, timeout_s)
-            except TimeoutError as error:
-                return _goes_on(session, job, error)
+            return await await_end(session, client, handle, timeout_s)
         screen = session.screen()
         if session.json or not screen.is_tty:
             screen.show_json({"job": job, "workspace": client.workspace})

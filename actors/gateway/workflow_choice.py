@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from actors.components.component import ComponentInfo
+from actors.components.newest import newest_workflow
 from actors.components.registry import Registry, parse_ref
-from actors.components.version import parse_version
-from actors.gateway.sweep import WORKFLOW_KINDS
 from actors.workflow.batch import described
 from actors.workflow.definitions import Definitions
 from bus.errors import UsageError
@@ -40,8 +39,7 @@ class WorkflowChoice:
             await self._definitions.refresh()  # it may have come a moment ago
         if name in self._definitions:
             return await self._published(app, name, version)
-        info = await self._function(ref, wanted)
-        return Chosen(info)
+        return Chosen(await newest_workflow(self._registry, ref, wanted))
 
     async def _published(self, app: str, name: str, version: str) -> Chosen:
         try:
@@ -59,35 +57,3 @@ class WorkflowChoice:
             info = self._infos[found.sha256] = described(found.read(), found.app)
         warning = found.deprecated.warning(name, found.version) if found.deprecated else ""
         return Chosen(info, version, warning)
-
-    async def _function(self, ref: str, wanted: str | int | None) -> ComponentInfo:
-        """Always the newest."""
-        try:
-            info = self._registry.resolve(ref, WORKFLOW_KINDS)
-        except UsageError:
-            await self._registry.refresh()  # it may have come a moment ago
-            info = self._resolve(ref)
-        newest = self._registry.find(info.kind, info.name) or info
-        if not _fits(newest, wanted) or newest.major != info.major:
-            raise UsageError(
-                f"new jobs of {info.name} run on version {newest.version}, not {wanted or ref}", code="old_version",
-                path="version", hint="a job stays on the version that it began with; new ones take the newest",
-            )  # fmt: skip
-        return newest
-
-    def _resolve(self, ref: str) -> ComponentInfo:
-        try:
-            return self._registry.resolve(ref, WORKFLOW_KINDS)
-        except UsageError as error:
-            code = "unknown_workflow" if error.code == "unknown_component" else error.code
-            raise UsageError(str(error.args[0]), code=code, path="workflow", hint=error.hint) from error
-
-
-def _fits(info: ComponentInfo, wanted: str | int | None) -> bool:
-    """Whether ``wanted`` (a major or a whole version, None for any) is the version of ``info``. Raises: UsageError."""
-    if wanted is None:
-        return True
-    text = str(wanted)
-    if text.isascii() and text.isdigit():
-        return info.major == int(text)
-    return parse_version(text, "version") == parse_version(info.version, "version")
