@@ -113,6 +113,7 @@ async def await_end(session: Session, client: Client, handle: JobHandle[Any], ti
 async def await_result(
     session: Session, client: Client, handle: JobHandle[Any], timeout_s: float | None, *, quiet: bool = False
 ) -> int:
+    """Wait for the job's end, on a terminal with its events, and print what it returned. Raises: TimeoutError."""
     notes = session.notes()
     watcher = asyncio.create_task(_watch(client, handle, session)) if notes.is_tty and not quiet else None
     try:
