@@ -30,6 +30,7 @@ from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal
 from actors.clients.terms import terms_of
 from actors.components.component import ComponentInfo
 from actors.components.registry import Registry
+from actors.gateway.approval_service import ApprovalService, Approve, ListApprovals, Reject
 from actors.gateway.change_service import ChangeService, Fork
 from actors.gateway.dead_service import DeadService, DropLetters, ListLetters, RedriveLetters, RetryJob, ShowLetter
 from actors.gateway.input_check import check_input
@@ -151,6 +152,7 @@ class Gateway:
         self._blobs = Blobs(bus)
         self._service = Service()
         self._dead = DeadService(bus, self._blobs)
+        self._approvals = ApprovalService(bus, self._blobs)
         self._changes = ChangeService(bus, self._blobs, registry)
         self._workflows = WorkflowService(bus)
         self._definitions = Definitions(bus)
@@ -169,6 +171,9 @@ class Gateway:
         await self._serve("jobs", "pause", Hold, self._pause)
         await self._serve("jobs", "resume", Hold, self._resume)
         await self._serve("jobs", "retry", RetryJob, self._dead.retry)
+        await self._serve("jobs", "approve", Approve, self._approvals.approve)
+        await self._serve("jobs", "reject", Reject, self._approvals.reject)
+        await self._serve("approvals", "list", ListApprovals, self._approvals.list)
         await self._serve("jobs", "fork", Fork, self._changes.fork)
         await self._serve("dead", "list", ListLetters, self._dead.list)
         await self._serve("dead", "show", ShowLetter, self._dead.show)

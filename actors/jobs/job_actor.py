@@ -341,7 +341,7 @@ class JobActor:
             self.halt(Fenced())
 
     def ring(self, recorded: Recorded) -> None:
-        """The host heard a signal for this job."""
+        """The host heard a signal, or an answer to an approval, for this job."""
         if recorded.sequence > self.journal.read_to:
             self._hear(recorded)
 

@@ -18,6 +18,7 @@ from actors.jobs.journal import Entry, Journal, Spent
 from actors.jobs.sections import LEFT
 from bus import headers as h
 from bus import subjects
+from bus.approval_events import ApprovalAsked
 from bus.connection import Bus
 from bus.crash import crash_point
 from bus.errors import Fenced, UsageError
@@ -148,7 +149,7 @@ def _went_on(journal: Journal, entry: Entry, recorded: Recorded) -> bool:
     if recorded.sequence <= entry.sequence:
         return False
     match recorded.event:
-        case CallTool(call=call) | CallAgent(call=call) | CallJob(call=call):
+        case CallTool(call=call) | CallAgent(call=call) | CallJob(call=call) | ApprovalAsked(call=call):
             return not _is_beside(call, entry.call) and not _may_be_beside(journal, entry, call)
         case ReplyCompleted(op=op) if op == LEFT:
             return False  # the exception came by a section's end
