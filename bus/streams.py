@@ -277,12 +277,18 @@ async def ensure_consumer(
     *,
     ack_wait_s: float,
     max_ack_pending: int = 100_000,
+    inactive_s: float | None = None,
 ) -> None:
-    """Make the durable pull consumer that all replicas share; idempotent. Raises: ApiError, NoResponder."""
+    """Make the durable pull consumer that all replicas share; idempotent. It goes if nobody pulls for ``inactive_s``.
+
+    Raises: ApiError, NoResponder.
+    """
     config: dict[str, Any] = {
         "durable_name": name, "name": name, "ack_policy": "explicit", "ack_wait": int(ack_wait_s * _S),
         "deliver_policy": "all", "max_deliver": -1, "max_ack_pending": max_ack_pending, "max_waiting": 4096,
     }  # fmt: skip
+    if inactive_s is not None:
+        config["inactive_threshold"] = int(inactive_s * _S)
     config |= {"filter_subject": filters[0]} if len(filters) == 1 else {"filter_subjects": filters}
     await bus.api(f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
 

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from actors import App, Retry
+from actors.clients.client import Client
 from actors.interpreter.component import workflow_component
 from bus.embedded import EmbeddedServer
 from bus.failure import TerminalError
@@ -85,6 +86,14 @@ steps:
   - {id: a, kind: tool, run: double, with: {n: 1}, compensate: {tool: undo, with: {what: waits}}}
   - {id: go, kind: wait, signal: go, needs: [a]}
 result: ${ steps.go.output }
+""",
+    "asks": """
+input: {type: object}
+steps:
+  - {id: a, kind: tool, run: double, with: {n: 21}}
+  - {id: ask, kind: approval, needs: [a], title: "${ 'Pay ' + string(steps.a.output) + '?' }",
+     details: {amount: "${ steps.a.output }"}, edit: {amount: "${ steps.a.output }"}, roles: [boss]}
+result: {amount: "${ steps.ask.output.edited.amount }", by: "${ steps.ask.output.answers[0].by }"}
 """,
     "cached": """
 input: {type: object}
@@ -222,3 +231,17 @@ async def test_recursion_has_an_end(on: Troupe) -> None:
 async def test_an_unknown_component_is_a_failure_of_its_step(on: Troupe) -> None:
     """What is not there fails the step, on record."""
     assert await completed(on, "nobody") == "unknown_component"
+
+
+async def test_an_approval_with_an_edit(on: Troupe) -> None:
+    """People decide by the step's id; what they changed is in the step's output; a rejection fails the step."""
+    client = Client(on.bus)
+    job, other = f"ask-{os.urandom(4).hex()}", f"ask-{os.urandom(4).hex()}"
+    for each in (job, other):
+        await on.submit("asks", each, {})
+        await on.parked(each)
+    await client.approve(job, "ask", by="ann", roles=["boss"], edit={"amount": 40})
+    assert msgspec.json.decode((await on.end(job)).output) == {"amount": 40, "by": "ann"}
+    await client.reject(other, by="ann", roles=["boss"], comment="too much")
+    end = await on.end(other)
+    assert (end.failure.code, end.failure.message) == ("rejected", "step ask: rejected by ann: too much")

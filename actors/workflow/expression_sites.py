@@ -71,7 +71,7 @@ _VALUES: dict[type[StepBase], tuple[str, ...]] = {
     ToolStep: ("with_",),
     AgentStep: ("with_",),
     JobStep: ("with_",),
-    ApprovalStep: ("title", "details"),
+    ApprovalStep: ("title", "details", "edit"),
     SleepStep: ("for_s",),
     EmitStep: ("data",),
     SetStep: ("values",),
