@@ -70,8 +70,7 @@ def wanted(limits: Limits) -> list[dict[str, Any]]:
             # No limit of its own: the server refuses "discard new" beside schedules (10052), and "discard old" at a
             # limit would drop requests that were accepted. A full account refuses them, which is what we want.
             "name": JOBS, "subjects": ["jobs.>", "timers.>"], "retention": "workqueue", "discard": "old",
-            "allow_msg_schedules": True, "allow_msg_ttl": True,
-            "description": "Callboard: what is to be done",
+            "allow_msg_schedules": True, "allow_msg_ttl": True, "description": "Callboard: what is to be done",
         },
         common
         | {
