@@ -85,25 +85,25 @@ def wanted(limits: Limits) -> list[dict[str, Any]]:
 
 
 def _buckets() -> list[dict[str, Any]]:
+    """The key-value buckets."""
     return [
-        _bucket(REGISTRY, "every component in every version"),
+        _bucket(REGISTRY, "every component in every version", deny_delete=True),
         # No limit markers: an expired lease leaves nothing, so the next holder expects sequence 0 (NATS-FACTS 6).
-        _bucket(DUTIES, "who does the duties of the cluster", allow_msg_ttl=True),
-        _bucket(BREAKERS, "circuits that are or were open"),
+        _bucket(DUTIES, "who does the duties of the cluster", deny_delete=True, allow_msg_ttl=True),
+        _bucket(BREAKERS, "circuits that are or were open", deny_delete=True),
         # Messages are deleted one by one: who has waited leaves no mark, and a free lock expires.
-        _bucket(LOCKS, "who holds a lock, and who waits for it", deny_delete=False, allow_msg_ttl=True),
-        _bucket(WORKFLOWS, "published workflows in every version"),
+        _bucket(LOCKS, "who holds a lock, and who waits for it", allow_msg_ttl=True),
+        _bucket(WORKFLOWS, "published workflows in every version", deny_delete=True),
         # Bounded by the time that each output may be used: a limit in bytes would be set aside at once.
-        _bucket(CACHE, "outputs that may be used again", deny_delete=False, allow_msg_ttl=True),
+        _bucket(CACHE, "outputs that may be used again", allow_msg_ttl=True),
     ]
 
 
-def _bucket(stream: str, about: str, *, deny_delete: bool = True, allow_msg_ttl: bool = False) -> dict[str, Any]:
-    """The shape that every client makes for a KV bucket (ADR-8), so ``nats kv ls registry`` works."""
+def _bucket(name: str, holds: str, **more: bool) -> dict[str, Any]:
+    """A stream of the shape that every client makes for a KV bucket (ADR-8), so `nats kv ls registry` works."""
     return {
-        "name": stream, "subjects": [f"$KV.{stream.removeprefix('KV_')}.>"], "retention": "limits", "discard": "new",
-        "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "description": f"Callboard: {about}",
-        **({"deny_delete": True} if deny_delete else {}), **({"allow_msg_ttl": True} if allow_msg_ttl else {}),
+        "name": name, "subjects": [f"${name.replace('_', '.', 1)}.>"], "retention": "limits", "discard": "new",
+        "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "description": f"Callboard: {holds}", **more,
     }  # fmt: skip
 
 
