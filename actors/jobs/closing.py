@@ -53,6 +53,7 @@ def said_with(reason: str, left: tuple[str, ...]) -> str:
 
 
 def poison(times: int) -> Failure:
+    """Why a job that kills its hosts is ended."""
     return Failure(
         code="poison", retryable=False,
         message=f"the job took its host's process down {times} times in a row, with nothing done in between",
