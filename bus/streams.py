@@ -27,6 +27,7 @@ DUTIES = "KV_duties"
 BREAKERS = "KV_breakers"
 WORKFLOWS = "KV_workflows"
 LOCKS = "KV_locks"
+CACHE = "KV_cache"
 
 REPLICAS_VARIABLE = "CALLBOARD_STREAM_REPLICAS"
 REPLICAS = ("1", "3", "5")
@@ -112,6 +113,13 @@ def wanted(limits: Limits) -> list[dict[str, Any]]:
             "name": WORKFLOWS, "subjects": ["$KV.workflows.>"], "retention": "limits", "discard": "new",
             "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True,
             "description": "Callboard: published workflows in every version",
+        },
+        common
+        | {
+            # Bounded by the time that each output may be used: a limit in bytes would be set aside at once.
+            "name": CACHE, "subjects": ["$KV.cache.>"], "retention": "limits", "discard": "new",
+            "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "allow_msg_ttl": True,
+            "description": "Callboard: outputs that may be used again",
         },
     ]  # fmt: skip
 

@@ -1,25 +1,28 @@
 """A snapshot without the data in it: what happened, in which order and when stays; what it was about does not.
 
-Data is whatever people or their code put into an event: inputs, outputs, data of signals, bodies and headers of dead
-letters, what failures say, notes, reasons, and by whom. Each is replaced by its sha256 and size, so that equal values
-stay equal. Names stay: of the job, its calls, components, hosts, exceptions, and of the code's files and functions.
+Data is whatever people or their code put into an event: inputs, outputs, data of signals, what approvals ask and are
+answered, bodies and headers of dead letters, what failures say, notes, reasons, and by whom. Each is replaced by its
+sha256 and size, so that equal values stay equal. Names stay: of the job, its calls, components, hosts, exceptions,
+and of the code's files and functions.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from bus.event import NULL
+from bus.event import NULL, BaseEvent
 from bus.failure import Failure
-from bus.messages import Event, ReplyCompleted, encode
+from bus.messages import Copy, JobSubmitted, ReplyCompleted, encode
 from store.snapshot import Snapshot, SnapshotEvent
 
-_JSON = ("input", "output", "data")
-_TEXTS = ("body", "reason", "note", "by")
+E = TypeVar("E", bound=BaseEvent)
+
+_JSON = ("input", "output", "data", "details", "answer", "edit", "edited")
+_TEXTS = ("body", "reason", "note", "by", "title", "comment")
 # A wait is recorded with the instant of its end, a lock with its name, which its key says too: the fold needs them.
 _NO_DATA = ("sleep", "timer", "asked", "lock", "unlock")
 # The lines of a traceback that name code. Those between them hold values: the exception's own text is one.
@@ -37,13 +40,15 @@ def redact(snapshot: Snapshot) -> Snapshot:
     return msgspec.structs.replace(snapshot, redacted=True, events=events, incomplete=incomplete)
 
 
-def redact_event(event: Event) -> Event:
+def redact_event(event: E) -> E:
     """One event with digests for data."""
     kept = isinstance(event, ReplyCompleted) and event.op in _NO_DATA
     changes: dict[str, Any] = {name: _json(getattr(event, name)) for name in _JSON if hasattr(event, name) and not kept}
     changes |= {name: _text(getattr(event, name)) for name in _TEXTS if hasattr(event, name)}
     if hasattr(event, "headers"):
         changes["headers"] = None
+    if isinstance(event, JobSubmitted):
+        changes["recorded"] = tuple(Copy(copy.sequence, redact_event(copy.event)) for copy in event.recorded)
     if isinstance(failure := getattr(event, "failure", None), Failure):
         changes["failure"] = _failure(failure)
     return msgspec.structs.replace(event, **changes)

@@ -14,8 +14,9 @@ from typing import Literal, assert_never
 
 import msgspec
 
+from bus.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalEscalated
 from bus.errors import UsageError
-from bus.event import NULL, Parent
+from bus.event import NULL, ForkedFrom, Parent
 from bus.failure import Failure
 from bus.messages import (
     CallAgent,
@@ -29,6 +30,7 @@ from bus.messages import (
     JobCancelled,
     JobCompleted,
     JobFailed,
+    JobForked,
     JobOwned,
     JobPaused,
     JobRejected,
@@ -43,6 +45,8 @@ from bus.messages import (
     Signal,
 )
 from bus.system_events import BreakerEvent, NodeEvent
+from store.approval import ApprovalView
+from store.job_approvals import JobApprovals
 from store.log import Recorded
 
 JobState = Literal[
@@ -66,8 +70,9 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
 class CallView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One durable operation of a job.
 
-    ``kind`` is tool, agent or job for a call, else what the host recorded (local, sleep, signal). ``attempts`` counts
-    the attempts that are known to have begun: 0 means that nothing was heard of the call yet.
+    ``kind`` is tool, agent or job for a call, else what the host recorded (local, sleep, signal, approval).
+    ``attempts`` counts the attempts that are known to have begun: 0 means that nothing was heard of the call yet.
+    ``copied``: a fork has it from its source, and it was not run again.
     """
 
     call: str
@@ -83,6 +88,7 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     progress: Progress | None = None
     actor: str = ""
     child: str = ""
+    copied: bool = False
     input: msgspec.Raw = NULL
     output: msgspec.Raw = NULL
 
@@ -103,7 +109,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``owners`` counts how often a host took it up: more than one means that it was resumed. ``duration_s`` is None
     until it has ended. ``ended_by`` and ``reason`` say who cancelled it and why. ``retries`` counts how often it went
     on after it had failed, ``starts_at`` is when a planned job is to begin, ``paused_by`` and ``paused_at`` say who
-    paused it and since when, ``letters`` are the ids of its dead letters that nobody has dealt with.
+    paused it and since when, ``letters`` are the ids of its dead letters that nobody has dealt with. ``forks`` are jobs
+    that were forked from it.
     """
 
     workspace: str
@@ -114,6 +121,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     app: str = ""
     priority: str = "normal"
     parent: Parent | None = None
+    forked_from: ForkedFrom | None = None
+    forks: tuple[str, ...] = ()
     requested_at: datetime | None = None
     starts_at: datetime | None = None
     submitted_at: datetime | None = None
@@ -133,6 +142,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     paused_at: datetime | None = None
     calls: tuple[CallView, ...] = ()
     signals: tuple[SignalView, ...] = ()
+    approvals: tuple[ApprovalView, ...] = ()
     retries: int = 0
     letters: tuple[int, ...] = ()
     last_sequence: int = 0
@@ -162,6 +172,7 @@ class JobFold:
         self._view: JobView | None = None
         self._calls: dict[str, CallView] = {}
         self._signals: list[SignalView] = []
+        self._approvals = JobApprovals()
         self._letters: dict[int, tuple[str, int]] = {}
         self._anew: set[str] = set()
         self._paused: JobPaused | None = None
@@ -178,6 +189,7 @@ class JobFold:
             view,
             calls=tuple(self._calls.values()),
             signals=tuple(self._signals),
+            approvals=self._approvals.views(job_ended=view.has_ended),
             letters=tuple(self._letters),
             last_sequence=self._sequence,
         )
@@ -208,15 +220,13 @@ class JobFold:
                 self._set(_awake(view))
                 self._on_command(event)
             case ReplyCompleted() | ReplyFailed() | ReplyRetrying() | ReplyProgress():
-                self._on_reply(view, event)
+                self._on_reply(view, sequence, event)
             case Emitted():
                 self._on_emitted(view, event)
-            case Signal():
-                self._signals.append(
-                    SignalView(sequence=sequence, name=event.name, at=event.at, by=event.by, data=event.data)
-                )
-            case JobRetried():
-                self._on_retried(view, event)
+            case Signal() | ApprovalAsked() | ApprovalAnswered() | ApprovalEscalated():
+                self._on_word(view, sequence, event)
+            case JobRetried() | JobForked():
+                self._on_branched(view, event)
             case DeadKept() | DeadRedriven() | DeadDropped():
                 self._on_letter(sequence, event)
             case _:
@@ -232,6 +242,19 @@ class JobFold:
             self._paused = None
         if view.submitted_at is None:
             self._set(_submitted(view, event))
+            self._on_copies(event)
+
+    def _on_copies(self, event: JobSubmitted) -> None:
+        """What a fork brings along; a child that had not ended is its own."""
+        for copy in event.recorded:
+            match copy.event:
+                case ReplyCompleted() | ReplyFailed() as reply:
+                    call = self._calls.get(reply.call) or _unannounced(reply)
+                    self._calls[call.call] = msgspec.structs.replace(_replied(call, reply), copied=True)
+                case Emitted() as emitted:
+                    self._calls[emitted.call] = msgspec.structs.replace(_emitted(emitted), copied=True)
+                case command:
+                    self._on_command(command)
 
     def _on_command(self, event: CallTool | CallAgent | CallJob) -> None:
         """The first one counts, and after a retry the first one since."""
@@ -241,12 +264,33 @@ class JobFold:
                 self._calls[event.call] = _begun(event)
         self._calls.setdefault(event.call, _begun(event))
 
+    def _on_word(
+        self, view: JobView, sequence: int, event: Signal | ApprovalAsked | ApprovalAnswered | ApprovalEscalated
+    ) -> None:
+        if isinstance(event, Signal):
+            said = SignalView(sequence=sequence, name=event.name, at=event.at, by=event.by, data=event.data)
+            self._signals.append(said)
+            return
+        self._approvals.add(event, sequence)
+        if not isinstance(event, ApprovalAnswered):
+            self._set(_awake(view))
+        if isinstance(event, ApprovalAsked):
+            self._calls.setdefault(
+                event.call,
+                CallView(call=event.call, kind="approval", name="approval", started_at=event.at, input=event.details),
+            )
+
     def _on_emitted(self, view: JobView, event: Emitted) -> None:
         self._set(_awake(view))
-        self._calls.setdefault(event.call, CallView(
-            call=event.call, kind="emit", name=event.name, state="completed", started_at=event.at, ended_at=event.at,
-            duration_s=0.0, output=event.data,
-        ))  # fmt: skip
+        call = self._calls.get(event.call)
+        if call is None or call.state not in ("completed", "failed"):
+            self._calls[event.call] = _emitted(event)
+
+    def _on_branched(self, view: JobView, event: JobRetried | JobForked) -> None:
+        if isinstance(event, JobRetried):
+            self._on_retried(view, event)
+        else:  # it may be told twice
+            self._set(msgspec.structs.replace(view, forks=tuple(dict.fromkeys((*view.forks, event.fork)))))
 
     def _on_retried(self, view: JobView, event: JobRetried) -> None:
         """Only a failed job can be retried: it waits for a host again."""
@@ -257,7 +301,7 @@ class JobFold:
         for call in self._calls.values():
             if call.call in event.calls and call.state == "failed":
                 self._calls[call.call] = _asked_again(call)
-            if self._calls[call.call].state in ("running", "retrying"):
+            if self._calls[call.call].state in ("running", "retrying") and call.kind != "approval":
                 self._anew.add(call.call)
 
     def _on_letter(self, sequence: int, event: DeadKept | DeadRedriven | DeadDropped) -> None:
@@ -267,7 +311,11 @@ class JobFold:
         elif (place := (event.stream, event.stream_sequence)) not in self._letters.values():
             self._letters[sequence] = place
 
-    def _on_reply(self, view: JobView, event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress) -> None:
+    def _on_reply(
+        self, view: JobView, sequence: int, event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress
+    ) -> None:
+        if isinstance(event, ReplyCompleted):
+            self._approvals.add(event, sequence)
         if isinstance(event, ReplyCompleted | ReplyFailed) and event.op and not event.actor:
             self._set(_awake(view))
         call = self._calls.get(event.call) or _unannounced(event)
@@ -295,6 +343,7 @@ def _submitted(view: JobView, event: JobSubmitted) -> JobView:
         app=event.app,
         priority=event.priority,
         parent=event.parent,
+        forked_from=event.forked_from,
         requested_at=event.requested_at,
         deadline_at=event.deadline_at,
         submitted_at=event.at,
@@ -340,6 +389,13 @@ def _begun(event: CallTool | CallAgent | CallJob) -> CallView:
         input=event.input,
         child=event.child if isinstance(event, CallJob) else "",
     )
+
+
+def _emitted(event: Emitted) -> CallView:
+    return CallView(
+        call=event.call, kind="emit", name=event.name, state="completed", started_at=event.at, ended_at=event.at,
+        duration_s=0.0, output=event.data,
+    )  # fmt: skip
 
 
 def _asked_again(call: CallView) -> CallView:

@@ -8,9 +8,10 @@ from typing import Any, get_args
 import msgspec
 from hypothesis import strategies as st
 
-from bus.event import BlobRef, Parent
+from bus.approval_events import Escalation
+from bus.event import BlobRef, ForkedFrom, Parent
 from bus.failure import Failure
-from bus.messages import CallAgent, CallJob, CallTool, Event, ReplyRetrying
+from bus.messages import CallAgent, CallJob, CallTool, Copy, Event, JobSubmitted, ReplyCompleted, ReplyRetrying
 from bus.system_events import BreakerOpened, KillCause
 
 EVENT_TYPES: tuple[type[Any], ...] = get_args(Event)
@@ -39,7 +40,7 @@ failures = st.builds(
     traceback=texts,
     details=st.none() | st.dictionaries(texts, json_values, max_size=2),
 )
-_COUNTS = ("letter", "signal", "epoch", "failures", "slow", "deliveries", "stream_sequence")
+_COUNTS = ("level", "quorum", "letter", "signal", "epoch", "failures", "slow", "deliveries", "stream_sequence", "point")
 _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "job": names,
     "at": instants,
@@ -48,17 +49,19 @@ _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "version": texts,
     "input": raws,
     "output": raws,
-    "data": raws,
+    **dict.fromkeys(("data", "details", "answer", "edit", "edited"), raws),
     "failure": failures,
     "parent": st.none() | st.builds(Parent, workspace=names, job=names, call=texts, workflow=names),
-    "requested_at": st.none() | instants,
-    "deadline_at": st.none() | instants,
+    **dict.fromkeys(("requested_at", "expires_at", "deadline_at"), st.none() | instants),
+    "roles": st.lists(names, max_size=3).map(tuple),
+    "escalations": st.lists(st.builds(Escalation, after_s=seconds, roles=st.just(("head",))), max_size=2).map(tuple),
+    "forked_from": st.none() | st.builds(ForkedFrom, names, names, st.integers(0, 2**53), texts),
     "until": st.none() | instants,
     "on": st.lists(texts, max_size=3).map(tuple),
     "retry": st.none() | st.dictionaries(names, json_values, max_size=2),
     "timeout_s": st.none() | seconds,
     "total": st.none() | seconds,
-    **dict.fromkeys(("handed_back", "expected", "forced"), st.booleans()),
+    **dict.fromkeys(("handed_back", "expected", "forced", "approved"), st.booleans()),
     "calls": st.lists(texts, max_size=3).map(tuple),
     "headers": st.none() | st.dictionaries(names, texts, max_size=2),
     "cause": st.sampled_from(get_args(KillCause)),
@@ -75,6 +78,9 @@ def events_of(event_type: type[Any], **fixed: st.SearchStrategy[Any]) -> st.Sear
         fields["version"] = majors
     if event_type is BreakerOpened:
         fields["calls"] = st.integers(0, 2**53)
+    if event_type is JobSubmitted:
+        copies = st.builds(Copy, st.integers(0, 2**53), events_of(CallTool) | events_of(ReplyCompleted))
+        fields["recorded"] = st.lists(copies, max_size=2).map(tuple)
     if event_type is ReplyRetrying:
         fields["failure"] = st.none() | failures
     return st.builds(event_type, **(fields | {name: s for name, s in fixed.items() if name in fields}))

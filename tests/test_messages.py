@@ -22,7 +22,7 @@ AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 CONTRACT: dict[str, tuple[str, ...]] = {
     "job.submitted": (
         "workflow", "version", "app", "input", "priority", "parent", "traceparent", "requested_at",
-        "deadline_at",
+        "deadline_at", "forked_from", "recorded",
     ),
     "job.owned": ("host", "request", "node", "pid", "version"),
     "job.waiting": ("on", "until"),
@@ -32,6 +32,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "job.failed": ("failure",),
     "job.cancelled": ("by", "reason", "workflow"),
     "job.retried": ("calls", "by"),
+    "job.forked": ("fork", "step", "point"),
     "job.rejected": ("workflow", "failure", "requested_job", "input"),
     "call.tool": ("call", "name", "version", "input", "timeout_s", "retry", "traceparent"),
     "call.agent": ("call", "name", "version", "input", "timeout_s", "retry", "traceparent"),
@@ -41,6 +42,11 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "reply.retrying": ("call", "attempt", "failure", "delay_s", "handed_back", "actor"),
     "reply.progress": ("call", "attempt", "done", "total", "note"),
     "signal": ("name", "data", "by"),
+    "approval.asked": (
+        "call", "title", "details", "answer", "roles", "quorum", "expires_at", "escalations", "edit",
+    ),
+    "approval.answered": ("call", "approved", "by", "roles", "comment", "answer", "edited"),
+    "approval.escalated": ("call", "level", "roles"),
     "node.started": ("pid", "version", "actors"),
     "node.stopped": ("reason",),
     "actor.started": ("actor", "pid"),

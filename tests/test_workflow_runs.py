@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,12 +15,13 @@ from actors import App, Retry
 from actors.interpreter.component import workflow_component
 from bus.embedded import EmbeddedServer
 from bus.failure import TerminalError
-from bus.messages import CallTool, Emitted, JobCancelled, JobCompleted, JobFailed
+from bus.messages import CallTool, Emitted, JobCancelled, JobCompleted, JobFailed, ReplyCompleted
 from tests.play import document
 from tests.troupe import Troupe, troupe
 
 app = App("docs")
 undone: list[str] = []
+counted: Counter[str] = Counter()
 
 
 @app.tool
@@ -45,6 +47,13 @@ async def slow(s: float) -> str:
     """Takes its time."""
     await asyncio.sleep(s)
     return "slow"
+
+
+@app.tool
+async def count(name: str) -> int:
+    """How often it was called under that name."""
+    counted[name] += 1
+    return counted[name]
 
 
 DOCUMENTS = {
@@ -76,6 +85,19 @@ steps:
   - {id: a, kind: tool, run: double, with: {n: 1}, compensate: {tool: undo, with: {what: waits}}}
   - {id: go, kind: wait, signal: go, needs: [a]}
 result: ${ steps.go.output }
+""",
+    "cached": """
+input: {type: object}
+steps:
+  - {id: a, kind: tool, run: count, with: {name: "${ input.name }"}, cache: {ttl_s: 60}}
+  - {id: b, kind: tool, run: count, with: {name: x}, cache: {ttl_s: 60, key: "input.name"}, needs: [a]}
+result: ["${ steps.a.output }", "${ steps.b.output }"]
+""",
+    "locked": """
+steps:
+  - {id: a, kind: tool, run: slow, with: {s: 0.05}, lock: "${ 'of ' + job.id }"}
+  - {id: b, kind: tool, run: slow, with: {s: 0.05}, lock: "${ 'of ' + job.id }"}
+result: done
 """,
     "race": """
 steps:
@@ -133,6 +155,17 @@ async def test_documents_run(on: Troupe) -> None:
     assert await completed(on, "parent") == 14
 
 
+async def test_steps_under_one_lock_run_one_after_the_other(on: Troupe) -> None:
+    """The second step is asked for only when the first has given the lock back."""
+    job = f"locked-{os.urandom(4).hex()}"
+    await on.submit("locked", job, {})
+    assert isinstance(await on.end(job), JobCompleted)
+    events = [r.event for r in await on.events(job)]
+    seen = [(e.kind.split(".")[0], e.call.split("/")[0]) for e in events
+            if isinstance(e, CallTool) or (isinstance(e, ReplyCompleted) and not e.op)]  # fmt: skip
+    assert seen in ([("call", x), ("reply", x), ("call", y), ("reply", y)] for x, y in ("ab", "ba"))
+
+
 async def test_a_saga_on_a_real_server(on: Troupe) -> None:
     """What was done is undone in reverse, by calls that are in the log."""
     undone.clear()
@@ -155,6 +188,17 @@ async def test_cancel_of_a_parked_job_undoes(on: Troupe) -> None:
     assert isinstance(end, JobCancelled)
     assert end.reason == "no more"
     assert undone == ["waits"]
+
+
+async def test_an_output_is_used_again(on: Troupe) -> None:
+    """Within its time the same input is not computed twice, in this job or another; nor is the same key."""
+    name = os.urandom(4).hex()
+    assert await completed(on, "cached", {"name": name}) == [1, 1]
+    counted["x"] = 7
+    assert await completed(on, "cached", {"name": name}) == [1, 1]
+    other = os.urandom(4).hex()
+    assert await completed(on, "cached", {"name": other}) == [1, 8]
+    assert counted[name] == 1
 
 
 async def test_bad_input_is_refused(on: Troupe) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import msgspec
 
+from actors.clients.bulk_submit import submit_entries
+from actors.clients.entries import BadEntries, Batch, Entries, conflict_of
 from actors.clients.handle import JobHandle
+from actors.clients.input_checks import check_of
 from actors.clients.inputs import input_of, plain_input
 from actors.clients.offline import OfflineSubmits, check_offline_name
 from actors.clients.requests import JobRequest, check_request, find_earlier, job_id_for, publish_request
 from actors.clients.terms import Terms, terms_of
 from actors.components.component import Component
 from actors.jobs.ends import JobEnds
-from bus import subjects
+from bus import jobid, subjects
 from bus.connection import Bus, NoResponder
 from bus.errors import Ambiguous, BusUnreachable, StreamFull
 from bus.objects import Blobs
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from actors.clients.client import Client
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 FULL_WAIT_S = 30.0
 _API_TIMEOUT_S = 5.0
@@ -129,6 +133,46 @@ class Submitting:
             return await publish
         return await self._offline.attempt(publish) or await self._hold(target, job, raw, terms)
 
+    async def submit_many(
+        self,
+        target: Component[..., Any] | str,
+        inputs: Iterable[dict[str, Any] | bytes],
+        *,
+        batch: str | None = None,
+        id_field: str = "",
+        priority: Priority = "normal",
+        delay_s: float | None = None,
+        at: datetime | None = None,
+        deadline_s: float | None = None,
+        deadline_at: datetime | None = None,
+    ) -> list[JobHandle[Any]]:
+        """Request a job for each of ``inputs``; when this returns all requests are stored. Their handles, in order.
+
+        All inputs are checked first: one that is bad, and nothing is sent. Their ids follow from the name ``batch``,
+        their place and what they say, so the same batch again submits nothing twice; without a name they are new jobs.
+        With ``id_field`` that field of each input is the job's id. The other words are those of :meth:`submit`. The
+        requests go to the queue itself, many at once. Waits while the server is away or full.
+
+        Raises: BadEntries (a UsageError) with all that is wrong, UsageError, PermissionRefused, BusClosed, ApiError.
+        """
+        workflow, check = await check_of(self.bus, target)
+        entries = Entries(
+            Batch(
+                workspace=self.workspace, workflow=workflow, key=jobid.new() if batch is None else batch, check=check,
+                terms=terms_of(priority, delay_s, at, deadline_s, deadline_at), id_field=id_field,
+            )
+        )  # fmt: skip
+        good = list(entries.read(each if isinstance(each, bytes) else msgspec.json.encode(each) for each in inputs))
+        if entries.bad:
+            raise BadEntries(entries.bad)
+        component = target if isinstance(target, Component) else None
+        handles: list[JobHandle[Any]] = []
+        async for sent in submit_entries(self.bus, self.blobs, self.workspace, workflow, good):
+            if wrong := [conflict_of(each.entry) for each in sent if each.outcome == "conflict"]:
+                raise BadEntries(wrong)
+            handles += [JobHandle(self._client, each.entry.job, component, since=each.since) for each in sent]
+        return handles
+
     def _request(self, workflow: str, job: str, raw: bytes, terms: Terms) -> JobRequest:
         return JobRequest(
             workflow=workflow, job=job, input=raw, workspace=self.workspace, priority=terms.priority,
@@ -153,7 +197,7 @@ class Submitting:
             exists, since = await find_earlier(self.bus, self.blobs, check_request(request))
             if exists:
                 return JobHandle(self._client, job, target)
-        await _while_full(lambda: publish_request(self.bus, self.blobs, request))
+        await while_full(lambda: publish_request(self.bus, self.blobs, request))
         return JobHandle(self._client, job, target, since=since, fresh=is_new)
 
     async def _submit_name(self, name: str, job: str, raw: bytes, terms: Terms, *, is_new: bool) -> JobHandle[Any]:
@@ -168,7 +212,7 @@ class Submitting:
         else:
             fields["input"] = msgspec.Raw(raw)
         body = msgspec.json.encode(fields)
-        await _while_full(lambda: self._ask("submit", body))
+        await while_full(lambda: self._ask("submit", body))
         return JobHandle(self._client, job, fresh=is_new)
 
     async def _ask(self, verb: str, body: bytes) -> bytes:
@@ -187,13 +231,12 @@ class Submitting:
         raise AssertionError("unreachable")
 
 
-async def _while_full(publish: Callable[[], Awaitable[object]]) -> None:
+async def while_full(publish: Callable[[], Awaitable[T]]) -> T:
     """A full queue is backpressure: wait for room, up to ``FULL_WAIT_S`` seconds. Raises: StreamFull."""
     deadline = asyncio.get_running_loop().time() + FULL_WAIT_S
     while True:
         try:
-            await publish()
-            return
+            return await publish()
         except StreamFull:
             if asyncio.get_running_loop().time() >= deadline:
                 raise

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, tzinfo
 import msgspec
 
 from actors.console.amount import ago, count, duration, instant, plural
+from actors.console.approval_page import approval_blocks
 from actors.console.page import Block, Column, Gap, Page, SheetBuilder, Span, Style, clean, cut, facts, line, one_line
 from bus.failure import Failure
 from bus.subjects import DEFAULT_WORKSPACE
@@ -50,6 +51,7 @@ def job_page(
         [_title(view), _facts(view, now, zone)],
         _timeline(view, now, ascii_only=ascii_only, limit=call_limit),
         _signals(view, now),
+        *(approval_blocks(approval, now) for approval in view.approvals),
         _failure(view),
         _next_step(view) if has_advice else [],
     ]
@@ -71,6 +73,8 @@ def _facts(view: JobView, now: datetime, zone: tzinfo | None) -> Block:
             ("app", one_line(view.app)),
             ("priority", one_line(view.priority) if view.priority != "normal" else ""),
             ("parent", _parent(view)),
+            ("forked from", _source(view)),
+            ("forks", one_line(", ".join(view.forks))),
             ("planned for", _moment(view.starts_at, now, zone)),
             ("deadline", _moment(view.deadline_at, now, zone)),
             ("submitted", _moment(view.submitted_at, now, zone)),
@@ -107,6 +111,13 @@ def _parent(view: JobView) -> str:
         return ""
     place = "" if view.parent.workspace == view.workspace else f" in workspace {view.parent.workspace}"
     return one_line(f"{view.parent.workflow} {view.parent.job}{place}, call {view.parent.call}")
+
+
+def _source(view: JobView) -> str:
+    if view.forked_from is None:
+        return ""
+    reused = plural(sum(call.copied for call in view.calls), "result")
+    return one_line(f"{view.forked_from.job}, at {view.forked_from.step} ({reused} reused)")
 
 
 def _paused(view: JobView, now: datetime) -> str:
@@ -181,12 +192,13 @@ def _timeline(view: JobView, now: datetime, *, ascii_only: bool, limit: int | No
         ]
     )
     for call in shown:
+        if call.copied:
+            builder.add(one_line(call.call, 60), _what(call), Span("reused", "dim"), "", "", "", "", _call_note(call))
+            continue
         end = min(call.ended_at or axis.end, axis.end)
         builder.add(
             one_line(call.call, 60),
-            one_line(
-                f"{call.name} v{call.version}" if call.version or call.kind in ("tool", "agent", "job") else call.kind
-            ),
+            _what(call),
             _call_state(call, now),
             str(call.attempts) if call.attempts else "",
             "+" + duration(max(0.0, (call.started_at - axis.start).total_seconds())),
@@ -198,8 +210,14 @@ def _timeline(view: JobView, now: datetime, *, ascii_only: bool, limit: int | No
     return [builder.sheet(f"... and {plural(left, 'completed call')} more" if left else "")]
 
 
+def _what(call: CallView) -> str:
+    is_component = call.version or call.kind in ("tool", "agent", "job")
+    return one_line(f"{call.name} v{call.version}" if is_component else call.kind)
+
+
 def _axis(view: JobView, now: datetime) -> Axis:
-    start = min([call.started_at for call in view.calls] + ([view.submitted_at] if view.submitted_at else []))
+    own = [call.started_at for call in view.calls if not call.copied]
+    start = min(own + ([view.submitted_at] if view.submitted_at else []))
     return Axis(start, max(view.ended_at or now, start + timedelta(microseconds=1)))
 
 
@@ -291,6 +309,9 @@ def _steps(view: JobView, job: str) -> list[tuple[str, str]]:
         ],
         "rejected": [("callboard components --schema", "workflows and what they take")],
     }
+    if view.state == "waiting" and (asked := [each.step for each in view.approvals if each.state == "open"]):
+        return [(f"callboard approve {view.job} {one_line(step)}{job.removeprefix(view.job)}", "or reject it")
+                for step in asked]  # fmt: skip
     signals = [name.removeprefix("signal.") for name in view.waiting_on if name.startswith("signal.")]
     if view.state == "waiting" and signals:
         return [(f"callboard signal {job} {one_line(name)}", "give it what it waits for") for name in signals]

@@ -70,16 +70,16 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """Take a lock."""
+    """Take a lock; answered with the key that it is given back under."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unlock:
-    """Give it back."""
+    """Give a lock back; ``key`` is what taking it was answered with."""
 
-    name: str
+    key: str
 
 
 What = Call | Sleep | WaitSignal | Approve | Emit | Clock | Lock | Unlock

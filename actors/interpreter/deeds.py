@@ -24,9 +24,20 @@ async def do(ops: Operations, what: What) -> Any:
             return await ops.emit(event, data)
         case Clock():
             return await ops.record("now", _now)
-        case Approve() | Lock() | Unlock():
+        case Lock(name):
+            return await _take(ops, name)
+        case Unlock(key):
+            return await ops.leave(key, raised=False)
+        case Approve():
             raise UsageError(f"{type(what).__name__} cannot be done yet", code="not_supported")
     assert_never(what)
+
+
+async def _take(ops: Operations, name: str) -> str:
+    """Take a lock; the key that it is given back under."""
+    lock = ops.lock(name, 1, None)
+    await ops.take(lock.key, "lock", name, 1, None)
+    return lock.key
 
 
 def _now() -> str:
@@ -37,4 +48,7 @@ async def _call(ops: Operations, call: Call) -> Any:
     if call.kind == "job":
         return await ops.run_plainly(call.run, call.input, call.priority, waits=call.waits)
     policy = CallPolicy(call.retry, call.timeout_s, call.on_open)
-    return await ops.call_plainly(call.kind, call.run, call.input, policy)
+    if call.cache_s is None:
+        return await ops.call_plainly(call.kind, call.run, call.input, policy)
+    about = call.input if call.cache_key is None else call.cache_key
+    return await ops.call_cached(call.kind, call.run, call.input, policy, about, call.cache_s)

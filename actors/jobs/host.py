@@ -21,6 +21,7 @@ from actors.jobs.rejection import reject
 from actors.node.heart import heartbeat_of
 from bus import headers as h
 from bus import subjects
+from bus.approval_events import ApprovalAnswered
 from bus.connection import Message
 from bus.errors import BusError, Unreadable, UsageError
 from bus.leases import LeaseBook
@@ -74,7 +75,8 @@ class JobHost:
         """Begin to take jobs. Raises: BusError."""
         bus = self.hosting.bus
         await self.hosting.board.start()
-        await bus.subscribe(subjects.live("*", "*", "signal.*"), self._on_signal)
+        for kind in ("signal.*", "approval.answered"):
+            await bus.subscribe(subjects.live("*", "*", kind), self._on_signal)
         bus.on_reconnect.append(self._read_all_on)
         for workflow in self.workflows:
             for priority in PRIORITIES:
@@ -198,7 +200,7 @@ class JobHost:
         except Unreadable as error:
             log.warning("left out: %s", error)
             return
-        if isinstance(event, Signal):
+        if isinstance(event, Signal | ApprovalAnswered):
             if event.blob is None:
                 actor.ring(Recorded(sequence, event))
             else:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 from actors.clients.requests import publish_wake
 from actors.clients.signals import unknown_job
+from actors.jobs.fork_plan import with_copies
 from actors.jobs.hold import HOLD
 from actors.jobs.journal import Entry, Journal, Spent
 from actors.jobs.sections import LEFT
 from bus import headers as h
 from bus import subjects
+from bus.approval_events import ApprovalAsked
 from bus.connection import Bus
 from bus.crash import crash_point
 from bus.errors import Fenced, UsageError
@@ -125,6 +127,7 @@ def causes(journal: Journal, events: list[Recorded]) -> tuple[str, ...]:
     """
     if not isinstance(journal.ended, JobFailed):
         return ()
+    events = with_copies(events)
     failed = [e for e in journal.entries.values() if isinstance(e.outcome, Spent)]
     if _is_hosts(journal.ended.failure, failed):
         return ()
@@ -146,7 +149,7 @@ def _went_on(journal: Journal, entry: Entry, recorded: Recorded) -> bool:
     if recorded.sequence <= entry.sequence:
         return False
     match recorded.event:
-        case CallTool(call=call) | CallAgent(call=call) | CallJob(call=call):
+        case CallTool(call=call) | CallAgent(call=call) | CallJob(call=call) | ApprovalAsked(call=call):
             return not _is_beside(call, entry.call) and not _may_be_beside(journal, entry, call)
         case ReplyCompleted(op=op) if op == LEFT:
             return False  # the exception came by a section's end

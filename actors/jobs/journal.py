@@ -16,11 +16,13 @@ import msgspec
 
 from actors.jobs.hold import Hold, word_in
 from actors.jobs.sections import OPS, Sections
+from bus.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalEscalated
 from bus.failure import Failure, TerminalError
 from bus.messages import (
     CallAgent,
     CallJob,
     CallTool,
+    Copy,
     Emitted,
     Event,
     JobCancelled,
@@ -39,6 +41,7 @@ from bus.messages import (
     ReplyRetrying,
     Signal,
 )
+from store.approval import Approval, decision_in
 from store.log import Recorded
 
 
@@ -68,10 +71,11 @@ CRASH_LOOP_S = 60.0
 
 
 class Entry(msgspec.Struct):
-    """One durable operation: ``op`` is tool, agent, job, local, sleep, timer, signal or emit.
+    """One durable operation: ``op`` is tool, agent, job, local, sleep, timer, signal, approval or emit.
 
     ``asked_at`` is its command's sequence. ``parked_on``: the job has parked on it, so all that was to be done for its
     answer was done by then. ``void_to``: nothing up to that sequence counts as its answer, or as having been asked.
+    ``copied``: a fork has it from its source, where it may have been asked with another input.
     """
 
     call: str
@@ -82,6 +86,7 @@ class Entry(msgspec.Struct):
     asked_at: int = 0
     parked_on: bool = False
     void_to: int = 0
+    copied: bool = False
 
     @property
     def is_void(self) -> bool:
@@ -121,6 +126,7 @@ class Journal:
 
     entries: dict[str, Entry] = field(default_factory=dict)
     signals: dict[int, Signal] = field(default_factory=dict)
+    approvals: dict[str, Approval] = field(default_factory=dict)
     submitted: JobSubmitted | None = None
     owner: JobOwned | None = None
     owned_at: int = 0
@@ -163,6 +169,8 @@ class Journal:
                 return self._settle(event.call, "emit", Succeeded(event.data, sequence))
             case Signal():
                 self._signal(event, sequence)
+            case ApprovalAsked() | ApprovalAnswered() | ApprovalEscalated():
+                self._approval(event, sequence)
             case ReplyProgress() | ReplyRetrying():
                 pass
             case _:
@@ -175,10 +183,19 @@ class Journal:
         elif sequence not in self.consumed:
             self.signals[sequence] = event
 
+    def _approval(self, event: ApprovalAsked | ApprovalAnswered | ApprovalEscalated, sequence: int) -> None:
+        self.approvals.setdefault(event.call, Approval()).take(event, sequence)
+        if isinstance(event, ApprovalAsked):
+            entry = self.entries.setdefault(event.call, Entry(event.call, "approval", "approval"))
+            entry.asked_at = entry.asked_at or sequence
+            self.owned_in_vain = 0
+
     def _answer(self, event: ReplyCompleted | ReplyFailed, outcome: Succeeded | Spent) -> str | None:
         answered = self._settle(event.call, event.op or "tool", outcome)
         if answered and event.op == "signal" and isinstance(event, ReplyCompleted):
             self._consume(event.output)
+        elif answered and event.op == "approval" and isinstance(event, ReplyCompleted):
+            self.approvals.setdefault(event.call, Approval()).decision = decision_in(event.output)
         elif answered and event.op in OPS and isinstance(event, ReplyCompleted):
             self.sections.apply(event, outcome.sequence)
         return answered
@@ -205,7 +222,7 @@ class Journal:
         entry = self.entries.setdefault(event.call, Entry(event.call, op, event.name))
         entry.op, entry.name = op, event.name
         if entry.command is None or entry.asked_at <= entry.void_to < sequence:
-            entry.command, entry.asked_at = event, sequence
+            entry.command, entry.asked_at, entry.copied = event, sequence, False
             self.owned_in_vain = 0
 
     def _lifecycle(self, event: Event, sequence: int) -> None:
@@ -214,6 +231,7 @@ class Journal:
         match event:
             case JobSubmitted():
                 self.submitted = event
+                self._copy(event.recorded)
             case JobOwned() if sequence > self.owned_at:
                 # A job that takes its host down each time is owned again and again with nothing in between.
                 again = self.owner is not None and (event.at - self.owner.at).total_seconds() < CRASH_LOOP_S
@@ -232,6 +250,13 @@ class Journal:
                 self.hold.heed(event)
             case JobRejected() | _:
                 pass
+
+    def _copy(self, recorded: tuple[Copy, ...]) -> None:
+        """What a fork brings along stands where it stood in its source: before everything of its own."""
+        for copy in recorded:
+            self.apply(Recorded(copy.sequence, copy.event))
+            entry = self.entries[copy.event.call]
+            entry.copied = copy.sequence in (entry.asked_at, entry.sequence)
 
     def _retry(self, event: JobRetried, sequence: int) -> None:
         """Nobody's job, with nothing in its way: its end is void, and what has no outcome now is asked for anew."""
