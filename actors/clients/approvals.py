@@ -130,12 +130,15 @@ class _State:
         self._ended = "" if goes_on(life) else max(life, key=life.__getitem__)
 
     def step(self, wanted: str) -> str:
-        """The approval that is meant. Raises: UsageError, AnswerRefused."""
+        """The approval that is meant, by its key or by the step of a document. Raises: UsageError, AnswerRefused."""
         if self._ended:
             raise UsageError(f"job {self._job} has ended: {self._ended}", code="job_ended", path="job",
                              hint="nothing can be approved any more")  # fmt: skip
         views = {view.step: view for view in self.approvals.views()}
         waiting = [view for view in views.values() if view.state == "open"]
+        of_step = [view for view in views.values() if view.step.rpartition("/")[0] == wanted]
+        if wanted and of_step:  # it may have been asked for more than once: the step was gone back to
+            return self._undecided(next((view for view in of_step if view.state == "open"), of_step[-1]))
         if wanted in views or (not wanted and len(waiting) == 1):
             return self._undecided(views[wanted or waiting[0].step])
         hint = f"open: {_steps(waiting)}" if waiting else "it has asked for none that is open"

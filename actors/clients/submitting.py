@@ -212,8 +212,8 @@ class Submitting:
         else:
             fields["input"] = msgspec.Raw(raw)
         body = msgspec.json.encode(fields)
-        await while_full(lambda: self._ask("submit", body))
-        return JobHandle(self._client, job, fresh=is_new)
+        answer = await while_full(lambda: self._ask("submit", body))
+        return JobHandle(self._client, job, fresh=is_new, warning=_decode_answer(answer).warning)
 
     async def _ask(self, verb: str, body: bytes) -> bytes:
         """Call a gateway. Asking again after a lost answer is safe: the job id goes along."""
@@ -229,6 +229,15 @@ class Submitting:
                     raise
                 await self.bus.settle()
         raise AssertionError("unreachable")
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What is read of a gateway's answer."""
+
+    warning: str = ""
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 async def while_full(publish: Callable[[], Awaitable[T]]) -> T:

@@ -48,11 +48,12 @@ class WaitSignal:
 
 @dataclass(frozen=True, slots=True)
 class Approve:
-    """Ask people; ``title`` and ``details`` are those of ``step``, computed."""
+    """Ask people; ``title``, ``details`` and ``edit`` are those of ``step``, computed."""
 
     step: ApprovalStep
     title: str
     details: Any
+    edit: Any
 
 
 @dataclass(frozen=True, slots=True)
