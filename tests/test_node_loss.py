@@ -120,7 +120,7 @@ async def under_load(house: House, prefix: str) -> AsyncIterator[list[str]]:
     jobs = await house.submit_many(prefix)
     await wait_until(lambda: len(house.effects()) >= before + 20, 60)
     async with asyncio.timeout(60):
-        while not any([host.startswith("n1/") for job in jobs for host in await owners(house, job)]):
+        while not [job for job in jobs if any(host.startswith("n1/") for host in await owners(house, job))]:
             jobs += await house.submit_many(f"{prefix}-{len(jobs)}")
     yield jobs
     closed.unlink()
