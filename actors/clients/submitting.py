@@ -17,6 +17,7 @@ from actors.clients.input_checks import check_of
 from actors.clients.inputs import input_of, plain_input
 from actors.clients.offline import OfflineSubmits, check_offline_name
 from actors.clients.requests import JobRequest, check_request, find_earlier, job_id_for, publish_request
+from actors.clients.schedules import Schedules
 from actors.clients.terms import Terms, terms_of
 from actors.components.component import Component
 from actors.jobs.ends import JobEnds
@@ -47,6 +48,7 @@ class Submitting:
         self.blobs = Blobs(bus)
         self._ends = JobEnds(bus, self.blobs, workspace)
         self._offline = OfflineSubmits(bus)
+        self.schedules = Schedules(self._ask)
 
     @property
     def _client(self) -> Client:
@@ -212,12 +214,12 @@ class Submitting:
         else:
             fields["input"] = msgspec.Raw(raw)
         body = msgspec.json.encode(fields)
-        await while_full(lambda: self._ask("submit", body))
+        await while_full(lambda: self._ask("jobs", "submit", body))
         return JobHandle(self._client, job, fresh=is_new)
 
-    async def _ask(self, verb: str, body: bytes) -> bytes:
-        """Call a gateway. Asking again after a lost answer is safe: the job id goes along."""
-        subject = subjects.api(self.workspace, "jobs", verb)
+    async def _ask(self, noun: str, verb: str, body: bytes) -> bytes:
+        """Call a gateway. Asking again after a lost answer is safe: the job id goes along, or it is said twice."""
+        subject = subjects.api(self.workspace, noun, verb)
         for tries_left in reversed(range(_API_TRIES)):
             try:
                 return await ask(self.bus, subject, body, timeout_s=_API_TIMEOUT_S)
