@@ -122,7 +122,7 @@ async def test_what_is_done_to_a_schedule(nats_server: EmbeddedServer) -> None:
         schedules = client.schedules
         added = await schedules.add("yearly", "tick", cron="@yearly", input={"text": "x"})
         again = await schedules.add("yearly", "tick", cron="@yearly", input={"text": "x"}, by="bob")
-        assert msgspec.json.encode(again) == msgspec.json.encode(added)
+        assert again.by == "" and again.next_at == added.next_at, "nothing was changed"
         with pytest.raises(UsageError) as caught:
             await schedules.add("yearly", "tick", cron="@monthly")
         assert caught.value.code == "schedule_exists"
@@ -227,10 +227,17 @@ async def test_host_and_server_are_killed(nats_server: EmbeddedServer, tmp_path:
         await on.bus.settle()
         await at_least(on, "crash", before + 3)
         await on.bus.api("STREAM.PURGE.JOBS", {"filter": schedule_subject("default", "crash")})
+
+        async def all_is_done() -> bool:
+            return not await read_all(on.bus, JOBS, ">")
+
+        await wait_until(all_is_done, DEADLINE_S)
         runs = [run.run for run in await fired(on, "crash")]
         for run in runs:
             assert isinstance(await on.end(run, deadline_s=DEADLINE_S), JobCompleted)
-        assert len(runs) == len(set(runs)) and len(on.effects()) == 5 * len(runs)
+        assert len(runs) == len(set(runs))
+        # A call that was in flight when the server died may run twice, under the same key.
+        assert set(on.effects()) == {f"{run}/step:{n}" for run in runs for n in range(1, 6)}
 
 
 def test_schedules_made_by_hand() -> None:
