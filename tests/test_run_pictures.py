@@ -171,6 +171,22 @@ def test_it_can_be_drawn_at_every_point() -> None:
     assert found["one"].state == "compensated"
 
 
+def test_a_long_log_is_gone_to_its_end() -> None:
+    """Hundreds of outcomes of calls that were asked for long before are all taken up."""
+    count = 400
+    steps = [{"id": "twice", "kind": "tool", "run": "double", "with": {"n": "${ item }"}}]
+    of = {"name": "made", "version": "1.0.0", "steps": [{"id": "m", "kind": "map", "over": "input", "steps": steps}]}
+    begun = JobSubmitted(
+        job="j", workflow="made", version="1.0.0", input=msgspec.Raw(msgspec.json.encode(list(range(count))))
+    )
+    calls = [call(f"m.{n}/twice/double:1", n=n) for n in range(count)]
+    history = log([begun, *calls, *(done(f"m.{n}/twice/double:1", 0) for n in range(count - 5))])
+    drawing = asyncio.run(
+        draw_run(msgspec.convert(of, Document), fold_view("default", history), history, history[-1].event.at)
+    )
+    assert {part.standing.count for part in drawing.all_parts() if part.standing} == {Count(count - 5, count)}
+
+
 def test_another_document_did_not_make_this_log() -> None:
     """A document that does not fit the log is refused, with the first difference."""
     history = log(LOG)

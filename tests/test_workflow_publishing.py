@@ -260,7 +260,7 @@ async def test_the_services(client: Client) -> None:
     bus = client.bus
     registry = Registry(bus)
     await registry.start()
-    gateway = Gateway(bus, registry, sweep=_NoSweep(bus, Blobs(bus), registry))
+    gateway = Gateway(bus, registry, sweep=NoSweep(bus, Blobs(bus), registry))
     await gateway.start()
 
     async def call(verb: str, **body: Any) -> Any:
@@ -293,7 +293,7 @@ async def test_the_services(client: Client) -> None:
         await registry.stop()
 
 
-class _NoSweep(Sweep):
+class NoSweep(Sweep):
     """The server is shared: requests of other tests are not to be swept."""
 
     def start(self) -> None:

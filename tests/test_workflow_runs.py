@@ -15,8 +15,9 @@ from actors import App, Retry
 from actors.clients.client import Client
 from actors.interpreter.component import workflow_component
 from bus.embedded import EmbeddedServer
+from bus.errors import UsageError
 from bus.failure import TerminalError
-from bus.messages import CallTool, Emitted, JobCancelled, JobCompleted, JobFailed, ReplyCompleted
+from bus.messages import CallTool, Emitted, JobCancelled, JobCompleted, JobFailed, JobRetried, ReplyCompleted
 from tests.play import document
 from tests.troupe import Troupe, troupe
 
@@ -57,6 +58,17 @@ async def count(name: str) -> int:
     return counted[name]
 
 
+mended: set[str] = set()
+
+
+@app.tool(retry=Retry(attempts=1))
+async def work_if(name: str) -> str:
+    """Fails until it is mended."""
+    if name not in mended:
+        raise TerminalError("not mended", code="broken")
+    return "works"
+
+
 DOCUMENTS = {
     "sequence": """
 input: {type: object, required: [n], properties: {n: {type: integer}}}
@@ -94,6 +106,12 @@ steps:
   - {id: ask, kind: approval, needs: [a], title: "${ 'Pay ' + string(steps.a.output) + '?' }",
      details: {amount: "${ steps.a.output }"}, edit: {amount: "${ steps.a.output }"}, roles: [boss]}
 result: {amount: "${ steps.ask.output.edited.amount }", by: "${ steps.ask.output.answers[0].by }"}
+""",
+    "brittle": """
+steps:
+  - {id: a, kind: tool, run: count, with: {name: brittle}}
+  - {id: odd, kind: tool, run: work_if, with: {name: brittle}, needs: [a]}
+result: ${ steps.odd.output }
 """,
     "cached": """
 input: {type: object}
@@ -208,6 +226,25 @@ async def test_an_output_is_used_again(on: Troupe) -> None:
     other = os.urandom(4).hex()
     assert await completed(on, "cached", {"name": other}) == [1, 8]
     assert counted[name] == 1
+
+
+async def test_a_failed_step_is_retried(on: Troupe) -> None:
+    """A retry goes on with the failed step and runs nothing before it again; what has undone itself is refused."""
+    counted["brittle"] = 0
+    client = Client(on.bus)
+    job, saga = f"brittle-{os.urandom(4).hex()}", f"saga-{os.urandom(4).hex()}"
+    await on.submit("brittle", job, {})
+    await on.submit("saga", saga, {})
+    assert (await on.end(job)).failure.message == "step odd: not mended"
+    mended.add("brittle")
+    handle = await client.retry(job)
+    assert await handle.result(30) == "works"
+    retried = next(r.event for r in await on.events(job) if isinstance(r.event, JobRetried))
+    assert retried.calls == ("odd/work_if:1",)
+    assert counted["brittle"] == 1
+    await on.end(saga)
+    with pytest.raises(UsageError, match="has undone what it did"):
+        await client.retry(saga)
 
 
 async def test_bad_input_is_refused(on: Troupe) -> None:

@@ -157,11 +157,11 @@ class Submitting:
 
         Raises: BadEntries (a UsageError) with all that is wrong, UsageError, PermissionRefused, BusClosed, ApiError.
         """
-        workflow, check = await check_of(self.bus, target)
+        workflow, version, check = await check_of(self.bus, target)
         entries = Entries(
             Batch(
                 workspace=self.workspace, workflow=workflow, key=jobid.new() if batch is None else batch, check=check,
-                terms=terms_of(priority, delay_s, at, deadline_s, deadline_at), id_field=id_field,
+                terms=terms_of(priority, delay_s, at, deadline_s, deadline_at), id_field=id_field, version=version,
             )
         )  # fmt: skip
         good = list(entries.read(each if isinstance(each, bytes) else msgspec.json.encode(each) for each in inputs))
@@ -169,7 +169,7 @@ class Submitting:
             raise BadEntries(entries.bad)
         component = target if isinstance(target, Component) else None
         handles: list[JobHandle[Any]] = []
-        async for sent in submit_entries(self.bus, self.blobs, self.workspace, workflow, good):
+        async for sent in submit_entries(self.bus, self.blobs, entries.batch, good):
             if wrong := [conflict_of(each.entry) for each in sent if each.outcome == "conflict"]:
                 raise BadEntries(wrong)
             handles += [JobHandle(self._client, each.entry.job, component, since=each.since) for each in sent]
@@ -214,8 +214,8 @@ class Submitting:
         else:
             fields["input"] = msgspec.Raw(raw)
         body = msgspec.json.encode(fields)
-        await while_full(lambda: self._ask("jobs", "submit", body))
-        return JobHandle(self._client, job, fresh=is_new)
+        answer = await while_full(lambda: self._ask("jobs", "submit", body))
+        return JobHandle(self._client, job, fresh=is_new, warning=_decode_answer(answer).warning)
 
     async def _ask(self, noun: str, verb: str, body: bytes) -> bytes:
         """Call a gateway. Asking again after a lost answer is safe: the job id goes along, or it is said twice."""
@@ -231,6 +231,15 @@ class Submitting:
                     raise
                 await self.bus.settle()
         raise AssertionError("unreachable")
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What is read of a gateway's answer."""
+
+    warning: str = ""
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 async def while_full(publish: Callable[[], Awaitable[T]]) -> T:

@@ -29,7 +29,6 @@ from actors.clients.requests import (
 from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal
 from actors.clients.terms import terms_of
 from actors.components.component import ComponentInfo
-from actors.components.newest import newest_workflow
 from actors.components.registry import Registry
 from actors.gateway.approval_service import ApprovalService, Approve, ListApprovals, Reject
 from actors.gateway.change_service import ChangeService, Fork
@@ -37,6 +36,7 @@ from actors.gateway.dead_service import DeadService, DropLetters, ListLetters, R
 from actors.gateway.input_check import check_input
 from actors.gateway.schedule_service import AddSchedule, ListSchedules, NamedSchedule, RunSchedule, ScheduleService
 from actors.gateway.sweep import Sweep
+from actors.gateway.workflow_choice import WorkflowChoice
 from actors.gateway.workflow_service import (
     DeprecateWorkflow,
     GetWorkflow,
@@ -45,6 +45,7 @@ from actors.gateway.workflow_service import (
     WorkflowService,
 )
 from actors.jobs.hold import data_of
+from actors.workflow.definitions import Definitions
 from bus import subjects
 from bus.connection import Bus
 from bus.errors import TooLarge, UsageError
@@ -130,13 +131,17 @@ class ListComponents(_Body, frozen=True):
 
 
 class Submitted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer to a submit; ``existing``: this very job was submitted before."""
+    """The answer to a submit; ``existing``: this very job was submitted before.
+
+    ``warning`` is for people: the version is deprecated.
+    """
 
     job: str
     workspace: str
     workflow: str
     version: str = ""
     existing: bool = False
+    warning: str = ""
 
 
 class Gateway:
@@ -151,11 +156,14 @@ class Gateway:
         self._approvals = ApprovalService(bus, self._blobs)
         self._changes = ChangeService(bus, self._blobs, registry)
         self._workflows = WorkflowService(bus)
-        self._schedules = ScheduleService(bus, self._blobs, registry)
+        self._definitions = Definitions(bus)
+        self._choice = WorkflowChoice(registry, self._definitions)
+        self._schedules = ScheduleService(bus, self._blobs, self._choice)
         self.sweep = sweep or Sweep(bus, self._blobs, registry)
 
     async def start(self) -> None:
         """Begin to serve. The registry has to be started. Raises: BusError."""
+        await self._definitions.start()
         await self._service.start(self._bus, SERVICE, _own_version(), "Callboard: jobs and components")
         await self._serve("jobs", "submit", Submit, self._submit)
         await self._serve("jobs", "get", Get, self._get)
@@ -190,6 +198,7 @@ class Gateway:
         await self.sweep.stop()
         await self._service.stop()
         await self._workflows.stop()
+        await self._definitions.stop()
 
     async def _serve(self, noun: str, verb: str, body: type[T], handler: Callable[[str, T], Awaitable[Any]]) -> None:
         decoder = msgspec.json.Decoder(body)
@@ -204,7 +213,7 @@ class Gateway:
     # ---- jobs
 
     async def _submit(self, workspace: str, body: Submit) -> Submitted:
-        info = await newest_workflow(self._registry, body.workflow, body.version)
+        info, version, warning = await self._choice.choose(body.workflow, body.version)
         raw = await self._input(body)
         check_input(info, msgspec.json.decode(raw))
         job = job_id_for(workspace, body.job_id, body.idempotency_key)
@@ -212,7 +221,7 @@ class Gateway:
         request = check_request(
             JobRequest(
                 workflow=info.name, job=job, input=raw, workspace=workspace, priority=body.priority,
-                traceparent=body.traceparent, start=terms.start, deadline=terms.deadline,
+                traceparent=body.traceparent, start=terms.start, deadline=terms.deadline, version=version,
             )
         )  # fmt: skip
         has_own_id = body.job_id is not None or body.idempotency_key is not None
@@ -221,7 +230,7 @@ class Gateway:
             exists = not await plan_request(self._bus, self._blobs, request)
         elif not exists:
             await publish_request(self._bus, self._blobs, request)
-        return Submitted(job, workspace, info.name, info.version, exists)
+        return Submitted(job, workspace, info.name, info.version, exists, warning)
 
     async def _input(self, body: Submit) -> bytes:
         if not body.input_blob:

@@ -10,9 +10,8 @@ from typing import Any
 
 import msgspec
 
-from actors.components.newest import newest_workflow
-from actors.components.registry import Registry
 from actors.gateway.input_check import check_input
+from actors.gateway.workflow_choice import WorkflowChoice
 from actors.schedules.book import (
     ScheduleView,
     add_schedule,
@@ -47,6 +46,7 @@ class AddSchedule(_Body, frozen=True):
     priority: Priority = "normal"
     overlap: Overlap = "skip"
     deadline_s: float | None = None
+    version: str | int | None = None
     replace: bool = False
     by: str = ""
 
@@ -73,14 +73,14 @@ class RunSchedule(_Body, frozen=True):
 class ScheduleService:
     """What a gateway does for schedules."""
 
-    def __init__(self, bus: Bus, blobs: Blobs, registry: Registry) -> None:
+    def __init__(self, bus: Bus, blobs: Blobs, choice: WorkflowChoice) -> None:
         self._bus = bus
         self._blobs = blobs
-        self._registry = registry
+        self._choice = choice
 
     async def add(self, workspace: str, body: AddSchedule) -> ScheduleView:
         """Keep a schedule. Its input is checked like that of a submit."""
-        info = await newest_workflow(self._registry, body.workflow)
+        info, version, _ = await self._choice.choose(body.workflow, body.version)
         check_input(info, msgspec.json.decode(body.input))
         rule = Rule(
             name=body.name, cron=body.cron, time_zone=body.time_zone, every_s=body.every_s, overlap=body.overlap,
@@ -88,7 +88,7 @@ class ScheduleService:
         )  # fmt: skip
         schedule = Schedule(
             workspace=workspace, rule=rule, workflow=info.name, priority=body.priority, input=bytes(body.input),
-            deadline_s=body.deadline_s,
+            deadline_s=body.deadline_s, version=version,
         )  # fmt: skip
         return await add_schedule(self._bus, self._blobs, schedule, replace=body.replace)
 

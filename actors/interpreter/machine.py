@@ -297,11 +297,12 @@ class Machine:
         frame = run.frame
         frame.active -= 1
         for name in frame.plan.followers[run.id]:
-            self._consider(frame.runs[name])
+            self.consider(frame.runs[name])
         if not frame.active:
             self.later(partial(self.rest, frame))
 
-    def _consider(self, run: Run) -> None:
+    def consider(self, run: Run) -> None:
+        """Let a step begin if all is there that it waits for."""
         if run.frame.is_over or run.status != "waiting":
             return
         try:

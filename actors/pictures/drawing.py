@@ -25,7 +25,11 @@ class Count:
     total: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.done} of {self.total}" if self.total is not None else f"{self.done} times"
+        return (
+            f"{self.done} of {self.total}"
+            if self.total is not None
+            else f"{self.done} {'time' if self.done == 1 else 'times'}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ class ScheduleView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     name: str
     workflow: str
+    version: str = ""
     cron: str = ""
     time_zone: str = ""
     every_s: float | None = None
@@ -169,7 +170,7 @@ async def run_schedule(bus: Bus, blobs: Blobs, workspace: str, name: str, at: da
     body = await blobs.get(schedule.blob) if schedule.blob else schedule.input
     request = JobRequest(
         workflow=schedule.workflow, job=run, input=body, workspace=workspace, priority=schedule.priority,
-        deadline=schedule.deadline_s,
+        deadline=schedule.deadline_s, version=schedule.version,
     )  # fmt: skip
     await publish_request(bus, blobs, request)
     return run
@@ -184,6 +185,7 @@ async def view_of(bus: Bus, blobs: Blobs, schedule: Schedule) -> ScheduleView:
     body: Any = schedule.input if not schedule.blob else msgspec.json.encode({"blob": schedule.blob})
     times = next_times(schedule, datetime.now(UTC), event.due_at if event else None, SHOWN_TIMES)
     return ScheduleView(
+        version=schedule.version,
         name=rule.name, workflow=schedule.workflow, cron=rule.cron, time_zone=rule.time_zone, every_s=rule.every_s,
         overlap=rule.overlap, priority=schedule.priority, deadline_s=schedule.deadline_s, is_paused=rule.is_paused,
         by=rule.by, changed_at=schedule.changed_at, next_at=tuple(times), last_run=event.run if event else "",

@@ -126,7 +126,7 @@ class _Firing:
         order = self._tick.order
         request = JobRequest(
             workflow=order.workflow, job=run, input=order.body, workspace=order.workspace, priority=order.priority,
-            traceparent=order.traceparent, deadline=order.deadline_at,
+            traceparent=order.traceparent, deadline=order.deadline_at, version=order.version,
         )  # fmt: skip
         await publish_request(self._bus, self._blobs, request)
 

@@ -60,6 +60,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     input: bytes = b"{}"
     blob: str = ""
     deadline_s: float | None = None
+    version: str = ""
     sequence: int = 0
     changed_at: datetime | None = None
 
@@ -113,6 +114,8 @@ def headers_of(schedule: Schedule) -> dict[str, str]:
         headers[h.SCHEDULE_TIME_ZONE] = rule.time_zone
     if schedule.blob:
         headers[h.JOB_BLOB] = schedule.blob
+    if schedule.version:
+        headers[h.JOB_VERSION] = schedule.version
     if schedule.deadline_s is not None:
         headers[h.JOB_DEADLINE] = moment_text(check_seconds(schedule.deadline_s, "deadline_s"))
     return headers
@@ -143,6 +146,7 @@ def schedule_in(stored: Stored) -> Schedule | None:
     return Schedule(
         workspace=workspace, rule=rule, workflow=workflow, priority=priority, input=stored.body,
         blob=stored.headers.get(h.JOB_BLOB, ""), deadline_s=float(deadline) if deadline else None,
+        version=stored.headers.get(h.JOB_VERSION, ""),
         sequence=stored.sequence, changed_at=stored.at,
     )  # fmt: skip
 
