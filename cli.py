@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from actors.commands import amend as amend_commands
 from actors.commands import breakers as breaker_commands
-from actors.commands import change as change_commands
 from actors.commands import control, workflow_registry
 from actors.commands import dead as dead_commands
+from actors.commands import fork as fork_commands
 from actors.commands import history as history_commands
 from actors.commands import locks as lock_commands
 from actors.commands import outbox as outbox_commands
@@ -284,7 +285,8 @@ def signal(
 
 for _command in (control.pause, control.resume, control.cancel, control.terminate, control.retry):
     app.command()(_command)
-app.command()(change_commands.fork)
+app.command()(fork_commands.fork)
+app.add_typer(amend_commands.app, name="amend")
 
 
 # ---- look

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import msgspec
 from hypothesis import strategies as st
 
+from bus.amendment import AddItems, AddSteps, FinishMap, SetPolicy, SkipStep
 from bus.event import BlobRef, ForkedFrom, Parent
 from bus.failure import Failure
 from bus.messages import CallAgent, CallJob, CallTool, Copy, Event, JobSubmitted, ReplyCompleted, ReplyRetrying
@@ -39,6 +40,13 @@ failures = st.builds(
     traceback=texts,
     details=st.none() | st.dictionaries(texts, json_values, max_size=2),
 )
+changes = st.one_of(
+    st.builds(SetPolicy, texts, st.none() | st.dictionaries(names, json_values, max_size=2), st.none() | seconds),
+    st.builds(AddSteps, raws, texts),
+    st.builds(AddItems, texts, raws),
+    st.builds(FinishMap, texts),
+    st.builds(SkipStep, texts),
+)
 _COUNTS = ("letter", "signal", "epoch", "failures", "slow", "deliveries", "stream_sequence", "point")
 _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "job": names,
@@ -54,12 +62,13 @@ _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "requested_at": st.none() | instants,
     "forked_from": st.none() | st.builds(ForkedFrom, names, names, st.integers(0, 2**53), texts),
     "deadline_at": st.none() | instants,
+    "change": st.none() | changes,
     "until": st.none() | instants,
     "on": st.lists(texts, max_size=3).map(tuple),
     "retry": st.none() | st.dictionaries(names, json_values, max_size=2),
     "timeout_s": st.none() | seconds,
     "total": st.none() | seconds,
-    **dict.fromkeys(("handed_back", "expected", "forced"), st.booleans()),
+    **dict.fromkeys(("handed_back", "expected", "forced", "amendable"), st.booleans()),
     "calls": st.lists(texts, max_size=3).map(tuple),
     "headers": st.none() | st.dictionaries(names, texts, max_size=2),
     "cause": st.sampled_from(get_args(KillCause)),

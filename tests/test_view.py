@@ -338,5 +338,8 @@ NOT_IN_BETWEEN = (JobSubmitted, JobRetried, DeadKept, DeadRedriven, DeadDropped)
 def same(view: JobView) -> JobView:
     """What two histories have to agree on: not sequences, nor the order in which calls were first heard of."""
     signals = tuple(msgspec.structs.replace(signal, sequence=0) for signal in view.signals)
+    amendments = tuple(msgspec.structs.replace(amendment, sequence=0) for amendment in view.amendments)
     calls = tuple(sorted(view.calls, key=lambda call: call.call))
-    return msgspec.structs.replace(view, signals=signals, calls=calls, last_sequence=0, retries=0)
+    return msgspec.structs.replace(
+        view, signals=signals, amendments=amendments, calls=calls, last_sequence=0, retries=0
+    )

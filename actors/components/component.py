@@ -155,6 +155,11 @@ class Component(Generic[P, R_co]):
         """Whether its function ends by itself when the job is cancelled, after it has cleaned up durably."""
         return False
 
+    @property
+    def is_amendable(self) -> bool:
+        """Whether it has steps that can be changed while a job runs, as a workflow document may."""
+        return False
+
     # Typed loosely on purpose: P has no context, and an async function gives an awaitable here, not R_co.
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the plain function, context parameter included."""

@@ -18,7 +18,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from bus.event import Parent
-from bus.messages import Event, JobCancelled, JobCompleted, JobFailed, JobOwned, JobRetried, JobSubmitted, JobWaiting
+from bus.messages import (
+    Event,
+    JobAmended,
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobOwned,
+    JobRetried,
+    JobSubmitted,
+    JobWaiting,
+)
 from bus.messages import Signal as SignalEvent
 
 Key = tuple[str, str]  # workspace, job
@@ -143,6 +153,8 @@ def _change(job: OpenJob, sequence: int, event: Event, now_s: float) -> None:
             job.waiting_at, job.on, job.until, job.changed_s = sequence, _kept_once(on), until, now_s
         case SignalEvent(name=name) if sequence > job.signal_at:
             job.signal_at, job.signal, job.signal_s = sequence, sys.intern(name), now_s
+        case JobAmended() if sequence > job.signal_at:  # a word too, with a wake-up that may be lost
+            job.signal_at, job.signal, job.signal_s = sequence, "amended", now_s
         case _:
             pass
 

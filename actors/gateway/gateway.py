@@ -31,7 +31,7 @@ from actors.clients.terms import terms_of
 from actors.components.component import ComponentInfo
 from actors.components.registry import Registry
 from actors.components.version import parse_version
-from actors.gateway.change_service import ChangeService, Fork
+from actors.gateway.change_service import Amend, ChangeService, Fork
 from actors.gateway.dead_service import DeadService, DropLetters, ListLetters, RedriveLetters, RetryJob, ShowLetter
 from actors.gateway.input_check import check_input
 from actors.gateway.sweep import WORKFLOW_KINDS, Sweep
@@ -162,6 +162,7 @@ class Gateway:
         await self._serve("jobs", "resume", Hold, self._resume)
         await self._serve("jobs", "retry", RetryJob, self._dead.retry)
         await self._serve("jobs", "fork", Fork, self._changes.fork)
+        await self._serve("jobs", "amend", Amend, self._changes.amend)
         await self._serve("dead", "list", ListLetters, self._dead.list)
         await self._serve("dead", "show", ShowLetter, self._dead.show)
         await self._serve("dead", "redrive", RedriveLetters, self._dead.redrive)

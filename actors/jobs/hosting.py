@@ -19,6 +19,7 @@ from bus.failure import Failure
 from bus.objects import Blobs
 from bus.subjects import CallKind, Priority
 from supervisor.breaker import Breaker
+from supervisor.retry import Retry
 
 PARK_AFTER_S = 3.0
 UNKNOWN_GRACE_S = 5.0
@@ -64,17 +65,17 @@ class Hosting:
     def resolve(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
         """The component that ``target`` (a component or a reference) means. Raises: UsageError with near misses."""
         if isinstance(target, Component):
-            return Target(target.kind, target.name, target.major, target, target.breaker)
+            return Target(target.kind, target.name, target.major, target, target.breaker, retry=target.retry)
         if (known := self._own.get((target, kinds))) is not None:
             return known
         app, name, major = parse_ref(target)
         if app in ("", self.app.name):
             for kind in kinds:
                 if (component := self.app.find(kind, name, major)) is not None:
-                    found = Target(kind, name, component.major, component, component.breaker)
+                    found = Target(kind, name, component.major, component, component.breaker, retry=component.retry)
                     return self._own.setdefault((target, kinds), found)
         info: ComponentInfo = self.registry.resolve(target, kinds)
-        return Target(info.kind, info.name, info.major, breaker=info.breaker)
+        return Target(info.kind, info.name, info.major, breaker=info.breaker, retry=info.retry)
 
     async def find(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
         """As :meth:`resolve`, but gives a node that is just starting ``UNKNOWN_GRACE_S`` to register what it has."""
@@ -108,7 +109,7 @@ class Hosting:
 class Target:
     """What a call goes to; ``component`` is there if this app has it, and then input and output are typed.
 
-    ``breaker`` is a tool's own policy, as far as it is known; ``priority`` is that of a job's request.
+    ``breaker`` and ``retry`` are a tool's own, as far as they are known; ``priority`` is that of a job's request.
     """
 
     kind: CallKind
@@ -117,3 +118,4 @@ class Target:
     component: Component[..., Any] | None = None
     breaker: Breaker | None = None
     priority: Priority = "normal"
+    retry: Retry | None = None
