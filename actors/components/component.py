@@ -160,6 +160,11 @@ class Component(Generic[P, R_co]):
         """Whether it has steps that can be changed while a job runs, as a workflow document may."""
         return False
 
+    @property
+    def keeps_version(self) -> bool:
+        """Whether a job goes on with exactly the version that it began with, and not with any of its major."""
+        return False
+
     # Typed loosely on purpose: P has no context, and an async function gives an awaitable here, not R_co.
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the plain function, context parameter included."""

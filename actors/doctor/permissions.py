@@ -39,6 +39,7 @@ def publish_probes(workspace: str) -> list[Probe]:
     return [
         Probe(subjects.job_request(workspace, _NAME), "submit jobs", headers=_OTHER_STREAM),
         Probe(job, "send signals, run jobs and tools", headers=_OTHER_STREAM),
+        Probe(subjects.event(workspace, _NAME, "approval.answered"), "answer approvals", "warn", headers=_OTHER_STREAM),
         Probe(subjects.event(workspace, _NAME, "job.retried"), "retry failed jobs", "warn", headers=_OTHER_STREAM),
         Probe(subjects.event(workspace, _NAME, "job.amended"), "amend jobs", "warn", headers=_OTHER_STREAM),
         Probe(subjects.event(workspace, _NAME, "dead.dropped"), "see to dead letters", "warn", headers=_OTHER_STREAM),
@@ -46,6 +47,7 @@ def publish_probes(workspace: str) -> list[Probe]:
         Probe(f"$KV.registry.{_NAME}", "register components", headers=_OTHER_STREAM),
         Probe(f"$KV.workflows.{_NAME}", "publish workflows", "warn", headers=_OTHER_STREAM),
         Probe(f"$KV.breakers.{_NAME}", "open circuits of tools", "warn", headers=_OTHER_STREAM),
+        Probe(f"$KV.cache.{_NAME}", "run workflows whose steps have a cache", "warn", headers=_OTHER_STREAM),
         Probe(f"$KV.locks.{_NAME}", "run jobs with critical sections or limits", "warn", headers=_OTHER_STREAM),
         Probe(f"$KV.duties.{_NAME}", "do the duties of the cluster in their turn", "warn", headers=_OTHER_STREAM),
         Probe(subjects.api(workspace, "doctor", "probe"), "ask gateways"),

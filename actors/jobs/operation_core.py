@@ -22,6 +22,7 @@ from actors.jobs.hosting import Hosting
 from actors.jobs.journal import Journal
 from actors.jobs.turns import NEW, Turns
 from bus.amendment import Change
+from bus.approval_events import ApprovalAnswered
 from bus.errors import Fenced as FencedError
 from bus.messages import Emitted, Event, JobAmended, JobSubmitted, ReplyCompleted, ReplyFailed, Signal
 from store.log import JobLog, Recorded
@@ -117,6 +118,8 @@ class OperationCore:
         """Take up one event from the log, in the log's order; wakes whoever waits for it."""
         if call := self.journal.apply(recorded):
             self.wake(call)
+        elif isinstance(recorded.event, ApprovalAnswered):
+            self.wake(recorded.event.call)
         elif isinstance(recorded.event, Signal):
             self.wake_signal_waits()
             self.on_signal()
@@ -130,6 +133,12 @@ class OperationCore:
         self._amended.add(sequence)
         if self.on_amended is not None:
             self.on_amended(sequence, event.change)
+
+    async def read_on(self) -> None:
+        """Take up all that is stored by now: a doorbell may have been missed."""
+        for recorded in await self.log.read(since=self.journal.read_to):
+            self.hear(recorded)
+            self.journal.read_to = max(self.journal.read_to, recorded.sequence)
 
     def wake(self, call: str) -> None:
         """Let the operation look again."""

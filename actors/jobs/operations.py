@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any
 
+from actors.jobs.approvals import Approvals
 from actors.jobs.branches import run_branches
 from actors.jobs.call_policy import CallPolicy
 from actors.jobs.locks import Locks
@@ -13,7 +14,7 @@ from actors.jobs.values import name_of
 from actors.jobs.waits import Waits
 
 
-class Operations(PlainCalls, Waits, Locks):
+class Operations(PlainCalls, Waits, Approvals, Locks):
     """All that ``Job`` offers; each base class is a file of its own for one concern."""
 
     def call(
