@@ -88,7 +88,7 @@ def events_of(event_type: type[Any], **fixed: st.SearchStrategy[Any]) -> st.Sear
     if event_type is BreakerOpened:
         fields["calls"] = st.integers(0, 2**53)
     if event_type is JobSubmitted:
-        copies = st.builds(Copy, st.integers(0, 2**53), events_of(CallTool) | events_of(ReplyCompleted))
+        copies = st.builds(Copy, st.integers(0, 2**53), st.builds(ReplyCompleted, job=names, call=texts, output=raws))
         fields["recorded"] = st.lists(copies, max_size=2).map(tuple)
     if event_type is ReplyRetrying:
         fields["failure"] = st.none() | failures
