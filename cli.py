@@ -21,6 +21,7 @@ from actors.commands import fork as fork_commands
 from actors.commands import history as history_commands
 from actors.commands import locks as lock_commands
 from actors.commands import outbox as outbox_commands
+from actors.commands import schedules as schedule_commands
 from actors.commands import submit as submit_commands
 from actors.commands import supervise as supervise_commands
 from actors.commands import workflow as workflow_commands
@@ -414,6 +415,7 @@ app.command("locks")(lock_commands.locks)
 app.add_typer(breaker_commands.app, name="breakers")
 app.add_typer(dead_commands.app, name="dead")
 app.add_typer(outbox_commands.app, name="outbox")
+app.add_typer(schedule_commands.app, name="schedules")
 workflow_registry.add_to(workflow_commands.app)
 app.add_typer(workflow_commands.app, name="workflow")
 

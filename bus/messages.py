@@ -18,6 +18,7 @@ from bus.approval_events import ApprovalEvent
 from bus.errors import Unreadable, UsageError
 from bus.event import NULL, BaseEvent, ForkedFrom, Parent
 from bus.failure import Failure
+from bus.schedule_events import ScheduleEvent
 from bus.subjects import call_kind, check_name
 from bus.system_events import (
     BreakerEvent,
@@ -315,7 +316,9 @@ JobEvent = JobSubmitted | JobOwned | JobWaiting | JobPaused | JobResumed | JobRe
 Call = CallTool | CallAgent | CallJob
 Reply = ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress
 DeadEvent = DeadKept | DeadRedriven | DeadDropped
-Event = JobEvent | Call | Reply | Signal | ApprovalEvent | Emitted | DeadEvent | NodeEvent | BreakerEvent
+Event = (
+    JobEvent | Call | Reply | Signal | ApprovalEvent | Emitted | DeadEvent | NodeEvent | BreakerEvent | ScheduleEvent
+)
 Ended = (JobCompleted, JobFailed, JobCancelled, JobRejected)
 
 _encoder = msgspec.json.Encoder()

@@ -46,6 +46,7 @@ from bus.messages import (
     ReplyRetrying,
     Signal,
 )
+from bus.schedule_events import ScheduleEvent
 from bus.system_events import BreakerEvent, NodeEvent
 from store.approval import ApprovalView
 from store.job_approvals import JobApprovals
@@ -242,7 +243,8 @@ class JobFold:
             case DeadKept() | DeadRedriven() | DeadDropped():
                 self._on_letter(sequence, event)
             case _:
-                _: NodeEvent | BreakerEvent = event  # the log of a node, or of the breakers, is no job's
+                # The log of a node, of the breakers, or of a schedule is no job's.
+                _: NodeEvent | BreakerEvent | ScheduleEvent = event
 
     def _set(self, view: JobView) -> None:
         self._view = view

@@ -61,6 +61,7 @@ _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "failure": failures,
     "parent": st.none() | st.builds(Parent, workspace=names, job=names, call=texts, workflow=names),
     **dict.fromkeys(("requested_at", "expires_at", "deadline_at"), st.none() | instants),
+    "due_at": instants,
     "roles": st.lists(names, max_size=3).map(tuple),
     "escalations": st.lists(st.builds(Escalation, after_s=seconds, roles=st.just(("head",))), max_size=2).map(tuple),
     "forked_from": st.none() | st.builds(ForkedFrom, names, names, st.integers(0, 2**53), texts),

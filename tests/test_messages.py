@@ -68,6 +68,8 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "breaker.opened": ("breaker", "reason", "open_s", "calls", "failures", "slow", "by", "forced"),
     "breaker.half_opened": ("breaker", "by"),
     "breaker.closed": ("breaker", "by", "forced"),
+    "schedule.fired": ("run", "workflow", "due_at", "by"),
+    "schedule.skipped": ("due_at", "reason", "running"),
     "emit": ("name", "call", "data"),
 }  # fmt: skip
 COMMON = {"job", "at", "blob"}

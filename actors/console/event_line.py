@@ -44,6 +44,7 @@ from bus.messages import (
     Signal,
     encode,
 )
+from bus.schedule_events import ScheduleFired, ScheduleSkipped
 from bus.system_events import BreakerEvent, NodeEvent
 from store.tail import TailItem, Unread
 
@@ -147,6 +148,12 @@ def _essentials(event: Event) -> list[Span | str]:
             return [_call(event.call), *_approval(event)]
         case DeadKept() | DeadRedriven() | DeadDropped():
             return _dead(event)
+        case ScheduleFired():
+            by = f"by {one_line(event.by)}" if event.by else ""
+            return [Span(one_line(event.workflow), "name"), f"as {one_line(event.run)}", by]
+        case ScheduleSkipped():
+            running = f"while {one_line(event.running)} goes on" if event.running else ""
+            return [f"due {event.due_at:%Y-%m-%d %H:%M:%SZ}", one_line(event.reason), running]
         case _ if isinstance(event, NodeEvent | BreakerEvent):
             return system_essentials(event)
         case _:

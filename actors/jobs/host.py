@@ -19,6 +19,7 @@ from actors.jobs.order import Order, read_order
 from actors.jobs.planning import plan
 from actors.jobs.rejection import reject
 from actors.node.heart import heartbeat_of
+from actors.schedules.firing import fire, is_tick
 from bus import headers as h
 from bus import subjects
 from bus.approval_events import ApprovalAnswered
@@ -165,7 +166,9 @@ class JobHost:
     async def _take(self, delivery: Delivery) -> None:
         try:
             order = await read_order(delivery, self.hosting.blobs)
-            if order.starts_at is None or not await plan(self.hosting, order, delivery):
+            if is_tick(delivery):
+                await fire(self.hosting.bus, self.hosting.blobs, order, delivery)
+            elif order.starts_at is None or not await plan(self.hosting, order, delivery):
                 await self._admit(order, delivery)
         except UsageError as error:
             await reject(self.hosting.bus, self.hosting.blobs, delivery, error, self.hosting.host)
