@@ -27,7 +27,7 @@ from bus.connection import Message
 from bus.errors import BusError, Unreadable, UsageError
 from bus.leases import LeaseBook
 from bus.mailbox import Delivery, Mailbox
-from bus.messages import Signal, decode
+from bus.messages import JobAmended, Signal, decode
 from bus.streams import JOBS, ensure_consumer
 from bus.subjects import PRIORITIES, Priority
 from store.log import Recorded
@@ -80,8 +80,8 @@ class JobHost:
         """Begin to take jobs. Raises: BusError."""
         bus = self.hosting.bus
         await self.hosting.board.start()
-        for kind in ("signal.*", "approval.answered"):
-            await bus.subscribe(subjects.live("*", "*", kind), self._on_signal)
+        for kind in ("signal.*", "approval.answered", "job.amended"):
+            await bus.subscribe(subjects.live("*", "*", kind), self._on_word)
         bus.on_reconnect.append(self._read_all_on)
         for workflow in self._first:
             await self.add(workflow)
@@ -217,7 +217,7 @@ class JobHost:
 
     # ---- signals, leases, doubts
 
-    def _on_signal(self, msg: Message) -> None:
+    def _on_word(self, msg: Message) -> None:
         place = subjects.parse_event(msg.subject)
         actor = self.running.get((place.workspace, place.job))
         if actor is None:
@@ -228,7 +228,7 @@ class JobHost:
         except Unreadable as error:
             log.warning("left out: %s", error)
             return
-        if isinstance(event, Signal | ApprovalAnswered):
+        if isinstance(event, Signal | ApprovalAnswered | JobAmended):
             if event.blob is None:
                 actor.ring(Recorded(sequence, event))
             else:
