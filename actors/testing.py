@@ -26,6 +26,7 @@ import msgspec
 from actors.clients.client import Client
 from actors.components.component import Component
 from actors.components.registry import parse_ref
+from actors.jobs.admission import ADMISSIONS
 from actors.jobs.call_policy import CallPolicy
 from actors.jobs.halts import Halt
 from actors.jobs.hosting import Hosting, Target
@@ -180,7 +181,8 @@ class _Asked(Journal):
 
     def unasked(self) -> list[Entry]:
         """What is recorded and was not asked for."""
-        return [entry for call, entry in self.entries.items() if call not in self.asked]
+        calls = [call for call in self.entries if call not in self.asked and not call.startswith(ADMISSIONS)]
+        return [self.entries[call] for call in calls]
 
 
 @dataclass

@@ -13,6 +13,7 @@ from actors.components.component import Component, ComponentInfo
 from actors.components.registry import Registry, parse_ref
 from actors.components.version import parse_version
 from actors.jobs.switchboard import Switchboard
+from actors.locks.rate_desk import RateDesk
 from bus.connection import Bus
 from bus.errors import UsageError
 from bus.failure import Failure
@@ -40,9 +41,16 @@ class Hosting:
 
     _workflows: dict[tuple[str, str], Component[..., Any]] = field(default_factory=dict)
     _breakers: Breakers | None = None
+    _rates: RateDesk | None = None
 
     def __post_init__(self) -> None:
         self.board = Switchboard(self.bus)
+
+    @property
+    def rates(self) -> RateDesk:
+        """Where turns of a rate are reserved."""
+        self._rates = self._rates or RateDesk(self.bus)
+        return self._rates
 
     def workflow(self, name: str, version: str = "") -> Component[..., Any] | None:
         """This app's workflow: the newest, or the newest of the major of ``version``. Remembered: it is asked often."""

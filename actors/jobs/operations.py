@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any
 
+from actors.jobs.admission import Admission
 from actors.jobs.branches import run_branches
 from actors.jobs.call_policy import CallPolicy
-from actors.jobs.locks import Locks
 from actors.jobs.plain_calls import PlainCalls
 from actors.jobs.values import name_of
 from actors.jobs.waits import Waits
 
 
-class Operations(PlainCalls, Waits, Locks):
+class Operations(PlainCalls, Waits, Admission):
     """All that ``Job`` offers; each base class is a file of its own for one concern."""
 
     def call(
