@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from actors.commands import breakers as breaker_commands
+from actors.commands import change as change_commands
 from actors.commands import control, workflow_registry
 from actors.commands import dead as dead_commands
 from actors.commands import history as history_commands
@@ -283,6 +284,7 @@ def signal(
 
 for _command in (control.pause, control.resume, control.cancel, control.terminate, control.retry):
     app.command()(_command)
+app.command()(change_commands.fork)
 
 
 # ---- look

@@ -273,6 +273,8 @@ class _Operations(Operations):
         entry = self.journal.entries.get(key)
         if entry is None or entry.command is None or (entry.op, entry.name) != (target.kind, target.name):
             return
+        if entry.copied:
+            return  # a fork reuses it whatever it would be asked with now
         recorded = msgspec.json.decode(entry.command.input)
         present = msgspec.json.decode(bind(target, args, kwargs))
         if recorded != present:
@@ -353,9 +355,13 @@ class _Replay:
             self._report(Difference("new", getattr(event, "call", ""), recorded, _describe(event)))
 
     def _unasked(self) -> list[Entry]:
-        """Recorded and not asked for, but for branches that were given up: how far these got is chance."""
+        """Recorded and not asked for, but for branches that were given up: how far these got is chance.
+
+        Nor what a fork has from its source: with another input it may go another way.
+        """
         given_up = tuple(self._ops.given_up)
-        return [e for e in self._journal.unasked() if not (given_up and e.call.startswith(given_up))]
+        unasked = [e for e in self._journal.unasked() if not e.copied]
+        return [e for e in unasked if not (given_up and e.call.startswith(given_up))]
 
     def _compare_end(self, present: JobCompleted | JobFailed) -> None:
         if unasked := self._unasked():

@@ -31,6 +31,18 @@ class Parent(msgspec.Struct, frozen=True, omit_defaults=True):
     depth: int = 1
 
 
+class ForkedFrom(msgspec.Struct, frozen=True):
+    """Where a fork leaves its source: what the log of ``job`` had recorded before ``sequence`` is the fork's too.
+
+    ``step`` is the operation, or the step of a document, that stands there.
+    """
+
+    workspace: str
+    job: str
+    sequence: int
+    step: str
+
+
 class BaseEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
     """One event; ``type`` in its JSON is its tag. A reader ignores fields that it does not know."""
 

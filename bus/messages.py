@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from bus.errors import Unreadable, UsageError
-from bus.event import NULL, BaseEvent, Parent
+from bus.event import NULL, BaseEvent, ForkedFrom, Parent
 from bus.failure import Failure
 from bus.subjects import call_kind, check_name
 from bus.system_events import (
@@ -28,7 +28,8 @@ from bus.system_events import (
 class JobSubmitted(BaseEvent, frozen=True, tag="job.submitted"):
     """The request was taken up; holds all that is needed to run the job from the log alone.
 
-    At ``deadline_at`` the job fails if it has not ended by then.
+    A fork brings what its source had recorded: ``recorded`` are copies of events, which stand in no log of their own,
+    so nobody is given a command a second time. At ``deadline_at`` the job fails if it has not ended by then.
     """
 
     workflow: str
@@ -39,6 +40,8 @@ class JobSubmitted(BaseEvent, frozen=True, tag="job.submitted"):
     parent: Parent | None = None
     traceparent: str = ""
     requested_at: datetime | None = None
+    forked_from: ForkedFrom | None = None
+    recorded: tuple[Copy, ...] = ()
     deadline_at: datetime | None = None
 
 
@@ -105,6 +108,17 @@ class JobRetried(BaseEvent, frozen=True, tag="job.retried"):
 
     calls: tuple[str, ...] = ()
     by: str = ""
+
+
+class JobForked(BaseEvent, frozen=True, tag="job.forked"):
+    """Job ``fork`` of the same workspace goes its own way with what was recorded here before sequence ``point``.
+
+    Written before the fork begins, so it may stand here twice. It changes nothing for this job.
+    """
+
+    fork: str
+    step: str
+    point: int
 
 
 class JobRejected(BaseEvent, frozen=True, tag="job.rejected"):
@@ -234,6 +248,18 @@ class Emitted(BaseEvent, frozen=True, tag="emit"):
         return f"emit.{check_name(self.name, 'event')}"
 
 
+# ---- what a fork takes with it
+
+Copied = CallTool | CallAgent | CallJob | ReplyCompleted | ReplyFailed | Emitted
+
+
+class Copy(msgspec.Struct, frozen=True):
+    """An event of the job that was forked, as it stands there, and where."""
+
+    sequence: int
+    event: Copied
+
+
 # ---- dead letters
 
 
@@ -271,7 +297,7 @@ class DeadDropped(BaseEvent, frozen=True, tag="dead.dropped"):
 
 
 JobEnd = JobCompleted | JobFailed | JobCancelled | JobRejected
-JobEvent = JobSubmitted | JobOwned | JobWaiting | JobPaused | JobResumed | JobRetried | JobEnd
+JobEvent = JobSubmitted | JobOwned | JobWaiting | JobPaused | JobResumed | JobRetried | JobForked | JobEnd
 Call = CallTool | CallAgent | CallJob
 Reply = ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress
 DeadEvent = DeadKept | DeadRedriven | DeadDropped

@@ -14,8 +14,8 @@ from bus.messages import Event, decode, encode
 from bus.objects import Blobs
 
 CLAIM_BYTES = 256 * 1024
-# What a reference leaves out: a letter's body is text, the others are JSON.
-_BULK = {"input": msgspec.Raw(b"null"), "output": msgspec.Raw(b"null"), "body": ""}
+# What a reference leaves out: a letter's body is text, what a fork takes with it are events, the others are JSON.
+_BULK = {"input": msgspec.Raw(b"null"), "output": msgspec.Raw(b"null"), "body": "", "recorded": ()}
 
 
 async def claim(blobs: Blobs, event: Event) -> bytes:

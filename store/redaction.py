@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from bus.event import NULL
+from bus.event import NULL, BaseEvent
 from bus.failure import Failure
-from bus.messages import Event, ReplyCompleted, encode
+from bus.messages import Copy, JobSubmitted, ReplyCompleted, encode
 from store.snapshot import Snapshot, SnapshotEvent
+
+E = TypeVar("E", bound=BaseEvent)
 
 _JSON = ("input", "output", "data")
 _TEXTS = ("body", "reason", "note", "by")
@@ -37,13 +39,15 @@ def redact(snapshot: Snapshot) -> Snapshot:
     return msgspec.structs.replace(snapshot, redacted=True, events=events, incomplete=incomplete)
 
 
-def redact_event(event: Event) -> Event:
+def redact_event(event: E) -> E:
     """One event with digests for data."""
     kept = isinstance(event, ReplyCompleted) and event.op in _NO_DATA
     changes: dict[str, Any] = {name: _json(getattr(event, name)) for name in _JSON if hasattr(event, name) and not kept}
     changes |= {name: _text(getattr(event, name)) for name in _TEXTS if hasattr(event, name)}
     if hasattr(event, "headers"):
         changes["headers"] = None
+    if isinstance(event, JobSubmitted):
+        changes["recorded"] = tuple(Copy(copy.sequence, redact_event(copy.event)) for copy in event.recorded)
     if isinstance(failure := getattr(event, "failure", None), Failure):
         changes["failure"] = _failure(failure)
     return msgspec.structs.replace(event, **changes)

@@ -15,7 +15,7 @@ from typing import Literal, assert_never
 import msgspec
 
 from bus.errors import UsageError
-from bus.event import NULL, Parent
+from bus.event import NULL, ForkedFrom, Parent
 from bus.failure import Failure
 from bus.messages import (
     CallAgent,
@@ -29,6 +29,7 @@ from bus.messages import (
     JobCancelled,
     JobCompleted,
     JobFailed,
+    JobForked,
     JobOwned,
     JobPaused,
     JobRejected,
@@ -67,7 +68,8 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One durable operation of a job.
 
     ``kind`` is tool, agent or job for a call, else what the host recorded (local, sleep, signal). ``attempts`` counts
-    the attempts that are known to have begun: 0 means that nothing was heard of the call yet.
+    the attempts that are known to have begun: 0 means that nothing was heard of the call yet. ``copied``: a fork has it
+    from its source, and it was not run again.
     """
 
     call: str
@@ -83,6 +85,7 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     progress: Progress | None = None
     actor: str = ""
     child: str = ""
+    copied: bool = False
     input: msgspec.Raw = NULL
     output: msgspec.Raw = NULL
 
@@ -103,7 +106,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``owners`` counts how often a host took it up: more than one means that it was resumed. ``duration_s`` is None
     until it has ended. ``ended_by`` and ``reason`` say who cancelled it and why. ``retries`` counts how often it went
     on after it had failed, ``starts_at`` is when a planned job is to begin, ``paused_by`` and ``paused_at`` say who
-    paused it and since when, ``letters`` are the ids of its dead letters that nobody has dealt with.
+    paused it and since when, ``letters`` are the ids of its dead letters that nobody has dealt with. ``forks`` are jobs
+    that were forked from it.
     """
 
     workspace: str
@@ -114,6 +118,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     app: str = ""
     priority: str = "normal"
     parent: Parent | None = None
+    forked_from: ForkedFrom | None = None
+    forks: tuple[str, ...] = ()
     requested_at: datetime | None = None
     starts_at: datetime | None = None
     submitted_at: datetime | None = None
@@ -215,8 +221,8 @@ class JobFold:
                 self._signals.append(
                     SignalView(sequence=sequence, name=event.name, at=event.at, by=event.by, data=event.data)
                 )
-            case JobRetried():
-                self._on_retried(view, event)
+            case JobRetried() | JobForked():
+                self._on_branched(view, event)
             case DeadKept() | DeadRedriven() | DeadDropped():
                 self._on_letter(sequence, event)
             case _:
@@ -232,6 +238,19 @@ class JobFold:
             self._paused = None
         if view.submitted_at is None:
             self._set(_submitted(view, event))
+            self._on_copies(event)
+
+    def _on_copies(self, event: JobSubmitted) -> None:
+        """What a fork brings along; a child that had not ended is its own."""
+        for copy in event.recorded:
+            match copy.event:
+                case ReplyCompleted() | ReplyFailed() as reply:
+                    call = self._calls.get(reply.call) or _unannounced(reply)
+                    self._calls[call.call] = msgspec.structs.replace(_replied(call, reply), copied=True)
+                case Emitted() as emitted:
+                    self._calls[emitted.call] = msgspec.structs.replace(_emitted(emitted), copied=True)
+                case command:
+                    self._on_command(command)
 
     def _on_command(self, event: CallTool | CallAgent | CallJob) -> None:
         """The first one counts, and after a retry the first one since."""
@@ -243,10 +262,15 @@ class JobFold:
 
     def _on_emitted(self, view: JobView, event: Emitted) -> None:
         self._set(_awake(view))
-        self._calls.setdefault(event.call, CallView(
-            call=event.call, kind="emit", name=event.name, state="completed", started_at=event.at, ended_at=event.at,
-            duration_s=0.0, output=event.data,
-        ))  # fmt: skip
+        call = self._calls.get(event.call)
+        if call is None or call.state not in ("completed", "failed"):
+            self._calls[event.call] = _emitted(event)
+
+    def _on_branched(self, view: JobView, event: JobRetried | JobForked) -> None:
+        if isinstance(event, JobRetried):
+            self._on_retried(view, event)
+        else:  # it may be told twice
+            self._set(msgspec.structs.replace(view, forks=tuple(dict.fromkeys((*view.forks, event.fork)))))
 
     def _on_retried(self, view: JobView, event: JobRetried) -> None:
         """Only a failed job can be retried: it waits for a host again."""
@@ -295,6 +319,7 @@ def _submitted(view: JobView, event: JobSubmitted) -> JobView:
         app=event.app,
         priority=event.priority,
         parent=event.parent,
+        forked_from=event.forked_from,
         requested_at=event.requested_at,
         deadline_at=event.deadline_at,
         submitted_at=event.at,
@@ -340,6 +365,13 @@ def _begun(event: CallTool | CallAgent | CallJob) -> CallView:
         input=event.input,
         child=event.child if isinstance(event, CallJob) else "",
     )
+
+
+def _emitted(event: Emitted) -> CallView:
+    return CallView(
+        call=event.call, kind="emit", name=event.name, state="completed", started_at=event.at, ended_at=event.at,
+        duration_s=0.0, output=event.data,
+    )  # fmt: skip
 
 
 def _asked_again(call: CallView) -> CallView:

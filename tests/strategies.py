@@ -8,9 +8,9 @@ from typing import Any, get_args
 import msgspec
 from hypothesis import strategies as st
 
-from bus.event import BlobRef, Parent
+from bus.event import BlobRef, ForkedFrom, Parent
 from bus.failure import Failure
-from bus.messages import CallAgent, CallJob, CallTool, Event, ReplyRetrying
+from bus.messages import CallAgent, CallJob, CallTool, Copy, Event, JobSubmitted, ReplyCompleted, ReplyRetrying
 from bus.system_events import BreakerOpened, KillCause
 
 EVENT_TYPES: tuple[type[Any], ...] = get_args(Event)
@@ -39,7 +39,7 @@ failures = st.builds(
     traceback=texts,
     details=st.none() | st.dictionaries(texts, json_values, max_size=2),
 )
-_COUNTS = ("letter", "signal", "epoch", "failures", "slow", "deliveries", "stream_sequence")
+_COUNTS = ("letter", "signal", "epoch", "failures", "slow", "deliveries", "stream_sequence", "point")
 _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "job": names,
     "at": instants,
@@ -52,6 +52,7 @@ _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "failure": failures,
     "parent": st.none() | st.builds(Parent, workspace=names, job=names, call=texts, workflow=names),
     "requested_at": st.none() | instants,
+    "forked_from": st.none() | st.builds(ForkedFrom, names, names, st.integers(0, 2**53), texts),
     "deadline_at": st.none() | instants,
     "until": st.none() | instants,
     "on": st.lists(texts, max_size=3).map(tuple),
@@ -75,6 +76,9 @@ def events_of(event_type: type[Any], **fixed: st.SearchStrategy[Any]) -> st.Sear
         fields["version"] = majors
     if event_type is BreakerOpened:
         fields["calls"] = st.integers(0, 2**53)
+    if event_type is JobSubmitted:
+        copies = st.builds(Copy, st.integers(0, 2**53), events_of(CallTool) | events_of(ReplyCompleted))
+        fields["recorded"] = st.lists(copies, max_size=2).map(tuple)
     if event_type is ReplyRetrying:
         fields["failure"] = st.none() | failures
     return st.builds(event_type, **(fields | {name: s for name, s in fixed.items() if name in fields}))

@@ -67,6 +67,25 @@ def test_many_by_a_filter(shell: Shell) -> None:
     assert shell.json("cancel", "--all", "--state", "paused", "--yes", "--json")["told"] == []
 
 
+def test_fork(shell: Shell) -> None:
+    """A dry run only shows; a fork runs what comes after its step, and both jobs tell of it."""
+    shell.json("submit", "five", "start:=1", "--job-id", "cc-source", "--wait")
+    code, out, _ = shell("fork", "cc-source", "--from", "step:3", "--dry-run")
+    assert code == 0 and "nothing was done" in out and out.index("reused") < out.index("anew")
+    dry = shell.json("fork", "cc-source", "--from", "step:3", "--dry-run", "--json")
+    assert (dry["reused"], dry["dry_run"]) == (["step:1", "step:2", "lambda:1"], True)
+    made = shell.json("fork", "cc-source", "--from", "step:5", "--id", "cc-fork")
+    assert (made["job"], made["anew"]) == ("cc-fork", ["step:5"])
+    result = shell.json("result", "cc-source")
+    assert shell.json("fork", "cc-source", "--from", "step:5", "--id", "cc-fork", "--wait") == result
+    assert shell("fork", "cc-source", "--from", "step:5", "--input", '{"start": 9}', "--wait")[1].strip() == str(result)
+    _, out, _ = shell("show", "cc-fork")
+    assert "forked from" in out and "cc-source, at step:5 (5 results reused)" in out
+    assert "cc-fork" in shell("show", "cc-source")[1]
+    code, _, err = shell("fork", "cc-source", "--from", "stop:5")
+    assert code == 2 and "no operation 'stop:5'" in err and "step:1" in err
+
+
 def test_planned_jobs(shell: Shell) -> None:
     """A delayed job shows when it begins, is found by its state, cancelled, and its result does not hang."""
     terms = ("--delay", "2h", "--deadline", "1h30m")
@@ -96,6 +115,7 @@ def test_planned_jobs(shell: Shell) -> None:
         (("resume", "--state", "odd"), "cannot be picked by state"),
         (("terminate", "--older-than", "soon"), "cannot read the age"),
         (("retry", "a", "b", "--wait"), "for one JOB"),
+        (("fork", "a", "--from", "b", "--dry-run", "--wait"), "a dry run starts nothing"),
         (("submit", "waiter", "--delay", "soon"), "cannot read the duration 'soon' (at --delay)"),
         (("submit", "waiter", "--at", "2026-12-01T08:00"), "has no time zone (at --at)"),
         (("submit", "waiter", "--at", "2030-01-01T00:00Z", "--delay", "1h"), "--delay and --at"),

@@ -198,9 +198,9 @@ def test_every_crash_point_is_crossed() -> None:
     code = "".join(file.read_text() for part in ("actors", "bus", "store") for file in (ROOT / part).rglob("*.py"))
     named = set(re.findall(r'crash_point\("([\w.]+)"', code))
     crossed = [point for points in CROSSED.values() for _, point in points] + LETTER_POINTS + CLIENT_POINTS
-    # Passed only while the server is away, by a call that is tried again, by a pause, or by a planned job: these have
-    # tests of their own.
-    homes = ("test_held_results", "test_retry_schedule", "test_control_crash", "test_planned", "test_lock_crash")
-    elsewhere = "".join((ROOT / "tests" / f"{test}.py").read_text() for test in homes)
+    # Passed only while the server is away, by a call that is tried again, a pause, a planned job, a lock, a fork: these
+    # have tests of their own.
+    homes = ("held_results", "retry_schedule", "control_crash", "planned", "lock_crash", "fork_crash")
+    elsewhere = "".join((ROOT / "tests" / f"test_{test}.py").read_text() for test in homes)
     named -= {name for name in named if f'"{name}' in elsewhere}
     assert not {name for name in named if not any(point.startswith((f"{name}.", f"{name}:")) for point in crossed)}

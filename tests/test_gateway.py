@@ -28,7 +28,7 @@ from bus.embedded import EmbeddedServer
 from bus.errors import StreamFull, UsageError
 from bus.event import Parent
 from bus.failure import Failure
-from bus.messages import DeadKept, JobCompleted, JobRejected, JobSubmitted, ReplyFailed, Signal
+from bus.messages import DeadKept, JobCompleted, JobRejected, JobSubmitted, ReplyCompleted, ReplyFailed, Signal
 from bus.objects import Blobs
 from bus.options import resolve_options
 from bus.reader import Stored, read_all
@@ -416,6 +416,23 @@ async def test_terminate(place: Place) -> None:
     assert (signal.name, signal.by, json.loads(bytes(signal.data))) == ("terminate", "ann", {"reason": "stuck"})
     assert answer["sequence"] > 0
     assert [s.headers[h.JOB_WAKE] for s in await place.queued()] == ["signal.terminate"]
+
+
+async def test_fork(place: Place) -> None:
+    """A dry run puts nothing into the queue; a fork puts one request; a bad input is refused at once."""
+    submitted = JobSubmitted(job="j3", workflow="order", version="1.2.0", input=msgspec.Raw(b'{"items": []}'))
+    await append_unfenced(place.bus, place.blobs, "default", submitted)
+    at = await append_unfenced(place.bus, place.blobs, "default", ReplyCompleted(job="j3", call="now:1", op="local"))
+    looked = await place.call("fork", {"job": "j3", "from": "now", "dry_run": True})
+    assert (looked["anew"], looked["reused_count"], await place.queued()) == (["now:1"], 0, [])
+    made = await place.call("fork", {"job": "j3", "from": "now", "id": "f3"})
+    assert made["forked_from"] == {"workspace": "default", "job": "j3", "sequence": at, "step": "now"}
+    (request,) = await place.queued()
+    assert (request.subject, request.headers[h.JOB_ID], request.body) == ("jobs.default.order", "f3", b'{"items": []}')
+    assert json.loads(request.headers[h.JOB_FORK]) == made["forked_from"]
+    refused = await place.refused("fork", {"job": "j3", "from": "now", "input": {"items": "none"}})
+    assert refused.path == "$.items"
+    assert (await place.refused("fork", {"job": "j3", "from": "nothing"})).code == "unknown_step"
 
 
 async def test_signals_that_cannot_be(place: Place) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
+import cel
 import pytest
 
+from actors.interpreter.formula import Formula, FormulaFailed, Scope
 from actors.interpreter.machine import Broken, Finished, Withdrawn
 from tests.play import NEVER, Fails, Play, document
 
@@ -405,3 +408,44 @@ def test_locks(locked: bool) -> None:
     lock = ", lock: \"${ 'acc-' + job.id }\"" if locked else ""
     play = played(f"steps: [{{id: a, kind: tool, run: double, with: {{n: 1}}{lock}}}]")
     assert [ask.place for ask in play.asked] == (["a/lock/", "a/", "a/lock/"] if locked else ["a/"])
+
+
+EXPRESSIONS = (
+    "input.n + 1",
+    "steps.a.output.x + input.n * 2",
+    "input.n > 1 || steps.gone.output.x > 1",
+    "input.s.startsWith('a.b')",
+    "input.list[0] + input.n",
+    "input.s + '.input.n' // input.n",
+    "[input.n, steps.a.output.x]",
+    "{'a': input.n}",
+    "input.n == 2 ? input.s : steps.a.output.nothing",
+    "steps.a.status == 'completed' && item.z.w == 3",
+    "has(input.q) ? 1 : 2",
+    "input.list.map(x, x + 1)",
+    "size(steps)",
+    "job.id + input.s",
+    "item.z",
+    "input.q.r + input.n",
+    "input.s.size() + input.n",
+    "string(item.z.w) + input.s",
+    "-input.n + 3",
+    "!(input.n == 1)",
+    "now.getFullYear() + input.n",
+)
+
+
+@pytest.mark.parametrize("text", EXPRESSIONS)
+def test_paths_are_taken_out_of_expressions_without_a_difference(text: str) -> None:
+    """An expression has the value that the library gives for it as it stands, or fails where that fails."""
+    scope = Scope(None, {"input": {"n": 2, "s": "a.b", "list": [7]}, "item": {"z": {"w": 3}}, "job": {"id": "j"}})
+    scope.outcomes["a"] = {"output": {"x": 5}, "status": "completed", "error": None}
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    whole = {name: scope.variable(name) for name in ("input", "item", "job")} | {"steps": scope.outcomes, "now": now}
+    try:
+        expected = cel.evaluate(text, whole)
+    except Exception:
+        with pytest.raises(FormulaFailed):
+            Formula(text, "here").value(scope, now)
+    else:
+        assert Formula(text, "here").value(scope, now) == expected

@@ -20,6 +20,7 @@ from bus.errors import UsageError
 from bus.failure import Failure
 from bus.messages import (
     CallTool,
+    Copy,
     DeadDropped,
     DeadKept,
     Event,
@@ -149,6 +150,8 @@ HOLDING: list[Event] = [
     JobFailed(job="j1", failure=FAILURE),
     JobCancelled(job="j1", reason=SECRET, by=SECRET),
     JobRejected(job="j1", workflow="w", failure=FAILURE, input=RAW),
+    JobSubmitted(job="j1", workflow="w", version="1.0.0",
+                 recorded=(Copy(3, ReplyCompleted(job="j0", call="t:1", output=RAW)),)),
     CallTool(job="j1", call="t:1", name="t", version=1, input=RAW),
     ReplyCompleted(job="j1", call="t:1", output=RAW),
     ReplyCompleted(job="j1", call="lambda:1", op="local", output=RAW),
@@ -196,13 +199,13 @@ def test_waits_keep_their_instants() -> None:
 # Fields that hold names, numbers and instants. Whoever adds a field says here or in store/redaction.py what it is.
 # fmt: off
 NO_DATA = {
-    "actor", "app", "at", "attempt", "blob", "call", "calls", "child", "deadline_at", "delay_s", "deliveries",
-    "done", "duration_s", "handed_back", "host", "job", "letter", "name", "node", "on", "op", "parent", "pid",
-    "priority", "request", "requested_at", "requested_job", "retry", "signal", "stream", "stream_sequence",
-    "subject", "timeout_s", "total", "traceparent", "until", "version", "workflow",
+    "actor", "app", "at", "attempt", "blob", "call", "calls", "child", "deadline_at", "delay_s", "deliveries", "done",
+    "duration_s", "fork", "forked_from", "handed_back", "host", "job", "letter", "name", "node", "on", "op", "parent",
+    "pid", "point", "priority", "request", "requested_at", "requested_job", "retry", "signal", "step", "stream",
+    "stream_sequence", "subject", "timeout_s", "total", "traceparent", "until", "version", "workflow",
 }
 # fmt: on
-DATA = {"input", "output", "data", "body", "headers", "failure", "reason", "note", "by"}
+DATA = {"input", "output", "data", "body", "headers", "failure", "reason", "note", "by", "recorded"}
 
 
 def test_every_field_of_a_jobs_events_is_data_or_is_not() -> None:

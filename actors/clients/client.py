@@ -20,10 +20,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
 from actors.clients.bulk import Told, Verb, can_be, tell_all
+from actors.clients.changing import Changing
 from actors.clients.handle import JobHandle
 from actors.clients.planned_view import find_jobs, view_of
 from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal
-from actors.clients.submitting import Submitting
 from actors.clients.workflows import Workflows
 from actors.components.component import Component
 from actors.jobs.hold import data_of
@@ -69,7 +69,7 @@ class Connecting:
             await self._client.close()
 
 
-class Client(Submitting):
+class Client(Changing):
     """Speaks to one workspace over one connection. Made by :meth:`connect`."""
 
     def __init__(self, bus: Bus, workspace: str = DEFAULT_WORKSPACE, *, owns_bus: bool = False) -> None:

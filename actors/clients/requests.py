@@ -20,7 +20,7 @@ from bus import headers as h
 from bus import jobid, subjects
 from bus.connection import Bus, NoResponder
 from bus.errors import Ambiguous, StreamFull, TooLarge, UsageError
-from bus.event import Parent
+from bus.event import ForkedFrom, Parent
 from bus.messages import JobSubmitted
 from bus.moment import Moment, check_instant, check_seconds, instant_of, moment_text, rfc3339
 from bus.objects import Blobs
@@ -38,7 +38,7 @@ _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for one job. ``input`` is JSON; the names are checked by :func:`check_request`.
+    """A request for one job, or for a ``fork``. ``input`` is JSON; the names are checked by :func:`check_request`.
 
     ``message_id`` is put into ``Nats-Msg-Id``, which the server deduplicates over all workspaces. ``start`` is when the
     job is to begin, seconds from now or an instant; ``deadline`` is when it fails unless it has ended, an instant or
@@ -53,6 +53,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str = ""
     traceparent: str = ""
     parent: Parent | None = None
+    fork: ForkedFrom | None = None
     start: Moment | None = None
     deadline: Moment | None = None
 
@@ -102,6 +103,8 @@ def headers_of(request: JobRequest, blob: str = "") -> dict[str, str]:
         headers[h.TRACEPARENT] = request.traceparent
     if request.parent:
         headers[h.JOB_PARENT] = msgspec.json.encode(request.parent).decode()
+    if request.fork:
+        headers[h.JOB_FORK] = msgspec.json.encode(request.fork).decode()
     if blob:
         headers[h.JOB_BLOB] = blob
     if request.start is not None:
@@ -211,6 +214,8 @@ def _check_same(submitted: JobSubmitted, request: JobRequest) -> None:
         difference = f"a job of workflow {submitted.workflow!r}"
     elif not same_json(bytes(submitted.input), request.input):
         difference = "a job with another input"
+    elif submitted.forked_from != request.fork:
+        difference = f"a fork of {submitted.forked_from.job}" if submitted.forked_from else "a job that is no such fork"
     else:
         return
     raise UsageError(f"job id {request.job!r} belongs to {difference}", code="job_id_conflict", path="job_id",

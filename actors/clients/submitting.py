@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from actors.clients.client import Client
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 FULL_WAIT_S = 30.0
 _API_TIMEOUT_S = 5.0
@@ -153,7 +154,7 @@ class Submitting:
             exists, since = await find_earlier(self.bus, self.blobs, check_request(request))
             if exists:
                 return JobHandle(self._client, job, target)
-        await _while_full(lambda: publish_request(self.bus, self.blobs, request))
+        await while_full(lambda: publish_request(self.bus, self.blobs, request))
         return JobHandle(self._client, job, target, since=since, fresh=is_new)
 
     async def _submit_name(self, name: str, job: str, raw: bytes, terms: Terms, *, is_new: bool) -> JobHandle[Any]:
@@ -168,7 +169,7 @@ class Submitting:
         else:
             fields["input"] = msgspec.Raw(raw)
         body = msgspec.json.encode(fields)
-        await _while_full(lambda: self._ask("submit", body))
+        await while_full(lambda: self._ask("submit", body))
         return JobHandle(self._client, job, fresh=is_new)
 
     async def _ask(self, verb: str, body: bytes) -> bytes:
@@ -187,13 +188,12 @@ class Submitting:
         raise AssertionError("unreachable")
 
 
-async def _while_full(publish: Callable[[], Awaitable[object]]) -> None:
+async def while_full(publish: Callable[[], Awaitable[T]]) -> T:
     """A full queue is backpressure: wait for room, up to ``FULL_WAIT_S`` seconds. Raises: StreamFull."""
     deadline = asyncio.get_running_loop().time() + FULL_WAIT_S
     while True:
         try:
-            await publish()
-            return
+            return await publish()
         except StreamFull:
             if asyncio.get_running_loop().time() >= deadline:
                 raise

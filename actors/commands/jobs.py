@@ -67,10 +67,7 @@ async def submit(
         if handle.held:
             return outbox.say_held(session, workflow, handle.id, "the server has gone away", wait=wait)
         if wait:
-            try:
-                return await _await(session, client, handle, timeout_s)
-            except TimeoutError as error:
-                return _goes_on(session, handle.id, error)
+            return await await_end(session, client, handle, timeout_s)
         _say_submitted(session, handle, workflow, terms)
         return 0
 
@@ -101,6 +98,14 @@ async def result(session: Session, job: str, *, wait: bool, timeout_s: float | N
         except TimeoutError as error:
             await client.get(job)  # raises if nobody has heard of it
             return _goes_on(session, job, error)
+
+
+async def await_end(session: Session, client: Client, handle: JobHandle[Any], timeout_s: float | None) -> int:
+    """Wait for the job's end and print what it returned; say so if it goes on for longer."""
+    try:
+        return await _await(session, client, handle, timeout_s)
+    except TimeoutError as error:
+        return _goes_on(session, handle.id, error)
 
 
 async def _await(
@@ -163,10 +168,7 @@ async def retry(session: Session, job: str, calls: list[str], *, wait: bool, tim
     async with await session.client() as client:
         handle = await client.retry(job, calls=calls, by=user_name())
         if wait:
-            try:
-                return await _await(session, client, handle, timeout_s)
-            except TimeoutError as error:
-                return _goes_on(session, job, error)
+            return await await_end(session, client, handle, timeout_s)
         screen = session.screen()
         if session.json or not screen.is_tty:
             screen.show_json({"job": job, "workspace": client.workspace})

@@ -25,6 +25,7 @@ from bus.messages import (
     JobCompleted,
     JobEvent,
     JobFailed,
+    JobForked,
     JobOwned,
     JobPaused,
     JobRejected,
@@ -146,7 +147,9 @@ def _essentials(event: Event) -> list[Span | str]:
 def _job(event: JobEvent) -> list[Span | str]:
     match event:
         case JobSubmitted():
-            return [Span(one_line(f"{event.workflow} {event.version}"), "name"), _value(event.input)]
+            origin = event.forked_from
+            source = f"fork of {one_line(origin.job)} from {one_line(origin.step)}" if origin else ""
+            return [Span(one_line(f"{event.workflow} {event.version}"), "name"), source, _value(event.input)]
         case JobOwned():
             return ["by", one_line(event.host)]
         case JobWaiting():
@@ -156,6 +159,8 @@ def _job(event: JobEvent) -> list[Span | str]:
             return [f"by {one_line(event.by)}" if event.by else ""]
         case JobRetried():
             return [one_line(", ".join(event.calls)), f"by {one_line(event.by)}" if event.by else ""]
+        case JobForked():
+            return ["as", Span(one_line(event.fork), "name"), f"from {one_line(event.step)}"]
         case JobCompleted():
             return [_value(event.output)]
         case JobFailed():

@@ -71,6 +71,8 @@ def _facts(view: JobView, now: datetime, zone: tzinfo | None) -> Block:
             ("app", one_line(view.app)),
             ("priority", one_line(view.priority) if view.priority != "normal" else ""),
             ("parent", _parent(view)),
+            ("forked from", _source(view)),
+            ("forks", one_line(", ".join(view.forks))),
             ("planned for", _moment(view.starts_at, now, zone)),
             ("deadline", _moment(view.deadline_at, now, zone)),
             ("submitted", _moment(view.submitted_at, now, zone)),
@@ -107,6 +109,13 @@ def _parent(view: JobView) -> str:
         return ""
     place = "" if view.parent.workspace == view.workspace else f" in workspace {view.parent.workspace}"
     return one_line(f"{view.parent.workflow} {view.parent.job}{place}, call {view.parent.call}")
+
+
+def _source(view: JobView) -> str:
+    if view.forked_from is None:
+        return ""
+    reused = plural(sum(call.copied for call in view.calls), "result")
+    return one_line(f"{view.forked_from.job}, at {view.forked_from.step} ({reused} reused)")
 
 
 def _paused(view: JobView, now: datetime) -> str:
@@ -181,12 +190,13 @@ def _timeline(view: JobView, now: datetime, *, ascii_only: bool, limit: int | No
         ]
     )
     for call in shown:
+        if call.copied:
+            builder.add(one_line(call.call, 60), _what(call), Span("reused", "dim"), "", "", "", "", _call_note(call))
+            continue
         end = min(call.ended_at or axis.end, axis.end)
         builder.add(
             one_line(call.call, 60),
-            one_line(
-                f"{call.name} v{call.version}" if call.version or call.kind in ("tool", "agent", "job") else call.kind
-            ),
+            _what(call),
             _call_state(call, now),
             str(call.attempts) if call.attempts else "",
             "+" + duration(max(0.0, (call.started_at - axis.start).total_seconds())),
@@ -198,8 +208,14 @@ def _timeline(view: JobView, now: datetime, *, ascii_only: bool, limit: int | No
     return [builder.sheet(f"... and {plural(left, 'completed call')} more" if left else "")]
 
 
+def _what(call: CallView) -> str:
+    is_component = call.version or call.kind in ("tool", "agent", "job")
+    return one_line(f"{call.name} v{call.version}" if is_component else call.kind)
+
+
 def _axis(view: JobView, now: datetime) -> Axis:
-    start = min([call.started_at for call in view.calls] + ([view.submitted_at] if view.submitted_at else []))
+    own = [call.started_at for call in view.calls if not call.copied]
+    start = min(own + ([view.submitted_at] if view.submitted_at else []))
     return Axis(start, max(view.ended_at or now, start + timedelta(microseconds=1)))
 
 

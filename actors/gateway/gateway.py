@@ -31,6 +31,7 @@ from actors.clients.terms import terms_of
 from actors.components.component import ComponentInfo
 from actors.components.registry import Registry
 from actors.components.version import parse_version
+from actors.gateway.change_service import ChangeService, Fork
 from actors.gateway.dead_service import DeadService, DropLetters, ListLetters, RedriveLetters, RetryJob, ShowLetter
 from actors.gateway.input_check import check_input
 from actors.gateway.sweep import WORKFLOW_KINDS, Sweep
@@ -145,6 +146,7 @@ class Gateway:
         self._blobs = Blobs(bus)
         self._service = Service()
         self._dead = DeadService(bus, self._blobs)
+        self._changes = ChangeService(bus, self._blobs, registry)
         self._workflows = WorkflowService(bus)
         self.sweep = sweep or Sweep(bus, self._blobs, registry)
 
@@ -159,6 +161,7 @@ class Gateway:
         await self._serve("jobs", "pause", Hold, self._pause)
         await self._serve("jobs", "resume", Hold, self._resume)
         await self._serve("jobs", "retry", RetryJob, self._dead.retry)
+        await self._serve("jobs", "fork", Fork, self._changes.fork)
         await self._serve("dead", "list", ListLetters, self._dead.list)
         await self._serve("dead", "show", ShowLetter, self._dead.show)
         await self._serve("dead", "redrive", RedriveLetters, self._dead.redrive)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from actors.components.component import ComponentInfo, InvalidInput
+from actors.components.plain_fit import fits_plainly
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -30,6 +31,8 @@ _KEPT_VALIDATORS = 256
 
 def check_input(info: ComponentInfo, value: Any) -> None:
     """Raises: InvalidInput with the path of what is wrong, such as ``$.items[2].qty``."""
+    if fits_plainly(info.input_schema, value):
+        return
     validator = _validator(msgspec.json.encode(info.input_schema))
     if validator is None or (error := _worst(validator, value)) is None:
         return

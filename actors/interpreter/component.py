@@ -10,6 +10,7 @@ import msgspec
 
 from actors.components.codec import InvalidInput, InvalidOutput
 from actors.components.component import Component, ComponentInfo, Options, declare
+from actors.components.plain_fit import fits_plainly
 from actors.components.schema import digest
 from actors.gateway.input_check import check_input
 from actors.interpreter.interpreter import interpret
@@ -50,13 +51,13 @@ class WorkflowComponent(Component[..., Any]):
         return {"value": self._checked(value)}
 
     def _checked(self, value: Any) -> Any:
-        if self.input_schema:
+        if self.input_schema and not fits_plainly(self.input_schema, value):
             check_input(self.info(), value)
         return value
 
     def encode_output(self, value: Any) -> bytes:
         """The result as JSON, checked against the document's schema. Raises: InvalidOutput."""
-        if self.output_schema:
+        if self.output_schema and not fits_plainly(self.output_schema, value):
             try:
                 check_input(msgspec.structs.replace(self.info(), input_schema=self.output_schema), value)
             except InvalidInput as error:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from actors.interpreter.flat import flatten
 from actors.workflow.expression import BadExpression, Member, embedded, parse
 from bus.failure import Failure
 
@@ -71,7 +72,7 @@ class Scope:
 class Formula:
     """One expression. ``where`` is the field that it stands in, for errors."""
 
-    __slots__ = ("_members", "_path", "_program", "_variables", "text", "uses_now", "where")
+    __slots__ = ("_flat", "_flat_program", "_named", "_path", "_program", "_variables", "text", "uses_now", "where")
 
     def __init__(self, text: str, where: str) -> None:
         found = parse(text)
@@ -81,10 +82,12 @@ class Formula:
         self.where = where
         self.uses_now = "now" in found.variables
         self._variables = found.variables
-        self._members: tuple[Member, ...] = found.members
+        self._named = _steps_named(text, found.members)
         is_path = _PATH.fullmatch(text.strip()) and not self.uses_now and len(found.variables) == 1
         self._path = text.strip().split(".") if is_path and found.variables.isdisjoint(_WORDS) else None
+        self._flat = None if self._path else flatten(text, found.variables)
         self._program: Any = None
+        self._flat_program: Any = None
 
     def value(self, scope: Scope, now: datetime | None = None) -> Any:
         """Its value, made of what JSON has. Raises: FormulaFailed."""
@@ -98,7 +101,7 @@ class Formula:
             raise FormulaFailed(self.text, self.where, f"gives {shown!r}, which is neither true nor false")
         return value
 
-    def _walk(self, scope: Scope, path: list[str]) -> Any:
+    def _walk(self, scope: Scope, path: Sequence[str]) -> Any:
         try:
             if path[0] == "steps":
                 value: Any = scope.outcome(path[1]) or _NOT_RUN
@@ -110,7 +113,7 @@ class Formula:
             raise FormulaFailed(self.text, self.where, "has no value: " + self._missing(scope, path)) from None
         return value
 
-    def _missing(self, scope: Scope, path: list[str]) -> str:
+    def _missing(self, scope: Scope, path: Sequence[str]) -> str:
         """Which part of a path leads nowhere."""
         value: Any = scope.outcome(path[1]) or _NOT_RUN if path[0] == "steps" else _at(scope, path[0])
         for number, name in enumerate(path[2:] if path[0] == "steps" else path[1:], 2 if path[0] == "steps" else 1):
@@ -122,17 +125,29 @@ class Formula:
         return f"{path[0]} is not there"
 
     def _execute(self, scope: Scope, now: datetime | None) -> Any:
-        if self._program is None:
-            import cel
-
-            self._program = cel.compile(self.text)
         try:
+            if self._flat is not None and (context := self._flat_context(scope, now)) is not None:
+                self._flat_program = self._flat_program or _compiled(self._flat.text)
+                return _json(self._flat_program.execute(context))
+            self._program = self._program or _compiled(self.text)
             return _json(self._program.execute(self._context(scope, now)))
         except (KeyboardInterrupt, SystemExit, asyncio.CancelledError):
             raise
         except BaseException as error:  # noqa: BLE001 - a panic in the library is no Exception
             reason = (str(error) or type(error).__name__).splitlines()[0][:300]
             raise FormulaFailed(self.text, self.where, f"cannot be computed: {reason}") from None
+
+    def _flat_context(self, scope: Scope, now: datetime | None) -> dict[str, Any] | None:
+        """The values of the paths; None if one leads nowhere."""
+        assert self._flat is not None
+        try:
+            context = {name: self._walk(scope, path) for name, path in self._flat.paths.items()}
+        except FormulaFailed:
+            return None
+        for name in self._flat.others:
+            if (value := now if name == "now" else _at(scope, name)) is not _NOTHING:
+                context[name] = value
+        return context
 
     def _context(self, scope: Scope, now: datetime | None) -> dict[str, Any]:
         context: dict[str, Any] = {}
@@ -147,14 +162,24 @@ class Formula:
 
     def _steps(self, scope: Scope) -> dict[str, Any]:
         """Only those that it names: to hand all of them over would cost more than to compute."""
-        named = {member.name for member in self._members if member.root == "steps"}
-        counted = sum(member.root == "steps" for member in self._members)
-        if not named or counted != self.text.count("steps"):
+        if self._named is None:
             return scope.all_outcomes()
-        return {name: scope.outcome(name) or _NOT_RUN for name in named}
+        return {name: scope.outcome(name) or _NOT_RUN for name in self._named}
+
+
+def _steps_named(text: str, members: tuple[Member, ...]) -> tuple[str, ...] | None:
+    """The steps that a text names; None if it names them in another way."""
+    named = [member.name for member in members if member.root == "steps"]
+    return tuple(dict.fromkeys(named)) if len(named) == text.count("steps") else None
 
 
 _NOTHING: Any = object()
+
+
+def _compiled(text: str) -> Any:
+    import cel
+
+    return cel.compile(text)
 
 
 def _at(scope: Scope, name: str) -> Any:

@@ -38,12 +38,15 @@ class Interpreter:
             "id": ops.job, "workspace": ops.workspace, "workflow": submitted.workflow, "version": submitted.version,
         })  # fmt: skip
         self._loop = asyncio.get_running_loop()
-        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._stirred: asyncio.Future[None] | None = None
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._leaving: set[asyncio.Task[Any]] = set()
         self._arrived: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self._is_planned = False
+        self._main = asyncio.current_task()
+        self._alone: Ask | None = None
+        self._broken: BaseException | None = None
 
     async def run(self) -> Any:
         """The result. Raises: CallFailed if the workflow failed; gives None if it was cancelled."""
@@ -55,7 +58,12 @@ class Interpreter:
                 self._cancel_at(found[0])
             self.machine.start()
             self._follow()
-            await self._over
+            while self.machine.end is None:
+                await (self._next() if self._alone is None else self._do_alone(self._alone))
+        except asyncio.CancelledError:
+            if self._broken is not None and self._main is not None and self._main.uncancel() == 0:
+                raise self._broken from None
+            raise
         finally:
             ops.on_noted, ops.on_cancel = _nothing, None
             ops.turns.leave()
@@ -93,16 +101,56 @@ class Interpreter:
         asks, machine.asks = machine.asks, []
         drops, machine.drops = machine.drops, []
         dropped = set(drops)
-        for ask in asks:
-            if ask.id not in dropped:
+        left = [ask for ask in asks if ask.id not in dropped] if drops else asks
+        if len(left) == 1 and self._alone is None and not self._tasks:
+            self._alone = left[0]
+        else:
+            for ask in left:
                 self._begin(ask)
         for id_ in drops:
             if task := self._tasks.pop(id_, None):
                 self._leaving.add(task)
                 task.add_done_callback(self._leaving.discard)
                 task.cancel()
-        if machine.end is not None and not self._over.done():
-            self._over.set_result(None)
+        if self._alone is not None and self._alone.id in dropped and self._main is not None:
+            self._alone = None
+            self._main.cancel()
+        if self._stirred is not None and not self._stirred.done() and (machine.end or self._alone):
+            self._stirred.set_result(None)
+
+    async def _next(self) -> None:
+        """Until there is something for this task to do: one thing alone, or the end."""
+        self._stirred = self._loop.create_future()
+        await self._stirred
+
+    async def _do_alone(self, ask: Ask) -> None:
+        """Do the only thing that is asked for, without a task of its own: most workflows are chains."""
+        branch = Branch(ask.place, 0)
+        token = current_branch.set(branch)
+        try:
+            told = partial(self.machine.answered, ask.id, await do(self._ops, ask.what))
+        except asyncio.CancelledError:
+            if self._alone is ask or self._main is None or self._main.uncancel() > 0:
+                raise
+            self._left(ask)
+            return
+        except ChangedCode:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an operation raises is a failure of its step
+            told = partial(self.machine.failed, ask.id, failure_of(error))
+        finally:
+            current_branch.reset(token)
+        self._alone = None
+        if self._arrived:
+            self._arrive(branch.clock, told)
+        else:
+            told()
+            self._follow()
+
+    def _left(self, ask: Ask) -> None:
+        """Something is given up; a job that was started for it is told so."""
+        if isinstance(ask.what, Call) and ask.what.kind == "job" and not self._ops.halted:
+            self._spawn(self._cancel_child(ask.place))
 
     def _begin(self, ask: Ask) -> None:
         branch = Branch(ask.place, 0)
@@ -115,8 +163,7 @@ class Interpreter:
         try:
             return await do(self._ops, ask.what)
         except asyncio.CancelledError:
-            if isinstance(ask.what, Call) and ask.what.kind == "job" and not self._ops.halted:
-                self._spawn(self._cancel_child(ask.place))
+            self._left(ask)
             raise
 
     def _spawn(self, doing: Coroutine[Any, Any, None]) -> None:
@@ -150,8 +197,12 @@ class Interpreter:
             self._arrive(branch.clock, partial(self.machine.answered, ask.id, task.result()))
 
     def _break(self, error: BaseException) -> None:
-        if not self._over.done():
-            self._over.set_exception(error)
+        """The function itself fails with this."""
+        self._broken = self._broken or error
+        if self._stirred is not None and not self._stirred.done():
+            self._stirred.set_exception(error)
+        elif self._main is not None and self._alone is not None:
+            self._main.cancel()
 
     def _arrive(self, sequence: int, tell: Callable[[], None]) -> None:
         self._count += 1
@@ -166,7 +217,7 @@ class Interpreter:
 
     def _flush(self) -> None:
         self._is_planned = False
-        if self._ops.noting or self._over.done():
+        if self._ops.noting or self.machine.end is not None:
             return
         try:
             while self._arrived:

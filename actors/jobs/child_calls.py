@@ -40,7 +40,7 @@ class ChildCalls(OperationCore):
     async def _start(self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ChildJob[Any]:
         self.check_running()
         entry = self.journal.recall(key, "job", target.name)
-        child = jobid.child(self.job, key)
+        child = _ended_child(entry) or jobid.child(self.job, key)
         place = entry.asked_at if entry else 0  # asked anew after a retry, it keeps its place in the job
         if entry is None or (isinstance(entry.outcome, Pending) and not entry.parked_on):
             if entry is None:
@@ -79,7 +79,7 @@ class ChildCalls(OperationCore):
             )
             self.journal.apply(Recorded(await self.append(command), command))
         else:
-            body = bytes(entry.command.input) if entry.command else b"{}"
+            body = bytes(entry.command.input) if entry.command and not entry.copied else bind(target, args, kwargs)
             if entry.is_void:
                 await self._ask_child_anew(key, target, child, body)
         request = JobRequest(
@@ -114,3 +114,10 @@ class ChildCalls(OperationCore):
             await self._wait(key, None)
         await self._take_up(entry.sequence)
         return value_of(entry, target.component)
+
+
+def _ended_child(entry: Entry | None) -> str:
+    """The child that has answered: a fork may have that of its source."""
+    if entry is None or isinstance(entry.outcome, Pending) or not isinstance(entry.command, CallJob):
+        return ""
+    return entry.command.child

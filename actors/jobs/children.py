@@ -27,8 +27,10 @@ async def tell_children(
 
 async def tell_child(hosting: Hosting, workspace: str, job: str, entry: Entry, name: str, data: Any = None) -> None:
     """Signal ``name`` to the child that was started by ``entry``, if that is what it is. Raises: BusError."""
-    if isinstance(entry.command, CallJob):
-        signal = make_signal(entry.command.child, name, data, by=f"job {job}")
+    command = entry.command
+    # A fork that is retried may have a call with the command of its source: that child is not its own.
+    if isinstance(command, CallJob) and command.job == job:
+        signal = make_signal(command.child, name, data, by=f"job {job}")
         await append_unfenced(hosting.bus, hosting.blobs, workspace, signal)
         crash_point("host.after_child_word")
         await publish_wake(hosting.bus, workspace, entry.name, signal.job, signal.kind)

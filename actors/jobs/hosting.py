@@ -40,6 +40,7 @@ class Hosting:
     park_after_s: float = field(default_factory=lambda: float(os.environ.get("CALLBOARD_PARK_AFTER_S", PARK_AFTER_S)))
 
     _workflows: dict[tuple[str, str], Component[..., Any]] = field(default_factory=dict)
+    _own: dict[tuple[str, tuple[CallKind, ...]], Target] = field(default_factory=dict)
     _breakers: Breakers | None = None
     _rates: RateDesk | None = None
 
@@ -72,11 +73,14 @@ class Hosting:
         """The component that ``target`` (a component or a reference) means. Raises: UsageError with near misses."""
         if isinstance(target, Component):
             return Target(target.kind, target.name, target.major, target, target.breaker)
+        if (known := self._own.get((target, kinds))) is not None:
+            return known
         app, name, major = parse_ref(target)
         if app in ("", self.app.name):
             for kind in kinds:
                 if (component := self.app.find(kind, name, major)) is not None:
-                    return Target(kind, name, component.major, component, component.breaker)
+                    found = Target(kind, name, component.major, component, component.breaker)
+                    return self._own.setdefault((target, kinds), found)
         info: ComponentInfo = self.registry.resolve(target, kinds)
         return Target(info.kind, info.name, info.major, breaker=info.breaker)
 

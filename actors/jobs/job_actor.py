@@ -22,6 +22,7 @@ from actors.jobs.children import tell_children
 from actors.jobs.dead_letters import keep_letter, letter_body
 from actors.jobs.deadline import deadline_of, time_limit
 from actors.jobs.doorbell import Doorbell
+from actors.jobs.fork import announce_fork, forked, read_origin
 from actors.jobs.halts import Cancelled, Fenced, Halt, HandedBack, Parked, Raised, Returned, Terminated
 from actors.jobs.holding import Holding
 from actors.jobs.hosting import Hosting
@@ -106,7 +107,7 @@ class JobActor:
     async def run(self) -> None:
         """Do what the request asks for, whatever the log says about the job. Raises: UsageError (refused), BusError."""
         try:
-            if self.lease.attempt == 1 and not self.order.wake and await self._create(self._log.create):
+            if self._is_plain and self.lease.attempt == 1 and await self._create(self._log.create):
                 await self._go()
             else:
                 await self._take_over()
@@ -115,6 +116,11 @@ class JobActor:
         finally:
             await self._bell.close()
             self._let_go()
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether it is nothing but a new job, as far as the request can tell."""
+        return not self.order.wake and self.order.fork is None
 
     def _let_go(self) -> None:
         """Break the cycles of this run, so that its memory goes now and not when the collector comes by."""
@@ -129,26 +135,39 @@ class JobActor:
 
     async def _create(self, create: Callable[[JobSubmitted, JobOwned], Awaitable[bool]]) -> bool:
         """Take up a new job. The input is checked first: a job that cannot run is refused and never begins."""
-        order = self.order
-        component = self._hosting.newest(order.workflow)
-        component.decode_input(order.body)
-        submitted = JobSubmitted(
-            job=order.job, workflow=order.workflow, version=component.version, app=component.app,
-            input=msgspec.Raw(order.body or b"{}"), priority=order.priority, parent=order.parent,
-            traceparent=order.traceparent, requested_at=self.lease.stored_at, deadline_at=order.deadline_at,
-        )  # fmt: skip
-        if not await create(submitted, self._owned(component.version)):
+        submitted = await self._fork() if self.order.fork else self._submission(self._newest())
+        if not await create(submitted, self._owned(submitted.version)):
             return False
         self.journal.submitted = submitted
         self.journal.read_to = self.journal.owned_at = self._log.epoch
         return True
+
+    def _newest(self) -> Component[..., Any]:
+        return self._hosting.newest(self.order.workflow)
+
+    def _submission(self, component: Component[..., Any]) -> JobSubmitted:
+        order = self.order
+        component.decode_input(order.body)
+        return JobSubmitted(
+            job=order.job, workflow=order.workflow, version=component.version, app=component.app,
+            input=msgspec.Raw(order.body or b"{}"), priority=order.priority, parent=order.parent,
+            traceparent=order.traceparent, requested_at=self.lease.stored_at, deadline_at=order.deadline_at,
+        )  # fmt: skip
+
+    async def _fork(self) -> JobSubmitted:
+        """The beginning of a fork, of which its source is told."""
+        bus, blobs = self._hosting.bus, self._hosting.blobs
+        origin = await read_origin(bus, blobs, self.order, self.lease.attempt)
+        submitted = forked(self._submission(self._component_of(origin.submitted)), self.order, origin)
+        await announce_fork(bus, blobs, self.order)
+        return submitted
 
     async def _take_over(self) -> None:
         self.journal.read(await self._log.read())
         await self._follow(
             decide(
                 self.journal, sequence=self.lease.sequence, wake=bool(self.order.wake), workflow=self.order.workflow,
-                body=self.order.body, redriven=redriven_owner(self.order.wake),
+                body=self.order.body, redriven=redriven_owner(self.order.wake), fork=self.order.fork,
             )
         )  # fmt: skip
 
@@ -205,7 +224,9 @@ class JobActor:
         return self.journal.submitted
 
     def _component(self) -> Component[..., Any]:
-        submitted = self._submitted()
+        return self._component_of(self._submitted())
+
+    def _component_of(self, submitted: JobSubmitted) -> Component[..., Any]:
         component = self._hosting.workflow(submitted.workflow, submitted.version)
         if component is None:
             raise NoSuchVersion(f"this app has no {submitted.workflow} of the major of {submitted.version}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from actors.clients.requests import publish_wake
 from actors.clients.signals import unknown_job
+from actors.jobs.fork_plan import with_copies
 from actors.jobs.hold import HOLD
 from actors.jobs.journal import Entry, Journal, Spent
 from actors.jobs.sections import LEFT
@@ -125,6 +126,7 @@ def causes(journal: Journal, events: list[Recorded]) -> tuple[str, ...]:
     """
     if not isinstance(journal.ended, JobFailed):
         return ()
+    events = with_copies(events)
     failed = [e for e in journal.entries.values() if isinstance(e.outcome, Spent)]
     if _is_hosts(journal.ended.failure, failed):
         return ()

@@ -21,6 +21,7 @@ from bus.messages import (
     CallAgent,
     CallJob,
     CallTool,
+    Copy,
     Emitted,
     Event,
     JobCancelled,
@@ -72,6 +73,7 @@ class Entry(msgspec.Struct):
 
     ``asked_at`` is its command's sequence. ``parked_on``: the job has parked on it, so all that was to be done for its
     answer was done by then. ``void_to``: nothing up to that sequence counts as its answer, or as having been asked.
+    ``copied``: a fork has it from its source, where it may have been asked with another input.
     """
 
     call: str
@@ -82,6 +84,7 @@ class Entry(msgspec.Struct):
     asked_at: int = 0
     parked_on: bool = False
     void_to: int = 0
+    copied: bool = False
 
     @property
     def is_void(self) -> bool:
@@ -205,7 +208,7 @@ class Journal:
         entry = self.entries.setdefault(event.call, Entry(event.call, op, event.name))
         entry.op, entry.name = op, event.name
         if entry.command is None or entry.asked_at <= entry.void_to < sequence:
-            entry.command, entry.asked_at = event, sequence
+            entry.command, entry.asked_at, entry.copied = event, sequence, False
             self.owned_in_vain = 0
 
     def _lifecycle(self, event: Event, sequence: int) -> None:
@@ -214,6 +217,7 @@ class Journal:
         match event:
             case JobSubmitted():
                 self.submitted = event
+                self._copy(event.recorded)
             case JobOwned() if sequence > self.owned_at:
                 # A job that takes its host down each time is owned again and again with nothing in between.
                 again = self.owner is not None and (event.at - self.owner.at).total_seconds() < CRASH_LOOP_S
@@ -232,6 +236,13 @@ class Journal:
                 self.hold.heed(event)
             case JobRejected() | _:
                 pass
+
+    def _copy(self, recorded: tuple[Copy, ...]) -> None:
+        """What a fork brings along stands where it stood in its source: before everything of its own."""
+        for copy in recorded:
+            self.apply(Recorded(copy.sequence, copy.event))
+            entry = self.entries[copy.event.call]
+            entry.copied = copy.sequence in (entry.asked_at, entry.sequence)
 
     def _retry(self, event: JobRetried, sequence: int) -> None:
         """Nobody's job, with nothing in its way: its end is void, and what has no outcome now is asked for anew."""

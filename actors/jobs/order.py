@@ -14,7 +14,7 @@ from actors.clients.requests import MAX_INPUT_BYTES
 from bus import headers as h
 from bus import jobid
 from bus.errors import TooLarge, UsageError
-from bus.event import Parent
+from bus.event import ForkedFrom, Parent
 from bus.mailbox import Delivery
 from bus.moment import instant_of, parse_moment
 from bus.objects import BlobMissing, Blobs
@@ -29,6 +29,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class Order:
     """What is asked for. ``body`` is the input's JSON as it came; ``wake`` says why a parked job is woken.
 
+    ``fork``: the job that goes its own way from there.
     ``starts_at`` is there if the job is still to be planned: not before that instant may it begin.
     """
 
@@ -40,6 +41,7 @@ class Order:
     wake: str = ""
     parent: Parent | None = None
     traceparent: str = ""
+    fork: ForkedFrom | None = None
     starts_at: datetime | None = None
     deadline_at: datetime | None = None
 
@@ -78,7 +80,7 @@ async def read_order(delivery: Delivery, blobs: Blobs) -> Order:
     return Order(
         workspace=workspace, workflow=workflow, priority=priority, job=job_id_of(delivery, workspace), body=body,
         wake=headers.get(h.JOB_WAKE, ""), parent=parent_of(delivery),
-        traceparent=headers.get(h.TRACEPARENT, ""), starts_at=_starts_at(delivery),
+        traceparent=headers.get(h.TRACEPARENT, ""), fork=fork_of(delivery), starts_at=_starts_at(delivery),
         deadline_at=moment_in(headers, h.JOB_DEADLINE, delivery.stored_at),
     )  # fmt: skip
 
@@ -125,6 +127,23 @@ def parent_of(delivery: Placed) -> Parent | None:
         check_name(parent.workflow, "workflow")
         check_job_id(parent.job)
     except (msgspec.DecodeError, RecursionError, UsageError) as error:
-        message = f"header {h.JOB_PARENT} cannot be read: {error}"
-        raise UsageError(message, code="bad_header", path=h.JOB_PARENT) from error
+        raise _bad_header(h.JOB_PARENT, error) from error
     return parent
+
+
+def fork_of(delivery: Placed) -> ForkedFrom | None:
+    """Where the job that is asked for leaves another one, if it does. Raises: UsageError if that cannot be read."""
+    header = delivery.headers.get(h.JOB_FORK)
+    if not header:
+        return None
+    try:
+        fork = msgspec.json.decode(header, type=ForkedFrom)
+        check_name(fork.workspace, "workspace")
+        check_job_id(fork.job)
+    except (msgspec.DecodeError, RecursionError, UsageError) as error:
+        raise _bad_header(h.JOB_FORK, error) from error
+    return fork
+
+
+def _bad_header(name: str, error: Exception) -> UsageError:
+    return UsageError(f"header {name} cannot be read: {error}", code="bad_header", path=name)

@@ -83,6 +83,13 @@ class Sections:
             section.raised = msgspec.json.decode(event.output, type=Left).raised
             section.left_at = sequence
 
+    def open_before(self, point: int) -> Iterator[str]:
+        """The keys of the records of sections that had not been left before sequence ``point``."""
+        for key, section in self._by_key.items():
+            over_at = section.granted_at if section.timed_out else section.left_at
+            if not 0 < over_at < point:
+                yield from (key, f"{key}/asked", f"{key}/left")
+
     def void(self, anew: Iterable[int], last: int) -> Iterator[str]:
         """Forget the sections that a retry opens again; the keys of their records.
 

@@ -17,6 +17,7 @@ import msgspec
 
 from actors.clients.signals import CANCEL, TERMINATE
 from actors.jobs.journal import Journal
+from bus.event import ForkedFrom
 from bus.messages import JobSubmitted
 
 # One crash may be anything; five in a row with nothing done in between are the job's own doing.
@@ -84,8 +85,9 @@ Decision = Start | Resume | Finish | Drop | Withdraw | Refuse | Poisoned
 
 
 def decide(
-    journal: Journal, *, sequence: int, wake: bool, workflow: str, body: bytes, redriven: int | None = None
-) -> Decision:
+    journal: Journal, *, sequence: int, wake: bool, workflow: str, body: bytes, redriven: int | None = None,
+    fork: ForkedFrom | None = None,
+) -> Decision:  # fmt: skip
     """What a host does with the request message ``sequence`` in view of the folded log.
 
     ``redriven``: the ownership that was found without a request, see :func:`redriven_owner`.
@@ -94,7 +96,7 @@ def decide(
     if submitted is None:
         return _decide_unbegun(journal, wake=wake)
     mine = journal.owner is None or journal.owner.request == sequence
-    if not wake and not mine and not _same(submitted, workflow, body):
+    if not wake and not mine and not _same(submitted, workflow, body, fork):
         return Refuse(f"job id is taken by another job of workflow {submitted.workflow!r} with other input")
     if journal.ended:
         return Finish()
@@ -114,8 +116,8 @@ def _decide_unbegun(journal: Journal, *, wake: bool) -> Decision:
     return Withdraw() if is_over else Drop()
 
 
-def _same(submitted: JobSubmitted, workflow: str, body: bytes) -> bool:
-    if submitted.workflow != workflow:
+def _same(submitted: JobSubmitted, workflow: str, body: bytes, fork: ForkedFrom | None) -> bool:
+    if submitted.workflow != workflow or submitted.forked_from != fork:
         return False
     try:
         return bool(msgspec.json.decode(body or b"{}") == msgspec.json.decode(submitted.input))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from actors.jobs.fork_plan import with_copies
 from actors.jobs.hold import HOLD
 from actors.pictures.drawing import Standing, State
 from bus.messages import CallAgent, CallJob, CallTool, JobRetried, ReplyCompleted, ReplyFailed
@@ -79,7 +80,7 @@ def _awaited(key: str, begun: float) -> Operation:
 def _spans(history: Iterable[Recorded]) -> dict[str, tuple[float, float]]:
     """(first sequence, sequence of the outcome) of each recorded key; a retry makes outcomes void."""
     spans: dict[str, tuple[float, float]] = {}
-    for recorded in history:
+    for recorded in with_copies(history):
         match recorded.event:
             case CallTool(call=call) | CallAgent(call=call) | CallJob(call=call):
                 spans.setdefault(call, (recorded.sequence, math.inf))

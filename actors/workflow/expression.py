@@ -23,7 +23,7 @@ _TOKEN = re.compile(
 _WITHOUT_TEXTS = re.compile(r"(?!.*(?:\s\.|\.\s|//))[^\"'\[(`]*", re.DOTALL)
 _DOTTED = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\.([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?", re.ASCII)
 _BINDERS = frozenset({"all", "exists", "exists_one", "existsOne", "map", "filter"})
-_MACRO = re.compile(rf"\b(?:{'|'.join(sorted(_BINDERS))})\b")
+MACRO = re.compile(rf"\b(?:{'|'.join(sorted(_BINDERS))})\b")
 _ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
 FUNCTIONS = frozenset((
     "size", "contains", "startsWith", "endsWith", "matches", "int", "uint", "double", "string", "bytes",
@@ -65,7 +65,7 @@ def embedded(text: str) -> str | None:
 
 def _closes_early(inner: str) -> bool:
     """Whether this is two of them, as in ``${a} and ${b}``."""
-    return "${" in inner and "${" in "".join(token[0] for token in _tokens(inner) if not token["text"])
+    return "${" in inner and "${" in "".join(token[0] for token in tokens(inner) if not token["text"])
 
 
 def parse(text: str) -> Expression | BadExpression:
@@ -89,7 +89,7 @@ def _parse(text: str) -> Expression | BadExpression:
     members = tuple(_members(text)) if variables else ()
     functions = frozenset(name for name in found["functions"] if name[0] not in "_@!-")
     # Loops in loops may run for longer than anybody waits.
-    is_plain = not found["variables"] and not _MACRO.search(text)
+    is_plain = not found["variables"] and not MACRO.search(text)
     return Expression(variables - bound, functions, members, _constant(program) if is_plain else None)
 
 
@@ -118,13 +118,14 @@ def _advice(text: str) -> str:
     return "quote texts" if not text.strip() or text.count("'") % 2 or text.count('"') % 2 else ""
 
 
-def _tokens(text: str) -> Iterator[re.Match[str]]:
+def tokens(text: str) -> Iterator[re.Match[str]]:
+    """The tokens of an expression, comments left out; each is a text, a word, a number or a sign."""
     return (found for found in _TOKEN.finditer(text) if not found["comment"])
 
 
 def _bound(text: str) -> Iterator[str]:
     """Names that macros bind: ``.map(NAME,``."""
-    words = [token[0] for token in _tokens(text)]
+    words = [token[0] for token in tokens(text)]
     for number in range(len(words) - 4):
         dot, macro, bracket, name, comma = words[number : number + 5]
         if (dot, bracket, comma) == (".", "(", ",") and macro in _BINDERS:
@@ -136,17 +137,17 @@ def _members(text: str) -> Iterator[Member]:
     if _WITHOUT_TEXTS.fullmatch(text):
         yield from (Member(*found) for found in _DOTTED.findall(text))
         return
-    tokens = list(_tokens(text))
-    for number, token in enumerate(tokens):
-        if token["word"] and (number == 0 or tokens[number - 1][0] != "."):
-            name, after = _member(tokens, number + 1)
+    found = list(tokens(text))
+    for number, token in enumerate(found):
+        if token["word"] and (number == 0 or found[number - 1][0] != "."):
+            name, after = _member(found, number + 1)
             if name:
-                yield Member(token[0], name, _member(tokens, after)[0])
+                yield Member(token[0], name, _member(found, after)[0])
 
 
-def _member(tokens: list[re.Match[str]], at: int) -> tuple[str, int]:
+def _member(found: list[re.Match[str]], at: int) -> tuple[str, int]:
     """The member whose selection begins at this token, or ""; and what comes after it."""
-    rest = tokens[at : at + 3]
+    rest = found[at : at + 3]
     if len(rest) >= 2 and rest[0][0] == "." and rest[1]["word"]:
         is_call = len(rest) == 3 and rest[2][0] == "("
         return ("", at) if is_call else (rest[1][0], at + 2)
