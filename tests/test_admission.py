@@ -15,6 +15,8 @@ import pytest
 from actors import App, AtOnce, Job, Rate
 from actors.clients.requests import publish_wake
 from actors.components.limit_key import limit_name, value_at
+from actors.console.component_page import ComponentRow, schema_page
+from actors.console.page import plain_lines
 from actors.jobs.job_retry import retry_job
 from actors.locks.claim import LockName
 from actors.locks.lock_store import lock_states
@@ -264,3 +266,10 @@ def test_a_key_that_is_no_parameter_is_refused() -> None:
             """Never declared."""
 
     assert caught.value.path == "key" and "customer" in str(caught.value)
+
+
+def test_limits_are_shown_with_the_component() -> None:
+    """``callboard components NAME`` says how many at once, and how often."""
+    said = "\n".join(plain_lines(schema_page([ComponentRow(c.info()) for c in (limited, paced, mail)])))
+    assert "2 for each order.customer" in said
+    assert "5 in 0.5 s" in said and "1 in 1.5 s for each to" in said

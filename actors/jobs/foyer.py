@@ -1,8 +1,8 @@
 """Where requests of one workflow wait in their host: as many run as it has room for, and who is next is fair.
 
-The places are shared by the priorities. Low may take three quarters of them and normal all, so there is always room for
-what is more important; and a quarter more is kept for high, so that it need not wait until something ends. The host
-takes half as many again as it can run, so that it can choose.
+The places are shared by the priorities. Jobs of low priority take three quarters of them at most, so a normal one finds
+room beside them; and there are a quarter more for high, so that it need not wait until something ends. The host takes
+half as many again as it can run, so that it can choose.
 
 The server hands requests out in their order, whosever they are. So while the host has no room it looks now and then at
 whose requests there are. If they are of several workspaces it takes more of them, up to ``HELD_MOST``, and lets them in
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from actors.jobs.fair_line import FairLine
 from bus import headers as h
@@ -32,9 +33,30 @@ LOOK_S = 0.5
 SHARED_FROM = 16
 
 
-def limits_of(capacity: int) -> dict[Priority, int]:
-    """How many jobs may run, of all priorities, when one of that priority begins."""
-    return {"high": capacity + capacity // 4, "normal": capacity, "low": capacity - capacity // 4}
+class Places:
+    """The places of one workflow, and who is on them. Pure."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.taken = 0
+        self._by_priority = dict.fromkeys(PRIORITIES, 0)
+
+    def has_room(self, priority: Priority) -> bool:
+        """Whether one more of that priority may run."""
+        own = self._by_priority[priority]
+        if priority == "high" and own < self.capacity // 4:
+            return True
+        return self.taken < self.capacity and (priority != "low" or own < self.capacity - self.capacity // 4)
+
+    def take(self, priority: Priority) -> None:
+        """One begins, whether there was room or not."""
+        self.taken += 1
+        self._by_priority[priority] += 1
+
+    def give_back(self, priority: Priority) -> None:
+        """One has ended, or left the host."""
+        self.taken -= 1
+        self._by_priority[priority] -= 1
 
 
 class Foyer:
@@ -43,11 +65,10 @@ class Foyer:
     def __init__(self, workflow: str, capacity: int, begin: Callable[[Delivery, Callable[[], None]], None]) -> None:
         self.mailboxes: dict[Priority, Mailbox] = {}
         self._workflow = workflow
+        self.places = Places(capacity)
         self._capacity = capacity
-        self._limits = limits_of(capacity)
         self._is_shared = capacity >= SHARED_FROM
         self._begin = begin
-        self._running = 0
         self._line = FairLine[Delivery]()
 
     @property
@@ -57,19 +78,19 @@ class Foyer:
 
     def enter(self, delivery: Delivery, priority: Priority) -> None:
         """A request has come: it begins now, or waits for its turn. A wake-up is of a job that has had its turn."""
-        has_room = not self._is_shared or (not self._line and self._running < self._limits[priority])
+        has_room = not self._is_shared or (not self._line and self.places.has_room(priority))
         if has_room or h.JOB_WAKE in delivery.headers:
-            self._let_in(delivery)
+            self._let_in(delivery, priority)
         else:
             self._line.put(priority, subjects.parse_request(delivery.subject).workspace, delivery)
             self._fill()
 
-    def _let_in(self, delivery: Delivery) -> None:
-        self._running += 1
-        self._begin(delivery, self._left)
+    def _let_in(self, delivery: Delivery, priority: Priority) -> None:
+        self.places.take(priority)
+        self._begin(delivery, partial(self._left, priority))
 
-    def _left(self) -> None:
-        self._running -= 1
+    def _left(self, priority: Priority) -> None:
+        self.places.give_back(priority)
         if self._line:
             self._fill()
 
@@ -78,8 +99,9 @@ class Foyer:
         self._line = FairLine[Delivery]()
 
     def _fill(self) -> None:
-        while found := self._line.pop([p for p in PRIORITIES if self._running < self._limits[p]]):
-            self._let_in(found[1])
+        while found := self._line.pop([p for p in PRIORITIES if self.places.has_room(p)]):
+            priority, delivery = found
+            self._let_in(delivery, priority)
 
     # ---- whose they are
 
