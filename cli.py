@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from actors.commands import approvals as approval_commands
 from actors.commands import breakers as breaker_commands
 from actors.commands import change as change_commands
 from actors.commands import control, workflow_registry
@@ -143,6 +144,7 @@ def node(
     without: Except = None,
     replicas: Replicas = None,
     gateway: Annotated[bool, typer.Option(help="Serve the api.* services too.")] = True,
+    workflows: Annotated[bool, typer.Option(help="Run published workflows too.")] = False,
     metrics: Annotated[
         str, typer.Option(metavar="[HOST:]PORT", help="Serve Prometheus metrics there; port 0 is any free one.")
     ] = "",
@@ -151,7 +153,7 @@ def node(
 
     Example: callboard node shop:app --name n1 --nats nats://host:4222 --only quote --replicas quote=4
     """
-    choice_of = _choice_of(only, without, replicas, gateway=gateway)
+    choice_of = _choice_of(only, without, replicas, gateway=gateway, workflows=workflows)
     run(_node(make_session(nats, context).options, target, name, choice_of, metrics))
 
 
@@ -161,7 +163,12 @@ app.add_typer(supervise_commands.app, name="supervise")
 
 
 def _choice_of(
-    only: list[str] | None, without: list[str] | None, replicas: list[str] | None, *, gateway: bool = True
+    only: list[str] | None,
+    without: list[str] | None,
+    replicas: list[str] | None,
+    *,
+    gateway: bool = True,
+    workflows: bool,
 ) -> Any:
     """A function that makes the choice, so that what is wrong in it is reported like any other wrong use."""
 
@@ -170,7 +177,12 @@ def _choice_of(
         from actors.node.roster import Choice, default_stall_s
 
         return Choice(
-            tuple(only or ()), tuple(without or ()), parse_counts(replicas or ()), gateway, default_stall_s(os.environ)
+            tuple(only or ()),
+            tuple(without or ()),
+            parse_counts(replicas or ()),
+            gateway,
+            default_stall_s(os.environ),
+            workflows,
         )
 
     return make
@@ -185,8 +197,9 @@ async def _up(
     server = await local_server(port=port)
     started = isinstance(server, EmbeddedServer)
     _say(f"nats-server at {server.url} ({'started' if started else 'it was running already'})")
+    choice_of = _choice_of(only, without, replicas, workflows=True)
     try:
-        return await _node(lambda: resolve_options(server.url), target, name, _choice_of(only, without, replicas))
+        return await _node(lambda: resolve_options(server.url), target, name, choice_of)
     finally:
         if isinstance(server, EmbeddedServer):
             await server.stop()
@@ -196,6 +209,7 @@ async def _node(options_of: Any, target: str, name: str, choice_of: Any, metrics
     from actors.commands.arguments import default_node_name
     from actors.commands.describe import describe
     from actors.node.crew import Crew
+    from actors.node.shipping import ship
     from bus.connection import Bus
     from bus.streams import wait_for_streams
     from bus.subjects import check_name
@@ -207,6 +221,9 @@ async def _node(options_of: Any, target: str, name: str, choice_of: Any, metrics
     async with await Bus.connect(options, name=f"callboard {name}", timeout_s=10) as bus:
         for done in await wait_for_streams(bus):
             _say(done)
+        for shipped in await ship(bus, described):
+            if not shipped.existing:
+                _say(f"workflow {shipped.name} {shipped.version}: published")
         return await _supervise(bus, name, crew, metrics)
 
 
@@ -284,6 +301,9 @@ def signal(
 
 for _command in (control.pause, control.resume, control.cancel, control.terminate, control.retry):
     app.command()(_command)
+app.command()(approval_commands.approvals)
+app.command()(approval_commands.approve)
+app.command()(approval_commands.reject)
 app.command()(change_commands.fork)
 
 

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from actors.jobs.job import ChildJob as ChildJob
     from actors.jobs.job import Job as Job
     from actors.tools.tool_context import ToolContext as ToolContext
+    from bus.approval_events import Escalation as Escalation
     from bus.errors import CallboardError as CallboardError
     from bus.errors import UsageError as UsageError
     from bus.failure import CallFailed as CallFailed
     from bus.failure import Failure as Failure
     from bus.failure import RetryableError as RetryableError
     from bus.failure import TerminalError as TerminalError
+    from store.approval import Decision as Decision
     from supervisor.at_once import AtOnce as AtOnce
     from supervisor.breaker import Breaker as Breaker
     from supervisor.limits import Limits as Limits
@@ -44,6 +46,8 @@ _HOMES = {
     "ChildJob": "actors.jobs.job",
     "Client": "actors.clients.client",
     "Component": "actors.components.component",
+    "Decision": "store.approval",
+    "Escalation": "bus.approval_events",
     "Failure": "bus.failure",
     "InvalidInput": "actors.components.component",
     "InvalidOutput": "actors.components.component",

@@ -44,6 +44,7 @@ from store.snapshot import decode_snapshot
 
 PATIENCE_S = 1.0
 _QUIET_S = 0.02
+_QUIET_TURNS = 200  # one outcome is taken up within some tens of them
 
 Kind = Literal["new", "operation", "input", "unasked", "end", "stuck"]
 _WORDS: dict[Kind, str] = {
@@ -198,6 +199,10 @@ class _History:
         never: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         return await never
 
+    async def read(self, *, since: int = 0) -> list[Recorded]:
+        del since  # the journal holds all that there is
+        return []
+
 
 @dataclass
 class _App:
@@ -331,15 +336,20 @@ class _Replay:
     async def _until_done(self, task: asyncio.Task[Any], differs: asyncio.Task[Any]) -> None:
         """Until it ends, differs, or gets no further."""
         left_s, seen = PATIENCE_S if self._end else 0.0, -1
-        while left_s > 0 or len(self._journal.asked) > seen:
-            seen = len(self._journal.asked)
+        while left_s > 0 or self._progress > seen:
+            seen = self._progress
             done, _ = await asyncio.wait({task, differs}, timeout=_QUIET_S, return_when=asyncio.FIRST_COMPLETED)
             if done:
                 return
+            await _turns_of_the_loop()
             left_s -= _QUIET_S
         if self._end:
             waits = ", ".join(self._ops.waits) or "something that is no operation of the job"
             self._report(Difference("stuck", next(iter(self._ops.waits), ""), self._end.kind, f"waiting for {waits}"))
+
+    @property
+    def _progress(self) -> int:
+        return len(self._journal.asked) + self._ops.turns.given
 
     # ---- what is found
 
@@ -369,6 +379,12 @@ class _Replay:
             self._report(Difference("unasked", entry.call, f"{entry.op} {entry.name}", present.kind))
         elif self._end and _outcome(self._end) != _outcome(present):
             self._report(Difference("end", "", repr(_outcome(self._end)), repr(_outcome(present))))
+
+
+async def _turns_of_the_loop() -> None:
+    """A machine that is busy with others lets time pass in which nothing could get on: that is no quiet."""
+    for _ in range(_QUIET_TURNS):
+        await asyncio.sleep(0)
 
 
 def _never(_: Halt) -> None:

@@ -10,7 +10,9 @@ import json
 import time
 from collections.abc import Callable
 
+from actors.components.component import ComponentInfo
 from actors.workflow import expression
+from actors.workflow.component_rules import Catalogue
 from actors.workflow.outline import outline
 from actors.workflow.shape import shape
 from actors.workflow.source import read_source
@@ -29,6 +31,16 @@ def document(steps: int) -> bytes:
         "    with:\n      sku: ${{ input.sku }}\n      qty: {i}\n"
     )
     return (first + "".join(step.format(i=i, b=i - 1) for i in range(1, steps))).encode()
+
+
+def catalogue() -> Catalogue:
+    """The one component that the steps run, with what it takes and gives, so that types are checked."""
+    takes = {"properties": {"sku": {"type": "string"}, "qty": {"type": "integer"}}}
+    gives = {"type": "object", "properties": {"total": {"type": "number"}}}
+    info = ComponentInfo(
+        kind="tool", name="quote", app="shop", version="1.0.0", input_schema=takes, output_schema=gives, digest=""
+    )
+    return Catalogue([info])
 
 
 def best_ms(work: Callable[[], object]) -> float:
@@ -52,10 +64,13 @@ def main() -> None:
     as_json = json.dumps(value).encode()
     made = shape(value).document
     assert made is not None and not validate("a.yaml", as_yaml) and not validate("a.json", as_json)
+    known = catalogue()
+    assert not validate("a.json", as_json, catalogue=known)
     texts = [step.when for step in made.steps if step.when]
     print(f"{steps} steps, {len(as_yaml):,} bytes of YAML")
     print(f"  YAML, all            {best_ms(lambda: validate('a.yaml', as_yaml)):6.1f} ms")
     print(f"  JSON, all            {best_ms(lambda: validate('a.json', as_json)):6.1f} ms")
+    print(f"  JSON and a catalogue {best_ms(lambda: validate('a.json', as_json, catalogue=known)):6.1f} ms")
     print(f"  reading YAML         {best_ms(lambda: read_source('a.yaml', as_yaml)):6.1f} ms")
     print(f"  reading JSON         {best_ms(lambda: read_source('a.json', as_json)):6.1f} ms")
     print(f"  shape and order      {best_ms(lambda: outline(shape(value).document or made)):6.1f} ms")

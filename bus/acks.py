@@ -43,6 +43,11 @@ def sequence_of(subject: str, msg: Msg, headers: Mapping[str, str] | None = None
     raise _append_error(subject, ack.error, headers or {})
 
 
+def is_duplicate(msg: Msg) -> bool:
+    """Whether the server dropped the append, since it holds, or lately held, one with its message id."""
+    return _decode_ack(msg.data).duplicate
+
+
 def _append_error(subject: str, error: _AckError, headers: Mapping[str, str]) -> BusError:
     if error.err_code in (_CONFLICT, _CONTENDED):
         kind = Fenced if error.err_code == _CONFLICT else Contended

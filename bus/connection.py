@@ -22,7 +22,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from bus import headers as h
-from bus.acks import sequence_of
+from bus.acks import is_duplicate, sequence_of
 from bus.destination import Destination, destination_of
 from bus.errors import (
     Ambiguous,
@@ -43,7 +43,7 @@ from bus.subscription import subscribe_direct
 log = logging.getLogger("callboard.bus")
 
 Message = Msg
-__all__ = ["ApiError", "Bus", "Message", "NoResponder", "Subscription", "sequence_of"]
+__all__ = ["ApiError", "Bus", "Message", "NoResponder", "Subscription", "is_duplicate", "sequence_of"]
 
 HEADER_ROOM_BYTES = 1024
 SERVER_MIN = (2, 12)

@@ -37,6 +37,12 @@ def from_message_id(workspace: str, message_id: str) -> str:
     return "m" + hashlib.sha256(f"{workspace}\n{message_id}".encode()).hexdigest()[:24]
 
 
+def of_line(workspace: str, workflow: str, batch: str, number: int, line: bytes) -> str:
+    """The id of the job that line ``number`` of a batch asks for: the same line of the same batch is the same job."""
+    head = f"{workspace}\n{workflow}\n{batch}\n{number}\n".encode()
+    return "b" + hashlib.sha256(head + line).hexdigest()[:24]
+
+
 def child(parent: str, call: str) -> str:
     """The id of the child job that answers ``call`` of ``parent``: fixed, so that starting it twice starts it once."""
     return "c" + hashlib.sha256(f"{parent}\n{call}".encode()).hexdigest()[:24]

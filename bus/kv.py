@@ -58,9 +58,10 @@ class Kv:
         stored = await last(self.bus, self.stream, self.prefix + key)
         return None if stored is None else self.entry_of(stored)
 
-    async def put(self, key: str, value: bytes) -> int:
-        """Write whatever was there before; the new revision. Raises: BusError."""
-        return await self.bus.append(self.prefix + key, value)
+    async def put(self, key: str, value: bytes, *, ttl_s: int | None = None) -> int:
+        """Write whatever was there before, for ``ttl_s`` whole seconds if given; the new revision. Raises: BusError."""
+        headers = None if ttl_s is None else {"Nats-TTL": f"{ttl_s}s"}
+        return await self.bus.append(self.prefix + key, value, headers=headers)
 
     async def compare_and_set(self, key: str, value: bytes, revision: int) -> int:
         """Write if ``revision`` is still the newest one (0: never written). Raises: Fenced, BusError."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from bus.approval_events import ApprovalEvent
 from bus.errors import Unreadable, UsageError
 from bus.event import NULL, BaseEvent, ForkedFrom, Parent
 from bus.failure import Failure
@@ -301,7 +302,7 @@ JobEvent = JobSubmitted | JobOwned | JobWaiting | JobPaused | JobResumed | JobRe
 Call = CallTool | CallAgent | CallJob
 Reply = ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress
 DeadEvent = DeadKept | DeadRedriven | DeadDropped
-Event = JobEvent | Call | Reply | Signal | Emitted | DeadEvent | NodeEvent | BreakerEvent
+Event = JobEvent | Call | Reply | Signal | ApprovalEvent | Emitted | DeadEvent | NodeEvent | BreakerEvent
 Ended = (JobCompleted, JobFailed, JobCancelled, JobRejected)
 
 _encoder = msgspec.json.Encoder()

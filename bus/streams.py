@@ -27,6 +27,7 @@ DUTIES = "KV_duties"
 BREAKERS = "KV_breakers"
 WORKFLOWS = "KV_workflows"
 LOCKS = "KV_locks"
+CACHE = "KV_cache"
 
 REPLICAS_VARIABLE = "CALLBOARD_STREAM_REPLICAS"
 REPLICAS = ("1", "3", "5")
@@ -112,6 +113,13 @@ def wanted(limits: Limits) -> list[dict[str, Any]]:
             "name": WORKFLOWS, "subjects": ["$KV.workflows.>"], "retention": "limits", "discard": "new",
             "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True,
             "description": "Callboard: published workflows in every version",
+        },
+        common
+        | {
+            # Bounded by the time that each output may be used: a limit in bytes would be set aside at once.
+            "name": CACHE, "subjects": ["$KV.cache.>"], "retention": "limits", "discard": "new",
+            "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "allow_msg_ttl": True,
+            "description": "Callboard: outputs that may be used again",
         },
     ]  # fmt: skip
 
@@ -269,12 +277,18 @@ async def ensure_consumer(
     *,
     ack_wait_s: float,
     max_ack_pending: int = 100_000,
+    inactive_s: float | None = None,
 ) -> None:
-    """Make the durable pull consumer that all replicas share; idempotent. Raises: ApiError, NoResponder."""
+    """Make the durable pull consumer that all replicas share; idempotent. It goes if nobody pulls for ``inactive_s``.
+
+    Raises: ApiError, NoResponder.
+    """
     config: dict[str, Any] = {
         "durable_name": name, "name": name, "ack_policy": "explicit", "ack_wait": int(ack_wait_s * _S),
         "deliver_policy": "all", "max_deliver": -1, "max_ack_pending": max_ack_pending, "max_waiting": 4096,
     }  # fmt: skip
+    if inactive_s is not None:
+        config["inactive_threshold"] = int(inactive_s * _S)
     config |= {"filter_subject": filters[0]} if len(filters) == 1 else {"filter_subjects": filters}
     await bus.api(f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
 

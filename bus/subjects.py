@@ -153,6 +153,10 @@ def api(workspace: str, noun: str, verb: str) -> str:
     return f"api.{workspace}.{noun}.{verb}"
 
 
+# A micro service for each host of published workflows: one for each workflow would cost ten subscriptions.
+PUBLISHED_SERVICE = "callboard-workflows"
+
+
 # ---- supervisors
 
 

@@ -1,8 +1,9 @@
 """A snapshot without the data in it: what happened, in which order and when stays; what it was about does not.
 
-Data is whatever people or their code put into an event: inputs, outputs, data of signals, bodies and headers of dead
-letters, what failures say, notes, reasons, and by whom. Each is replaced by its sha256 and size, so that equal values
-stay equal. Names stay: of the job, its calls, components, hosts, exceptions, and of the code's files and functions.
+Data is whatever people or their code put into an event: inputs, outputs, data of signals, what approvals ask and are
+answered, bodies and headers of dead letters, what failures say, notes, reasons, and by whom. Each is replaced by its
+sha256 and size, so that equal values stay equal. Names stay: of the job, its calls, components, hosts, exceptions,
+and of the code's files and functions.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from store.snapshot import Snapshot, SnapshotEvent
 
 E = TypeVar("E", bound=BaseEvent)
 
-_JSON = ("input", "output", "data")
-_TEXTS = ("body", "reason", "note", "by")
+_JSON = ("input", "output", "data", "details", "answer", "edit", "edited")
+_TEXTS = ("body", "reason", "note", "by", "title", "comment")
 # A wait is recorded with the instant of its end, a lock with its name, which its key says too: the fold needs them.
 _NO_DATA = ("sleep", "timer", "asked", "lock", "unlock")
 # The lines of a traceback that name code. Those between them hold values: the exception's own text is one.

@@ -14,6 +14,7 @@ from typing import Literal, assert_never
 
 import msgspec
 
+from bus.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalEscalated
 from bus.errors import UsageError
 from bus.event import NULL, ForkedFrom, Parent
 from bus.failure import Failure
@@ -44,6 +45,8 @@ from bus.messages import (
     Signal,
 )
 from bus.system_events import BreakerEvent, NodeEvent
+from store.approval import ApprovalView
+from store.job_approvals import JobApprovals
 from store.log import Recorded
 
 JobState = Literal[
@@ -67,9 +70,9 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
 class CallView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One durable operation of a job.
 
-    ``kind`` is tool, agent or job for a call, else what the host recorded (local, sleep, signal). ``attempts`` counts
-    the attempts that are known to have begun: 0 means that nothing was heard of the call yet. ``copied``: a fork has it
-    from its source, and it was not run again.
+    ``kind`` is tool, agent or job for a call, else what the host recorded (local, sleep, signal, approval).
+    ``attempts`` counts the attempts that are known to have begun: 0 means that nothing was heard of the call yet.
+    ``copied``: a fork has it from its source, and it was not run again.
     """
 
     call: str
@@ -139,6 +142,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     paused_at: datetime | None = None
     calls: tuple[CallView, ...] = ()
     signals: tuple[SignalView, ...] = ()
+    approvals: tuple[ApprovalView, ...] = ()
     retries: int = 0
     letters: tuple[int, ...] = ()
     last_sequence: int = 0
@@ -168,6 +172,7 @@ class JobFold:
         self._view: JobView | None = None
         self._calls: dict[str, CallView] = {}
         self._signals: list[SignalView] = []
+        self._approvals = JobApprovals()
         self._letters: dict[int, tuple[str, int]] = {}
         self._anew: set[str] = set()
         self._paused: JobPaused | None = None
@@ -184,6 +189,7 @@ class JobFold:
             view,
             calls=tuple(self._calls.values()),
             signals=tuple(self._signals),
+            approvals=self._approvals.views(job_ended=view.has_ended),
             letters=tuple(self._letters),
             last_sequence=self._sequence,
         )
@@ -214,13 +220,11 @@ class JobFold:
                 self._set(_awake(view))
                 self._on_command(event)
             case ReplyCompleted() | ReplyFailed() | ReplyRetrying() | ReplyProgress():
-                self._on_reply(view, event)
+                self._on_reply(view, sequence, event)
             case Emitted():
                 self._on_emitted(view, event)
-            case Signal():
-                self._signals.append(
-                    SignalView(sequence=sequence, name=event.name, at=event.at, by=event.by, data=event.data)
-                )
+            case Signal() | ApprovalAsked() | ApprovalAnswered() | ApprovalEscalated():
+                self._on_word(view, sequence, event)
             case JobRetried() | JobForked():
                 self._on_branched(view, event)
             case DeadKept() | DeadRedriven() | DeadDropped():
@@ -260,6 +264,22 @@ class JobFold:
                 self._calls[event.call] = _begun(event)
         self._calls.setdefault(event.call, _begun(event))
 
+    def _on_word(
+        self, view: JobView, sequence: int, event: Signal | ApprovalAsked | ApprovalAnswered | ApprovalEscalated
+    ) -> None:
+        if isinstance(event, Signal):
+            said = SignalView(sequence=sequence, name=event.name, at=event.at, by=event.by, data=event.data)
+            self._signals.append(said)
+            return
+        self._approvals.add(event, sequence)
+        if not isinstance(event, ApprovalAnswered):
+            self._set(_awake(view))
+        if isinstance(event, ApprovalAsked):
+            self._calls.setdefault(
+                event.call,
+                CallView(call=event.call, kind="approval", name="approval", started_at=event.at, input=event.details),
+            )
+
     def _on_emitted(self, view: JobView, event: Emitted) -> None:
         self._set(_awake(view))
         call = self._calls.get(event.call)
@@ -281,7 +301,7 @@ class JobFold:
         for call in self._calls.values():
             if call.call in event.calls and call.state == "failed":
                 self._calls[call.call] = _asked_again(call)
-            if self._calls[call.call].state in ("running", "retrying"):
+            if self._calls[call.call].state in ("running", "retrying") and call.kind != "approval":
                 self._anew.add(call.call)
 
     def _on_letter(self, sequence: int, event: DeadKept | DeadRedriven | DeadDropped) -> None:
@@ -291,7 +311,11 @@ class JobFold:
         elif (place := (event.stream, event.stream_sequence)) not in self._letters.values():
             self._letters[sequence] = place
 
-    def _on_reply(self, view: JobView, event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress) -> None:
+    def _on_reply(
+        self, view: JobView, sequence: int, event: ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress
+    ) -> None:
+        if isinstance(event, ReplyCompleted):
+            self._approvals.add(event, sequence)
         if isinstance(event, ReplyCompleted | ReplyFailed) and event.op and not event.actor:
             self._set(_awake(view))
         call = self._calls.get(event.call) or _unannounced(event)

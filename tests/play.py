@@ -123,7 +123,9 @@ class Play:
                 return None
             case Clock():
                 return datetime(2026, 1, 2, tzinfo=UTC).isoformat()
-            case Lock() | Unlock():
+            case Lock(name):
+                return f"lock-{name}:1"
+            case Unlock():
                 return None
             case Sleep() | WaitSignal() | Approve():
                 return NEVER

@@ -19,16 +19,17 @@ from typing import Any
 
 from actors import Client
 from actors.components.component import Component
+from bus.approval_events import ApprovalAsked
 from bus.embedded import EmbeddedServer
 from bus.messages import ReplyCompleted
-from examples import shop, survey
+from examples import approval, shop, survey
 from store.snapshot import Snapshot, decode_snapshot, encode_snapshot, take_snapshot
 from tests.stage import ROOT, Stage, stage
 from tests.waiting import wait_until
 
 HISTORIES = Path(__file__).parent / "histories"
 LIMIT_S = 60.0
-SHOP, SURVEY = "examples.shop:app", "examples.survey:app"
+SHOP, SURVEY, REFUNDS = "examples.shop:app", "examples.survey:app", "examples.approval:app"
 
 During = Callable[[Stage, Client, str], Awaitable[None]]
 Recording = Callable[[str, Path], Awaitable[Snapshot]]
@@ -59,6 +60,14 @@ async def _replied(on: Stage, job: str) -> None:
 async def _approve(data: bool | None, on: Stage, client: Client, job: str) -> None:
     await _replied(on, job)
     await client.signal(job, "approve", data)
+
+
+async def _answer(approved: bool, words: dict[str, Any], on: Stage, client: Client, job: str) -> None:
+    async def has_asked() -> bool:
+        return any(isinstance(r.event, ApprovalAsked) for r in await on.events(job))
+
+    await wait_until(has_asked, LIMIT_S)
+    await (client.approve if approved else client.reject)(job, by="ann", roles=["support"], **words)
 
 
 async def _kill_host(on: Stage, client: Client, job: str) -> None:
@@ -100,6 +109,10 @@ def _order(during: During = _nothing, **given: Any) -> Recording:
     return lambda name, scratch: _record(SHOP, shop.order, given, name, scratch, during)
 
 
+def _refund(during: During = _nothing, **given: Any) -> Recording:
+    return lambda name, scratch: _record(REFUNDS, approval.refund, given, name, scratch, during)
+
+
 RECORDINGS: dict[str, Recording] = {
     "shop-order": _order(sku="A1", qty=2),
     "shop-retries": _order(sku="FLAKY"),
@@ -112,6 +125,11 @@ RECORDINGS: dict[str, Recording] = {
     "survey-missing": lambda name, scratch: _record(SURVEY, survey.survey, {"path": "/nowhere"}, name, scratch),
     "survey-crash": partial(_survey, during=_kill_host),
     "demo": _demo,
+    "refund-small": _refund(order="B-2", amount=10.0),
+    "refund-edited": _refund(
+        partial(_answer, True, {"edit": {"amount": 100}, "comment": "it was opened"}), order="A-17", amount=120.0
+    ),
+    "refund-rejected": _refund(partial(_answer, False, {"comment": "too late"}), order="A-17", amount=120.0),
 }
 
 

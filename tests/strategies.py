@@ -8,6 +8,7 @@ from typing import Any, get_args
 import msgspec
 from hypothesis import strategies as st
 
+from bus.approval_events import Escalation
 from bus.event import BlobRef, ForkedFrom, Parent
 from bus.failure import Failure
 from bus.messages import CallAgent, CallJob, CallTool, Copy, Event, JobSubmitted, ReplyCompleted, ReplyRetrying
@@ -39,7 +40,7 @@ failures = st.builds(
     traceback=texts,
     details=st.none() | st.dictionaries(texts, json_values, max_size=2),
 )
-_COUNTS = ("letter", "signal", "epoch", "failures", "slow", "deliveries", "stream_sequence", "point")
+_COUNTS = ("level", "quorum", "letter", "signal", "epoch", "failures", "slow", "deliveries", "stream_sequence", "point")
 _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "job": names,
     "at": instants,
@@ -48,18 +49,19 @@ _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "version": texts,
     "input": raws,
     "output": raws,
-    "data": raws,
+    **dict.fromkeys(("data", "details", "answer", "edit", "edited"), raws),
     "failure": failures,
     "parent": st.none() | st.builds(Parent, workspace=names, job=names, call=texts, workflow=names),
-    "requested_at": st.none() | instants,
+    **dict.fromkeys(("requested_at", "expires_at", "deadline_at"), st.none() | instants),
+    "roles": st.lists(names, max_size=3).map(tuple),
+    "escalations": st.lists(st.builds(Escalation, after_s=seconds, roles=st.just(("head",))), max_size=2).map(tuple),
     "forked_from": st.none() | st.builds(ForkedFrom, names, names, st.integers(0, 2**53), texts),
-    "deadline_at": st.none() | instants,
     "until": st.none() | instants,
     "on": st.lists(texts, max_size=3).map(tuple),
     "retry": st.none() | st.dictionaries(names, json_values, max_size=2),
     "timeout_s": st.none() | seconds,
     "total": st.none() | seconds,
-    **dict.fromkeys(("handed_back", "expected", "forced"), st.booleans()),
+    **dict.fromkeys(("handed_back", "expected", "forced", "approved"), st.booleans()),
     "calls": st.lists(texts, max_size=3).map(tuple),
     "headers": st.none() | st.dictionaries(names, texts, max_size=2),
     "cause": st.sampled_from(get_args(KillCause)),

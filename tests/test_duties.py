@@ -423,7 +423,7 @@ async def test_next_leader_reads_on_from_a_checkpoint(
         second = StuckJobs(await term_on(on.bus, "n2", "other"), AT_ONCE)
         async with troupe(nats_server.url, app, park_after_s=0.2):
             await second.sweep()
-            assert read == ["log.*.*.job.* True", "log.*.*.signal.* True"]
+            assert read == ["log.*.*.job.* True", "log.*.*.signal.* True", "log.*.*.approval.answered False"]
             assert second.redriven == 2
             assert isinstance(await on.end("m"), JobCompleted) and isinstance(await on.end("signalled"), JobCompleted)
         assert [key for key in second.jobs.jobs if key[1] == "ends"] == []

@@ -184,7 +184,7 @@ def test_signal_that_woke_nobody() -> None:
     assert suspects((0, SUBMITTED), (0, OWNED), (0, signal), (0, waiting), now_s=1000) == []
     parked = ((0.0, SUBMITTED), (0.0, OWNED), (0.0, waiting), (100.0, signal))
     assert suspects(*parked, now_s=129) == []
-    assert suspects(*parked, now_s=130) == [Unheard(KEY, "w", 3, "ok")]
+    assert suspects(*parked, now_s=130) == [Unheard(KEY, "w", 3, "signal.ok")]
 
 
 def test_child_whose_end_was_not_told() -> None:

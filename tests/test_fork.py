@@ -39,7 +39,7 @@ from bus.messages import (
     Signal,
 )
 from bus.streams import EVENTS
-from examples import shop, survey
+from examples import approval, shop, survey
 from store.log import Recorded
 from store.snapshot import decode_snapshot, encode_snapshot, take_snapshot
 from store.view import fold_view
@@ -50,7 +50,7 @@ from tests.waiting import wait_until
 DEADLINE_S = 40
 SOON_S = 0.05
 JOBS: dict[str, Component[..., Any]] = {
-    c.name: c for app in (shop.app, survey.app) for c in app.components if c.kind == "job"
+    c.name: c for app in (shop.app, survey.app, approval.app) for c in app.components if c.kind == "job"
 }
 
 

@@ -15,13 +15,13 @@ from actors.components.component import Component
 from actors.jobs.operations import Operations
 from actors.testing import replay
 from bus.messages import JobSubmitted, encode
-from examples import shop, survey
+from examples import approval, shop, survey
 from store.snapshot import Snapshot, decode_snapshot
 from store.view import fold_view
 from tests.record_histories import HISTORIES, RECORDINGS, record
 
 FILES = sorted(HISTORIES.glob("*.json"))
-JOBS = {component.name: component for app in (shop.app, survey.app) for component in app.components
+JOBS = {component.name: component for app in (shop.app, survey.app, approval.app) for component in app.components
         if component.kind == "job"}  # fmt: skip
 FAILED = {"shop-unknown", "shop-refused", "survey-missing"}
 every = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -89,6 +89,9 @@ CHANGES = [
     ("shop-refused", 'code="refused"', 'code="no"', "end", ""),
     ("survey-directory", "for files in sources.batches", "for files in sources.batches[1:]", "input", "parse_files:1"),
     ("survey-crash", "return await job.call(summarise", "return await job.call(find_sources", "unasked", "summarise:1"),
+    ("refund-edited", "amount=paid)", "amount=amount)", "input", "pay_back:1"),
+    ("refund-edited", "decision = await job", "await job.now()\n    decision = await job", "new", "now:1"),
+    ("refund-rejected", "if not decision.approved:", "if decision.approved:", "new", "pay_back:1"),
     ("demo", "for files in sources.batches", "for files in reversed(sources.batches)", "input", "parse_files:1"),
 ]  # fmt: skip
 

@@ -15,10 +15,13 @@ from actors.pictures.drawing import Count, Drawing, Edge, Group, Part, Standing
 from actors.pictures.job_drawing import LIST_LIMIT, draw_job
 from actors.pictures.picture import picture
 from actors.pictures.recorded_operations import operations, places
+from bus.event import ForkedFrom
 from bus.failure import Failure
 from bus.messages import (
     CallJob,
     CallTool,
+    Copy,
+    Emitted,
     Event,
     JobCancelled,
     JobCompleted,
@@ -146,6 +149,20 @@ def test_a_job_without_operations_is_one_box() -> None:
     """There is always something to be seen."""
     (part,) = drawn(JobCompleted(job="j")).parts
     assert (part.id, part.title, part.standing) == ("job", "order", Standing(state="completed"))
+
+
+def test_events_of_the_users_and_what_a_fork_brings() -> None:
+    """An event that was emitted stands where it was; what a fork has from its source comes before what it did."""
+    told = Emitted(job="j", name="told", call="emit-told:1")
+    chain = {("a:1", "emit-told:1"), ("emit-told:1", "b:1")}
+    assert arrows(drawn(*call("a:1"), *done("a:1"), told, *call("b:1"))) == chain
+    copies = tuple(Copy(40 + n, event) for n, event in enumerate((*call("a:1"), *done("a:1"), told)))
+    source = ForkedFrom(workspace="default", job="i", sequence=43, step="b:1")
+    submitted = JobSubmitted(job="j", at=T0, workflow="order", version="1", forked_from=source, recorded=copies)
+    history = [Recorded(50, submitted), Recorded(51, call("b:1")[0])]
+    drawing = draw_job(fold_view("default", history), history, NOW)
+    assert arrows(drawing) == chain
+    assert "forked from" in standing(drawing, "a:1").note and ", forked from i" in drawing.note
 
 
 def test_long_jobs_are_cut_in_the_middle() -> None:

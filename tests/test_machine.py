@@ -8,6 +8,7 @@ from typing import Any
 import cel
 import pytest
 
+from actors.interpreter.amending import CannotChange, add_steps, add_to_map, finish_map, skip
 from actors.interpreter.formula import Formula, FormulaFailed, Scope
 from actors.interpreter.machine import Broken, Finished, Withdrawn
 from tests.play import NEVER, Fails, Play, document
@@ -449,3 +450,68 @@ def test_paths_are_taken_out_of_expressions_without_a_difference(text: str) -> N
             Formula(text, "here").value(scope, now)
     else:
         assert Formula(text, "here").value(scope, now) == expected
+
+
+# ---- changes to what runs
+
+
+CRAWL = """
+steps:
+  - id: each
+    kind: map
+    over: "[1]"
+    steps: [{id: visit, kind: tool, run: later, with: {n: "${ item }"}}]
+    output: ${ steps.visit.output }
+  - {id: last, kind: set, needs: [each], values: {all: "${ steps.each.output }"}}
+result: ${ steps.last.output.all }
+"""
+
+
+def test_items_are_added_and_a_map_is_finished() -> None:
+    """Instances begin for the items that are added; finishing gives up those that are not through."""
+    play = played(CRAWL, later=later)
+    play.machine.tell(lambda: add_to_map(play.machine, "each", [2, 3]))
+    play.go_on().answer("each.1/visit/", "two")
+    play.machine.tell(lambda: finish_map(play.machine, "each"))
+    assert result(play.go_on()) == ["two"]
+    assert play.dropped == ["each.0/visit/", "each.2/visit/"]
+
+
+def test_steps_are_injected() -> None:
+    """New steps join a list that runs, and are run; the list waits for them."""
+    play = played(CRAWL, later=later)
+    new = [{"id": "check", "kind": "tool", "run": "double", "with": {"n": 4}, "needs": ["each"]}]
+    play.machine.tell(lambda: add_steps(play.machine, new))
+    play.machine.tell(lambda: add_steps(play.machine, [{"id": "more", "kind": "tool", "run": "later"}], "each.0"))
+    play.go_on().answer("each.0/visit/", 1)
+    assert play.end is None
+    play.answer("each.0/more/")
+    assert result(play) == [1]
+    assert play.calls() == ["later", "later", "double"]
+
+
+@pytest.mark.parametrize(
+    ("values", "into", "why"),
+    [
+        ([{"id": "visit", "kind": "wait", "signal": "x"}], "", "is taken"),
+        ([{"id": "new", "kind": "wait", "signal": "x", "needs": ["visit"]}], "", "needs 'visit'"),
+        ([{"id": "new", "kind": "wit"}], "", "no kind of step"),
+        ([{"id": "new", "kind": "wait", "signal": "x"}], "nowhere", "0 lists"),
+        ([{"id": "new", "kind": "set", "values": {"x": "${ 1 + }"}}], "", "no expression"),
+    ],
+)
+def test_steps_that_cannot_be_injected_change_nothing(values: Any, into: str, why: str) -> None:
+    """What does not fit is told, and the workflow goes on as it was."""
+    play = played(CRAWL, later=later)
+    with pytest.raises(CannotChange, match=why):
+        add_steps(play.machine, values, into)
+    assert result(play.answer("each.0/visit/", 1)) == [1]
+
+
+def test_a_step_is_skipped_from_outside() -> None:
+    """What waits or runs is given up, and what needs it goes on."""
+    play = played(CRAWL, later=later)
+    play.machine.tell(lambda: skip(play.machine, "each"))
+    assert result(play.go_on()) is None
+    with pytest.raises(CannotChange, match="no step"):
+        skip(play.machine, "each")

@@ -42,6 +42,11 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "reply.retrying": ("call", "attempt", "failure", "delay_s", "handed_back", "actor"),
     "reply.progress": ("call", "attempt", "done", "total", "note"),
     "signal": ("name", "data", "by"),
+    "approval.asked": (
+        "call", "title", "details", "answer", "roles", "quorum", "expires_at", "escalations", "edit",
+    ),
+    "approval.answered": ("call", "approved", "by", "roles", "comment", "answer", "edited"),
+    "approval.escalated": ("call", "level", "roles"),
     "node.started": ("pid", "version", "actors"),
     "node.stopped": ("reason",),
     "actor.started": ("actor", "pid"),

@@ -199,13 +199,17 @@ def test_waits_keep_their_instants() -> None:
 # Fields that hold names, numbers and instants. Whoever adds a field says here or in store/redaction.py what it is.
 # fmt: off
 NO_DATA = {
-    "actor", "app", "at", "attempt", "blob", "call", "calls", "child", "deadline_at", "delay_s", "deliveries", "done",
-    "duration_s", "fork", "forked_from", "handed_back", "host", "job", "letter", "name", "node", "on", "op", "parent",
-    "pid", "point", "priority", "request", "requested_at", "requested_job", "retry", "signal", "step", "stream",
-    "stream_sequence", "subject", "timeout_s", "total", "traceparent", "until", "version", "workflow",
+    "actor", "app", "approved", "at", "attempt", "blob", "call", "calls", "child", "deadline_at", "delay_s",
+    "deliveries", "done", "duration_s", "escalations", "expires_at", "fork", "forked_from", "handed_back", "host",
+    "job", "letter", "level", "name", "node", "on", "op", "parent", "pid", "point", "priority", "quorum",
+    "request", "requested_at", "requested_job", "retry", "roles", "signal", "step", "stream", "stream_sequence",
+    "subject", "timeout_s", "total", "traceparent", "until", "version", "workflow",
+}
+DATA = {
+    "input", "output", "data", "details", "answer", "edit", "edited", "title", "comment", "body", "headers", "failure",
+    "reason", "note", "by", "recorded",
 }
 # fmt: on
-DATA = {"input", "output", "data", "body", "headers", "failure", "reason", "note", "by", "recorded"}
 
 
 def test_every_field_of_a_jobs_events_is_data_or_is_not() -> None:

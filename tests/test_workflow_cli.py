@@ -144,8 +144,8 @@ async def test_online_the_registry_is_asked(server: EmbeddedServer, shell: Shell
     """With a server the components of the system count: those that there are, and what they take."""
     file, url = str(tmp_path / "good.yaml"), server.url
 
-    async def flow_quote(sku: str) -> float:
-        return 0.0
+    async def flow_quote(sku: str) -> str:
+        return ""
 
     async with await Bus.connect(ConnectOptions(servers=[url]), timeout_s=10) as bus:
         await ensure_streams(bus)

@@ -309,7 +309,7 @@ def test_each_step_by_its_id(document: dict[str, Any], data: st.DataObject) -> N
     assert kept == [name for name in names if name not in gone]
     assert {name for name, step in steps.items() if step.get("description") == "changed"} == set(changed) - gone
     assert {name for name in steps if name.startswith("new_")} == {f"new_{a}" for a in anchors if a not in gone}
-    assert {f.code for f in result.findings} <= {"removed_step", "unknown_step", "bad_value", "join_never_met"}
+    assert removed or not result.findings
 
 
 EXTENDING = ("params", "declare", "remove", "override", "steps", "name", "input")

@@ -27,10 +27,12 @@ from bus import subjects
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
+from bus.messages import CallTool, Event, JobSubmitted
 from bus.objects import Blobs
 from bus.options import ConnectOptions
 from bus.service import ask
 from bus.streams import ensure_streams
+from store.log import append_unfenced
 from tests.test_cli import environment
 
 ORDER = """\
@@ -57,6 +59,7 @@ class Shell:
 
     def __init__(self, server: EmbeddedServer, folder: Path) -> None:
         self.folder = folder
+        self.url = server.url
         self._env = environment(server.url, folder)
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
@@ -135,6 +138,26 @@ def test_a_folder_is_published_as_a_whole_or_not_at_all(shell: Shell) -> None:
     listed = {each["name"]: each for each in shell.json("list", "--category", "shop", "--label", "team=sales")}
     assert listed.keys() == {"pub-order"} and listed["pub-order"]["newest"]
     assert "pub-order  1.0.0" in " ".join(shell("list")[1].split("\n")).replace("   ", "  ")
+
+
+async def _appended(url: str, *events: Event) -> None:
+    async with await Bus.connect(ConnectOptions(servers=[url])) as bus:
+        for event in events:
+            await append_unfenced(bus, Blobs(bus), "default", event)
+
+
+def test_a_job_of_a_published_workflow_is_drawn(shell: Shell) -> None:
+    """By its steps in the version that it has; one whose log does not fit is drawn from that alone, with a word why."""
+    shell.json("publish", shell.write("p.yaml", ORDER.replace("pub-order", "pub-drawn")))
+    begun = JobSubmitted(job="", workflow="pub-drawn", version="1.0.0", input=msgspec.Raw(b'{"sku":"A1"}'))
+    called = CallTool(job="", call="quote/pub_quote:1", name="pub_quote", version=1, input=begun.input)
+    for job, call in (("pub-fits", called.call), ("pub-differs", "other:1")):
+        events = [msgspec.structs.replace(begun, job=job), msgspec.structs.replace(called, job=job, call=call)]
+        asyncio.run(_appended(shell.url, *events))
+    code, out, err = shell("graph", "pub-fits")
+    assert (code, err) == (0, "") and 's_quote["quote: tool pub_quote<br/>running' in out
+    code, out, err = shell("graph", "pub-differs")
+    assert code == 0 and "other:1: tool<br/>running" in out and "drawn from its log alone" in err
 
 
 def test_versions(shell: Shell) -> None:
@@ -237,7 +260,7 @@ async def test_the_services(client: Client) -> None:
     bus = client.bus
     registry = Registry(bus)
     await registry.start()
-    gateway = Gateway(bus, registry, sweep=_NoSweep(bus, Blobs(bus), registry))
+    gateway = Gateway(bus, registry, sweep=NoSweep(bus, Blobs(bus), registry))
     await gateway.start()
 
     async def call(verb: str, **body: Any) -> Any:
@@ -270,7 +293,7 @@ async def test_the_services(client: Client) -> None:
         await registry.stop()
 
 
-class _NoSweep(Sweep):
+class NoSweep(Sweep):
     """The server is shared: requests of other tests are not to be swept."""
 
     def start(self) -> None:

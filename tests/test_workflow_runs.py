@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,15 +12,18 @@ import msgspec
 import pytest
 
 from actors import App, Retry
+from actors.clients.client import Client
 from actors.interpreter.component import workflow_component
 from bus.embedded import EmbeddedServer
+from bus.errors import UsageError
 from bus.failure import TerminalError
-from bus.messages import CallTool, Emitted, JobCancelled, JobCompleted, JobFailed
+from bus.messages import CallTool, Emitted, JobCancelled, JobCompleted, JobFailed, JobRetried, ReplyCompleted
 from tests.play import document
 from tests.troupe import Troupe, troupe
 
 app = App("docs")
 undone: list[str] = []
+counted: Counter[str] = Counter()
 
 
 @app.tool
@@ -45,6 +49,24 @@ async def slow(s: float) -> str:
     """Takes its time."""
     await asyncio.sleep(s)
     return "slow"
+
+
+@app.tool
+async def count(name: str) -> int:
+    """How often it was called under that name."""
+    counted[name] += 1
+    return counted[name]
+
+
+mended: set[str] = set()
+
+
+@app.tool(retry=Retry(attempts=1))
+async def work_if(name: str) -> str:
+    """Fails until it is mended."""
+    if name not in mended:
+        raise TerminalError("not mended", code="broken")
+    return "works"
 
 
 DOCUMENTS = {
@@ -76,6 +98,33 @@ steps:
   - {id: a, kind: tool, run: double, with: {n: 1}, compensate: {tool: undo, with: {what: waits}}}
   - {id: go, kind: wait, signal: go, needs: [a]}
 result: ${ steps.go.output }
+""",
+    "asks": """
+input: {type: object}
+steps:
+  - {id: a, kind: tool, run: double, with: {n: 21}}
+  - {id: ask, kind: approval, needs: [a], title: "${ 'Pay ' + string(steps.a.output) + '?' }",
+     details: {amount: "${ steps.a.output }"}, edit: {amount: "${ steps.a.output }"}, roles: [boss]}
+result: {amount: "${ steps.ask.output.edited.amount }", by: "${ steps.ask.output.answers[0].by }"}
+""",
+    "brittle": """
+steps:
+  - {id: a, kind: tool, run: count, with: {name: brittle}}
+  - {id: odd, kind: tool, run: work_if, with: {name: brittle}, needs: [a]}
+result: ${ steps.odd.output }
+""",
+    "cached": """
+input: {type: object}
+steps:
+  - {id: a, kind: tool, run: count, with: {name: "${ input.name }"}, cache: {ttl_s: 60}}
+  - {id: b, kind: tool, run: count, with: {name: x}, cache: {ttl_s: 60, key: "input.name"}, needs: [a]}
+result: ["${ steps.a.output }", "${ steps.b.output }"]
+""",
+    "locked": """
+steps:
+  - {id: a, kind: tool, run: slow, with: {s: 0.05}, lock: "${ 'of ' + job.id }"}
+  - {id: b, kind: tool, run: slow, with: {s: 0.05}, lock: "${ 'of ' + job.id }"}
+result: done
 """,
     "race": """
 steps:
@@ -133,6 +182,17 @@ async def test_documents_run(on: Troupe) -> None:
     assert await completed(on, "parent") == 14
 
 
+async def test_steps_under_one_lock_run_one_after_the_other(on: Troupe) -> None:
+    """The second step is asked for only when the first has given the lock back."""
+    job = f"locked-{os.urandom(4).hex()}"
+    await on.submit("locked", job, {})
+    assert isinstance(await on.end(job), JobCompleted)
+    events = [r.event for r in await on.events(job)]
+    seen = [(e.kind.split(".")[0], e.call.split("/")[0]) for e in events
+            if isinstance(e, CallTool) or (isinstance(e, ReplyCompleted) and not e.op)]  # fmt: skip
+    assert seen in ([("call", x), ("reply", x), ("call", y), ("reply", y)] for x, y in ("ab", "ba"))
+
+
 async def test_a_saga_on_a_real_server(on: Troupe) -> None:
     """What was done is undone in reverse, by calls that are in the log."""
     undone.clear()
@@ -157,6 +217,36 @@ async def test_cancel_of_a_parked_job_undoes(on: Troupe) -> None:
     assert undone == ["waits"]
 
 
+async def test_an_output_is_used_again(on: Troupe) -> None:
+    """Within its time the same input is not computed twice, in this job or another; nor is the same key."""
+    name = os.urandom(4).hex()
+    assert await completed(on, "cached", {"name": name}) == [1, 1]
+    counted["x"] = 7
+    assert await completed(on, "cached", {"name": name}) == [1, 1]
+    other = os.urandom(4).hex()
+    assert await completed(on, "cached", {"name": other}) == [1, 8]
+    assert counted[name] == 1
+
+
+async def test_a_failed_step_is_retried(on: Troupe) -> None:
+    """A retry goes on with the failed step and runs nothing before it again; what has undone itself is refused."""
+    counted["brittle"] = 0
+    client = Client(on.bus)
+    job, saga = f"brittle-{os.urandom(4).hex()}", f"saga-{os.urandom(4).hex()}"
+    await on.submit("brittle", job, {})
+    await on.submit("saga", saga, {})
+    assert (await on.end(job)).failure.message == "step odd: not mended"
+    mended.add("brittle")
+    handle = await client.retry(job)
+    assert await handle.result(30) == "works"
+    retried = next(r.event for r in await on.events(job) if isinstance(r.event, JobRetried))
+    assert retried.calls == ("odd/work_if:1",)
+    assert counted["brittle"] == 1
+    await on.end(saga)
+    with pytest.raises(UsageError, match="has undone what it did"):
+        await client.retry(saga)
+
+
 async def test_bad_input_is_refused(on: Troupe) -> None:
     """The document's schema is checked before anything runs."""
     job = f"bad-{os.urandom(4).hex()}"
@@ -178,3 +268,17 @@ async def test_recursion_has_an_end(on: Troupe) -> None:
 async def test_an_unknown_component_is_a_failure_of_its_step(on: Troupe) -> None:
     """What is not there fails the step, on record."""
     assert await completed(on, "nobody") == "unknown_component"
+
+
+async def test_an_approval_with_an_edit(on: Troupe) -> None:
+    """People decide by the step's id; what they changed is in the step's output; a rejection fails the step."""
+    client = Client(on.bus)
+    job, other = f"ask-{os.urandom(4).hex()}", f"ask-{os.urandom(4).hex()}"
+    for each in (job, other):
+        await on.submit("asks", each, {})
+        await on.parked(each)
+    await client.approve(job, "ask", by="ann", roles=["boss"], edit={"amount": 40})
+    assert msgspec.json.decode((await on.end(job)).output) == {"amount": 40, "by": "ann"}
+    await client.reject(other, by="ann", roles=["boss"], comment="too much")
+    end = await on.end(other)
+    assert (end.failure.code, end.failure.message) == ("rejected", "step ask: rejected by ann: too much")

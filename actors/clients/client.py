@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Generator, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
+from actors.clients.approving import Approving
 from actors.clients.bulk import Told, Verb, can_be, tell_all
 from actors.clients.changing import Changing
 from actors.clients.handle import JobHandle
@@ -69,7 +70,7 @@ class Connecting:
             await self._client.close()
 
 
-class Client(Changing):
+class Client(Changing, Approving):
     """Speaks to one workspace over one connection. Made by :meth:`connect`."""
 
     def __init__(self, bus: Bus, workspace: str = DEFAULT_WORKSPACE, *, owns_bus: bool = False) -> None:

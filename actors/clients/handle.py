@@ -26,7 +26,8 @@ FRESH_S = 0.05
 class JobHandle(Generic[R]):
     """A job that was submitted: its ``id`` and ``workspace``, and what can be asked of it.
 
-    ``held``: the server was away, and the request lies in this machine's outbox until it is back.
+    ``held``: the server was away, and the request lies in this machine's outbox until it is back. ``warning`` is for
+    people: the version of the workflow is deprecated.
     """
 
     def __init__(
@@ -38,9 +39,11 @@ class JobHandle(Generic[R]):
         since: int = 0,
         fresh: bool = False,
         held: bool = False,
+        warning: str = "",
     ) -> None:
         self.id = job
         self.held = held
+        self.warning = warning
         self.workspace = client.workspace
         self._client = client
         self._component = component

@@ -31,7 +31,7 @@ log = logging.getLogger("callboard.planned")
 
 _AT = "@at "
 # What the request keeps when it is planned; its id is written out, and its start is the schedule's.
-_KEPT = (h.JOB_PARENT, h.JOB_BLOB, h.TRACEPARENT, h.JOB_DEADLINE)
+_KEPT = (h.JOB_PARENT, h.JOB_BLOB, h.JOB_VERSION, h.TRACEPARENT, h.JOB_DEADLINE)
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):

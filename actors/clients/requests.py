@@ -40,9 +40,9 @@ _canonical = msgspec.json.Encoder(order="deterministic").encode
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request for one job, or for a ``fork``. ``input`` is JSON; the names are checked by :func:`check_request`.
 
-    ``message_id`` is put into ``Nats-Msg-Id``, which the server deduplicates over all workspaces. ``start`` is when the
-    job is to begin, seconds from now or an instant; ``deadline`` is when it fails unless it has ended, an instant or
-    seconds from its planned start, or from now.
+    ``version`` is a major or a whole version; empty: the newest. ``message_id`` is put into ``Nats-Msg-Id``, which the
+    server deduplicates over all workspaces. ``start`` is when the job is to begin, seconds from now or an instant;
+    ``deadline`` is when it fails unless it has ended, an instant or seconds from its planned start, or from now.
     """
 
     workflow: str
@@ -53,6 +53,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str = ""
     traceparent: str = ""
     parent: Parent | None = None
+    version: str = ""
     fork: ForkedFrom | None = None
     start: Moment | None = None
     deadline: Moment | None = None
@@ -107,6 +108,8 @@ def headers_of(request: JobRequest, blob: str = "") -> dict[str, str]:
         headers[h.JOB_FORK] = msgspec.json.encode(request.fork).decode()
     if blob:
         headers[h.JOB_BLOB] = blob
+    if request.version:
+        headers[h.JOB_VERSION] = request.version
     if request.start is not None:
         headers[h.JOB_START] = moment_text(request.start)
     if request.deadline is not None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import msgspec
 
+from actors.clients.bulk_submit import submit_entries
+from actors.clients.entries import BadEntries, Batch, Entries, conflict_of
 from actors.clients.handle import JobHandle
+from actors.clients.input_checks import check_of
 from actors.clients.inputs import input_of, plain_input
 from actors.clients.offline import OfflineSubmits, check_offline_name
 from actors.clients.requests import JobRequest, check_request, find_earlier, job_id_for, publish_request
 from actors.clients.terms import Terms, terms_of
 from actors.components.component import Component
 from actors.jobs.ends import JobEnds
-from bus import subjects
+from bus import jobid, subjects
 from bus.connection import Bus, NoResponder
 from bus.errors import Ambiguous, BusUnreachable, StreamFull
 from bus.objects import Blobs
@@ -130,6 +133,46 @@ class Submitting:
             return await publish
         return await self._offline.attempt(publish) or await self._hold(target, job, raw, terms)
 
+    async def submit_many(
+        self,
+        target: Component[..., Any] | str,
+        inputs: Iterable[dict[str, Any] | bytes],
+        *,
+        batch: str | None = None,
+        id_field: str = "",
+        priority: Priority = "normal",
+        delay_s: float | None = None,
+        at: datetime | None = None,
+        deadline_s: float | None = None,
+        deadline_at: datetime | None = None,
+    ) -> list[JobHandle[Any]]:
+        """Request a job for each of ``inputs``; when this returns all requests are stored. Their handles, in order.
+
+        All inputs are checked first: one that is bad, and nothing is sent. Their ids follow from the name ``batch``,
+        their place and what they say, so the same batch again submits nothing twice; without a name they are new jobs.
+        With ``id_field`` that field of each input is the job's id. The other words are those of :meth:`submit`. The
+        requests go to the queue itself, many at once. Waits while the server is away or full.
+
+        Raises: BadEntries (a UsageError) with all that is wrong, UsageError, PermissionRefused, BusClosed, ApiError.
+        """
+        workflow, check = await check_of(self.bus, target)
+        entries = Entries(
+            Batch(
+                workspace=self.workspace, workflow=workflow, key=jobid.new() if batch is None else batch, check=check,
+                terms=terms_of(priority, delay_s, at, deadline_s, deadline_at), id_field=id_field,
+            )
+        )  # fmt: skip
+        good = list(entries.read(each if isinstance(each, bytes) else msgspec.json.encode(each) for each in inputs))
+        if entries.bad:
+            raise BadEntries(entries.bad)
+        component = target if isinstance(target, Component) else None
+        handles: list[JobHandle[Any]] = []
+        async for sent in submit_entries(self.bus, self.blobs, self.workspace, workflow, good):
+            if wrong := [conflict_of(each.entry) for each in sent if each.outcome == "conflict"]:
+                raise BadEntries(wrong)
+            handles += [JobHandle(self._client, each.entry.job, component, since=each.since) for each in sent]
+        return handles
+
     def _request(self, workflow: str, job: str, raw: bytes, terms: Terms) -> JobRequest:
         return JobRequest(
             workflow=workflow, job=job, input=raw, workspace=self.workspace, priority=terms.priority,
@@ -169,8 +212,8 @@ class Submitting:
         else:
             fields["input"] = msgspec.Raw(raw)
         body = msgspec.json.encode(fields)
-        await while_full(lambda: self._ask("submit", body))
-        return JobHandle(self._client, job, fresh=is_new)
+        answer = await while_full(lambda: self._ask("submit", body))
+        return JobHandle(self._client, job, fresh=is_new, warning=_decode_answer(answer).warning)
 
     async def _ask(self, verb: str, body: bytes) -> bytes:
         """Call a gateway. Asking again after a lost answer is safe: the job id goes along."""
@@ -186,6 +229,15 @@ class Submitting:
                     raise
                 await self.bus.settle()
         raise AssertionError("unreachable")
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What is read of a gateway's answer."""
+
+    warning: str = ""
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 async def while_full(publish: Callable[[], Awaitable[T]]) -> T:

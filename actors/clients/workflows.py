@@ -133,8 +133,17 @@ class Workflows:
 
     async def publish_batch(self, batch: Batch, *, by: str = "", force: bool = False) -> Sequence[Published]:
         """Publish what was checked, older versions first. Raises: UsageError if somebody was faster, BusError."""
+        return [await self.publish_checked(document, by=by, force=force) for _, document in batch.ready]
+
+    async def publish_checked(self, document: Document, *, by: str = "", force: bool = False) -> Published:
+        """Publish a document that was checked, and register it as a component. Raises: UsageError, BusError."""
+        from actors.interpreter.component import workflow_component
+
         definitions = await self.definitions()
-        return [await definitions.publish(document, by=by, force=force) for _, document in batch.ready]
+        done = await definitions.publish(document, by=by, force=force)
+        if (found := definitions.get(done.name, done.version)) is not None:
+            await Registry(self._bus).register(workflow_component(found.read(), app=found.app).info())
+        return done
 
 
 def _readable(definition: Definition) -> Document | None:

@@ -9,17 +9,19 @@ import sys
 import msgspec
 
 from actors.components.component import ComponentInfo
+from actors.workflow.document import Document
 from bus.errors import UsageError
 from supervisor.restart import Group
 
 
 class Description(msgspec.Struct, frozen=True):
-    """An app from outside."""
+    """An app from outside; ``documents`` are the workflows that are shipped with it."""
 
     app: str
     version: str
     components: list[ComponentInfo]
     groups: dict[str, Group] = {}
+    documents: list[Document] = []
 
 
 async def describe(target: str) -> Description:

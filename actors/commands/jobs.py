@@ -14,7 +14,7 @@ from actors.commands import outbox
 from actors.commands.session import EXIT_STILL_RUNNING, Session
 from actors.console.amount import instant
 from actors.console.event_line import event_line
-from actors.console.page import Span, line
+from actors.console.page import Span, line, one_line
 from actors.console.result_page import result_page
 from bus.errors import BusRefused, BusUnreachable, UsageError
 from bus.moment import Moment, parse_duration, parse_moment
@@ -66,6 +66,8 @@ async def submit(
         handle = await client.submit(workflow, input=body, job_id=job_id, offline_ok=offline_ok, **terms.words())
         if handle.held:
             return outbox.say_held(session, workflow, handle.id, "the server has gone away", wait=wait)
+        if handle.warning:
+            session.notes().show([line(Span(one_line(f"warning: {handle.warning}", 400), "warn"))])
         if wait:
             return await await_end(session, client, handle, timeout_s)
         _say_submitted(session, handle, workflow, terms)
@@ -94,7 +96,7 @@ async def result(session: Session, job: str, *, wait: bool, timeout_s: float | N
             session.notes().show([line(f"job {job} is {view.state}; use --wait to wait for its end")])
             return EXIT_STILL_RUNNING
         try:
-            return await _await(session, client, client.handle(job), timeout_s, quiet=True)
+            return await await_result(session, client, client.handle(job), timeout_s, quiet=True)
         except TimeoutError as error:
             await client.get(job)  # raises if nobody has heard of it
             return _goes_on(session, job, error)
@@ -103,14 +105,15 @@ async def result(session: Session, job: str, *, wait: bool, timeout_s: float | N
 async def await_end(session: Session, client: Client, handle: JobHandle[Any], timeout_s: float | None) -> int:
     """Wait for the job's end and print what it returned; say so if it goes on for longer."""
     try:
-        return await _await(session, client, handle, timeout_s)
+        return await await_result(session, client, handle, timeout_s)
     except TimeoutError as error:
         return _goes_on(session, handle.id, error)
 
 
-async def _await(
+async def await_result(
     session: Session, client: Client, handle: JobHandle[Any], timeout_s: float | None, *, quiet: bool = False
 ) -> int:
+    """Wait for the job's end, on a terminal with its events, and print what it returned. Raises: TimeoutError."""
     notes = session.notes()
     watcher = asyncio.create_task(_watch(client, handle, session)) if notes.is_tty and not quiet else None
     try:

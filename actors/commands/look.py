@@ -20,6 +20,7 @@ from bus.connection import Bus
 from bus.errors import UsageError
 from bus.service import ServiceInfo, discover
 from bus.streams import REGISTRY, stream_info
+from bus.subjects import PUBLISHED_SERVICE
 from store.tail import TailItem, live_filter
 from store.tail import tail as tail_events
 
@@ -89,9 +90,20 @@ async def _rows(bus: Bus, name: str | None) -> list[ComponentRow]:
     try:
         found = _chosen(registry, name)
         services = await discover(bus)
+        published = await _published(bus) if any(info.kind == "job" for info in found) else set[tuple[str, str]]()
     finally:
         await registry.stop()
-    return [ComponentRow(info, _places(info, services)) for info in found]
+    return [ComponentRow(info, _places(info, services, published)) for info in found]
+
+
+async def _published(bus: Bus) -> set[tuple[str, str]]:
+    """Name and version of what each host of published workflows runs."""
+    from actors.clients.workflows import Workflows
+
+    workflows = Workflows(bus)
+    definitions = await workflows.definitions()
+    await workflows.close()
+    return {(each.name, each.version) for each in definitions.all()}
 
 
 def _chosen(registry: Registry, name: str | None) -> list[ComponentInfo]:
@@ -105,11 +117,13 @@ def _unknown(name: str, hint: str = "start a node: 'callboard up' or 'callboard 
     raise UsageError(f"no component is named {name!r}", code="unknown_component", hint=hint)
 
 
-def _places(info: ComponentInfo, services: list[ServiceInfo]) -> Counter[str]:
+def _places(info: ComponentInfo, services: list[ServiceInfo], published: set[tuple[str, str]]) -> Counter[str]:
+    is_published = info.kind == "job" and (info.name, info.version) in published
     return Counter(
         service.meta("node")
         for service in services
-        if service.name == info.name and service.version == info.version and service.meta("kind") == info.kind
+        if (service.name == info.name and service.version == info.version and service.meta("kind") == info.kind)
+        or (is_published and service.name == PUBLISHED_SERVICE)
     )
 
 

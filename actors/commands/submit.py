@@ -36,6 +36,17 @@ def submit(
         str | None,
         typer.Option(metavar="DURATION|INSTANT", help="Fail if it has not ended by then; 1h counts from its start."),
     ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="FILE", help="A job for each line of JSON in FILE, or - for stdin.")
+    ] = None,
+    id_field: Annotated[str, typer.Option(metavar="FIELD", help="With --from: the input's field that is the id.")] = "",
+    envelope: Annotated[
+        bool, typer.Option("--envelope", help="With --from: lines are {input, id, priority, delay_s, ...}.")
+    ] = False,
+    batch: Annotated[
+        str, typer.Option(metavar="NAME", help="With --from: ids follow from this name [default: the file's digest].")
+    ] = "",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="With --from: submit the lines that are good.")] = False,
     wait: Wait = False,
     timeout: Timeout = None,
     offline_ok: Annotated[
@@ -47,15 +58,34 @@ def submit(
     as_json: AsJson = False,
     no_color: NoColor = False,
 ) -> None:
-    """Submit a job.
+    """Submit a job, or with --from one for each line of a file.
 
     Example: callboard submit order sku=A1 qty:=2 --wait
 
     Example: callboard submit order sku=A1 --delay 10m --deadline 1h
+
+    Example: callboard submit order --from orders.jsonl
     """
     session = make_session(nats, context, workspace, as_json, no_color)
-    choices = {"job_id": job_id, "wait": wait, "timeout_s": timeout, "offline_ok": offline_ok}
-    run(_submit_one(session, workflow, inputs or [], whole, (priority, delay, at, deadline), **choices))
+    terms = (priority, delay, at, deadline)
+    ending: dict[str, Any] = {"wait": wait, "timeout_s": timeout}
+    if source is None:
+        if id_field or envelope or batch or skip_bad:
+            raise typer.BadParameter("--id-field, --envelope, --batch and --skip-bad are for --from FILE")
+        run(_submit_one(session, workflow, inputs or [], whole, terms, job_id=job_id, offline_ok=offline_ok, **ending))
+    if inputs or whole or job_id or offline_ok:
+        raise typer.BadParameter("--from takes its inputs from the file, and their ids; and it needs the server")
+    reading: dict[str, Any] = {"batch": batch, "id_field": id_field, "is_enveloped": envelope, "skip_bad": skip_bad}
+    run(_submit_file(session, workflow, terms, source=source, **reading, **ending))
+
+
+async def _submit_file(
+    session: Session, workflow: str, terms: tuple[str, str | None, str | None, str | None], **choices: Any
+) -> int:
+    from actors.commands import jobs
+    from actors.commands.submit_file import Choices, submit_file
+
+    return await submit_file(session, workflow, Choices(terms=jobs.parse_terms(*terms), **choices))
 
 
 async def _submit_one(

@@ -57,10 +57,10 @@ def _tell(session: Session, findings: list[Finding], files: int) -> None:
 
 async def _publish(session: Session, client: Client, batch: Batch, *, force: bool) -> list[Published]:
     """Each by itself: a run that was cut short is done again, and goes on where it ended."""
-    notes, definitions = session.notes(), await client.workflows.definitions()
+    notes = session.notes()
     done: list[Published] = []
     for _, document in batch.ready:
-        done.append(await definitions.publish(document, by=user_name(), force=force))
+        done.append(await client.workflows.publish_checked(document, by=user_name(), force=force))
         if notes.is_tty and len(done) % PROGRESS_EVERY == 0:
             notes.show([line(f"published {len(done)} of {plural(len(batch.ready), 'workflow')}")])
     return done

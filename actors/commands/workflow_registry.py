@@ -10,6 +10,7 @@ import typer
 
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
 from actors.commands.workflow import Params, print_text, refuse
+from actors.commands.workflow_try import try_
 
 if TYPE_CHECKING:
     from actors.commands.session import Session
@@ -203,6 +204,7 @@ def add_to(app: typer.Typer) -> None:
         app.command()(command)
     app.command("list")(list_published)
     app.command("import")(import_)
+    app.command("try")(try_)
 
 
 # ---- what they do

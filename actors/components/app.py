@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from actors.components.component import (
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from actors.jobs.job import Job
     from actors.tools.tool_context import ToolContext
+    from actors.workflow.document import Document
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -183,6 +186,34 @@ class App:
                           at_once=at_once, rate=rate)  # fmt: skip
         return self._decorate("job", fn, options)
 
+    def workflow(
+        self,
+        document: Document | Mapping[str, Any] | str | Path,
+        /,
+        *,
+        params: Mapping[str, Any] | None = None,
+    ) -> Component[..., Any]:
+        """Make a document a job of this app: a file, from the folder of the module that says so, or one that is made.
+
+        A node publishes it before it starts, so that jobs find their version when the app has moved to a newer one.
+        ``params`` are values of its parameters. Raises: UsageError that says all that is wrong with it.
+        """
+        from actors.interpreter.shipped import shipped_component
+
+        module = sys._getframe(1).f_globals.get("__file__")
+        folder = Path(module).resolve().parent if module else Path.cwd()
+        return self._append(shipped_component(document, app=self.name, params=params or {}, folder=folder))
+
+    @property
+    def documents(self) -> list[Document]:
+        """Those of its workflows that are documents."""
+        found = [component for component in self.components if component.keeps_version]
+        if not found:
+            return []
+        from actors.interpreter.component import WorkflowComponent  # heavy, and most apps have none
+
+        return [component.document for component in found if isinstance(component, WorkflowComponent)]
+
     def find(self, kind: CallKind, name: str, major: int | None = None) -> Component[..., Any] | None:
         """The newest version of that component, within ``major`` if given; None if there is none."""
         found = [c for c in self._named(kind, name) if major is None or c.major == major]
@@ -200,15 +231,23 @@ class App:
                 f"app {self.name} has no group {options.group!r}", code="unknown_group", path="group",
                 hint=f"there are: {known}; App(..., groups={{{options.group!r}: Group(...)}}) makes it",
             )  # fmt: skip
-        component = declare(kind, fn, app=self.name, app_version=self.version, options=options)
-        for other in self._named(kind, component.name):
+        return self._append(declare(kind, fn, app=self.name, app_version=self.version, options=options))
+
+    def _append(self, component: Component[..., Any]) -> Component[..., Any]:
+        kind, name = component.kind, component.name
+        for other in self._named(kind, name):
             if other.version == component.version:
+                where = "a document" if other.keeps_version else f"{other.fn.__module__}.{other.fn.__qualname__}"
                 raise UsageError(
-                    f"app {self.name} has a {kind} {component.name} {component.version} already: "
-                    f"{other.fn.__module__}.{other.fn.__qualname__}",
+                    f"app {self.name} has a {kind} {name} {component.version} already: {where}",
                     code="duplicate_component",
                     hint="give one of them another name or version",
                 )
+            if other.keeps_version != component.keeps_version:
+                raise UsageError(
+                    f"app {self.name} has a {kind} {name} as a document and as a function", code="duplicate_component",
+                    hint="give one of them another name",
+                )  # fmt: skip
         self.components.append(component)
         return component
 

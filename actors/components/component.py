@@ -173,6 +173,11 @@ class Component(Generic[P, R_co]):
         """Whether its function ends by itself when the job is cancelled, after it has cleaned up durably."""
         return False
 
+    @property
+    def keeps_version(self) -> bool:
+        """Whether a job goes on with exactly the version that it began with, and not with any of its major."""
+        return False
+
     # Typed loosely on purpose: P has no context, and an async function gives an awaitable here, not R_co.
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the plain function, context parameter included."""

@@ -79,6 +79,10 @@ class Registry:
                 return info
         return None
 
+    def get(self, kind: CallKind, name: str, version: str) -> ComponentInfo | None:
+        """Exactly that version."""
+        return self._info(key_of(kind, name, version))
+
     def resolve(self, ref: str, kinds: tuple[CallKind, ...] = CALL_KINDS) -> ComponentInfo:
         """The component that ``send``, ``send@2``, ``mail.send`` or ``mail.send@2`` names: [app.]name[@major].
 

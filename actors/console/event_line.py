@@ -10,6 +10,7 @@ import msgspec
 from actors.console.amount import clock, count, duration
 from actors.console.page import Line, Span, Style, line, one_line
 from actors.console.system_event_line import SYSTEM_STYLES, system_essentials
+from bus.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalEscalated, ApprovalEvent
 from bus.failure import Failure
 from bus.messages import (
     CallAgent,
@@ -62,6 +63,9 @@ _STYLES: dict[type, Style] = {
     ReplyRetrying: "warn",
     ReplyProgress: "dim",
     Signal: "kind",
+    ApprovalAsked: "busy",
+    ApprovalAnswered: "kind",
+    ApprovalEscalated: "warn",
     Emitted: "kind",
     DeadKept: "bad",
     JobRetried: "warn",
@@ -136,6 +140,8 @@ def _essentials(event: Event) -> list[Span | str]:
         case Signal():
             by = f"by {one_line(event.by)}" if event.by else ""
             return [Span(one_line(event.name), "name"), _value(event.data), by]
+        case ApprovalAsked() | ApprovalAnswered() | ApprovalEscalated():
+            return [_call(event.call), *_approval(event)]
         case DeadKept() | DeadRedriven() | DeadDropped():
             return _dead(event)
         case _ if isinstance(event, NodeEvent | BreakerEvent):
@@ -196,6 +202,21 @@ def _reply(event: Reply) -> list[Span | str]:
         case ReplyProgress():
             total = f" of {count(event.total)}" if event.total is not None else ""
             return [f"{count(event.done)}{total}", one_line(event.note)]
+    assert_never(event)
+
+
+def _approval(event: ApprovalEvent) -> list[Span | str]:
+    roles = one_line(", ".join(event.roles))
+    match event:
+        case ApprovalAsked():
+            until = f"until {clock(event.expires_at)}" if event.expires_at else ""
+            whom = f"of {roles}" if roles else ""
+            return [Span(one_line(event.title), "name"), whom, until, _value(event.details)]
+        case ApprovalAnswered():
+            said = Span("approves", "good") if event.approved else Span("rejects", "bad")
+            return [one_line(event.by), said, _value(event.edited), _value(event.answer), one_line(event.comment)]
+        case ApprovalEscalated():
+            return [f"level {event.level}: asks {roles} too"]
     assert_never(event)
 
 

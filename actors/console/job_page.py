@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, tzinfo
 import msgspec
 
 from actors.console.amount import ago, count, duration, instant, plural
+from actors.console.approval_page import approval_blocks
 from actors.console.page import Block, Column, Gap, Page, SheetBuilder, Span, Style, clean, cut, facts, line, one_line
 from bus.failure import Failure
 from bus.subjects import DEFAULT_WORKSPACE
@@ -50,6 +51,7 @@ def job_page(
         [_title(view), _facts(view, now, zone)],
         _timeline(view, now, ascii_only=ascii_only, limit=call_limit),
         _signals(view, now),
+        *(approval_blocks(approval, now) for approval in view.approvals),
         _failure(view),
         _next_step(view) if has_advice else [],
     ]
@@ -307,6 +309,9 @@ def _steps(view: JobView, job: str) -> list[tuple[str, str]]:
         ],
         "rejected": [("callboard components --schema", "workflows and what they take")],
     }
+    if view.state == "waiting" and (asked := [each.step for each in view.approvals if each.state == "open"]):
+        return [(f"callboard approve {view.job} {one_line(step)}{job.removeprefix(view.job)}", "or reject it")
+                for step in asked]  # fmt: skip
     signals = [name.removeprefix("signal.") for name in view.waiting_on if name.startswith("signal.")]
     if view.state == "waiting" and signals:
         return [(f"callboard signal {job} {one_line(name)}", "give it what it waits for") for name in signals]

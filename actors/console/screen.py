@@ -82,11 +82,13 @@ class Screen:
     # ---- rich
 
     def _render(self, block: Block) -> None:
-        console = self._rich()
+        console = self.console
         for block_line in layout(block, console.width):
             console.print(_text(block_line), soft_wrap=True)
 
-    def _rich(self) -> Console:
+    @property
+    def console(self) -> Console:
+        """What rich prints with."""
         if self._console is None:
             from rich.console import Console
 

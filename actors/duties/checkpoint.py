@@ -24,8 +24,8 @@ KEY = "open-jobs"
 class Checkpoint(msgspec.Struct, frozen=True):
     """``log`` is when the stream was made: its sequences mean nothing in another one.
 
-    ``jobs_to`` and ``signals_to`` are the sequences to read on from; ``jobs`` are (workspace, job), ``ended_children``
-    (workspace, job, call, child) of parents that may not have been told.
+    ``jobs_to``, ``signals_to`` and ``answers_to`` are the sequences to read on from; ``jobs`` are (workspace, job),
+    ``ended_children`` (workspace, job, call, child) of parents that may not have been told.
     """
 
     log: str
@@ -33,9 +33,10 @@ class Checkpoint(msgspec.Struct, frozen=True):
     signals_to: int
     jobs: list[tuple[str, str]] = []
     ended_children: list[tuple[str, str, str, str]] = []
+    answers_to: int = 0
 
 
-def checkpoint_of(jobs: OpenJobs, log: str, jobs_to: int, signals_to: int) -> Checkpoint:
+def checkpoint_of(jobs: OpenJobs, log: str, jobs_to: int, signals_to: int, answers_to: int) -> Checkpoint:
     """What the next leader needs; pure."""
     children = [
         (*key, call, job.ended_children[call][0])
@@ -44,9 +45,10 @@ def checkpoint_of(jobs: OpenJobs, log: str, jobs_to: int, signals_to: int) -> Ch
         for call in job.on
         if call in job.ended_children
     ]
-    # A signal that its job has not reacted to is read again: only the fold knows of it.
+    # A signal or answer that its job has not reacted to is read again: only the fold knows of it.
     unheard = [job.signal_at - 1 for job in jobs.jobs.values() if job.is_parked and job.signal_at > job.waiting_at]
-    return Checkpoint(log, jobs_to, min([signals_to, *unheard]), list(jobs.jobs), children)
+    words_to = [min([to, *unheard]) for to in (signals_to, answers_to)]
+    return Checkpoint(log, jobs_to, words_to[0], list(jobs.jobs), children, words_to[1])
 
 
 async def load_checkpoint(bus: Bus, log: str) -> Checkpoint:

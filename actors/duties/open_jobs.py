@@ -1,9 +1,9 @@
-"""The jobs that have not ended, as far as it takes to see that one is stuck. Pure: a fold of ``log.*.*.job.*`` and of
-signals, which knows nothing of the jobs that have ended.
+"""The jobs that have not ended, as far as it takes to see that one is stuck. Pure: a fold of ``log.*.*.job.*``, of
+signals and of answers to approvals, which knows nothing of the jobs that have ended.
 
-A job that is not parked is owned: its owner's request is in JOBS, un-acked. A parked job waits for a signal, a child or
-an instant, and whoever brings that also publishes a wake-up. What contradicts this for longer than ``settle_s`` is
-suspect; it is looked into before anything is done (``stuck_jobs``).
+A job that is not parked is owned: its owner's request is in JOBS, un-acked. A parked job waits for a signal, an answer,
+a child or an instant, and whoever brings that also publishes a wake-up. What contradicts this for longer than
+``settle_s`` is suspect; it is looked into before anything is done (``stuck_jobs``).
 
 There may be very many that wait. What they have in common (workspace, workflow, what they wait on) is kept once: 380
 bytes for each parked job instead of 600.
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from bus.approval_events import ApprovalAnswered
 from bus.event import Parent
 from bus.messages import Event, JobCancelled, JobCompleted, JobFailed, JobOwned, JobRetried, JobSubmitted, JobWaiting
 from bus.messages import Signal as SignalEvent
@@ -29,7 +30,8 @@ _NO_CHILDREN: dict[str, tuple[str, float]] = {}
 class OpenJob:
     """One job. ``…_at`` are sequences, ``…_s`` the leader's clock when it learnt of it.
 
-    ``ended_children``: by call, the child's id and when its end was learnt of; ``signal_at`` is the newest signal.
+    ``ended_children``: by call, the child's id and when its end was learnt of; ``signal_at`` is the newest signal
+    or answer, ``signal`` its kind.
     """
 
     workflow: str
@@ -72,7 +74,7 @@ class Overslept:
 
 @dataclass(frozen=True)
 class Unheard:
-    """Parked before the signal ``signal`` came, and still parked: the wake-up is lost."""
+    """Parked before the signal or answer of kind ``signal`` came, and still parked: the wake-up is lost."""
 
     key: Key
     workflow: str
@@ -141,8 +143,8 @@ def _change(job: OpenJob, sequence: int, event: Event, now_s: float) -> None:
             job.on, job.until = (), None
         case JobWaiting(on=on, until=until) if sequence > job.waiting_at:
             job.waiting_at, job.on, job.until, job.changed_s = sequence, _kept_once(on), until, now_s
-        case SignalEvent(name=name) if sequence > job.signal_at:
-            job.signal_at, job.signal, job.signal_s = sequence, sys.intern(name), now_s
+        case SignalEvent() | ApprovalAnswered() if sequence > job.signal_at:
+            job.signal_at, job.signal, job.signal_s = sequence, sys.intern(event.kind), now_s
         case _:
             pass
 

@@ -36,6 +36,7 @@ log = logging.getLogger("callboard.duties")
 
 _JOB_EVENTS = subjects.event("*", "*", "job.*")
 _SIGNALS = subjects.event("*", "*", "signal.*")
+_ANSWERS = subjects.event("*", "*", "approval.answered")
 # The kinds whose bodies are not needed: an output may be big.
 _ENDS = frozenset({"job.completed", "job.failed", "job.cancelled"})
 _AT_ONCE = 32
@@ -58,7 +59,7 @@ class StuckJobs:
         self.redriven = 0
         self._term = term
         self._timing = timing
-        self._read_to = {_JOB_EVENTS: 0, _SIGNALS: 0}
+        self._read_to = {_JOB_EVENTS: 0, _SIGNALS: 0, _ANSWERS: 0}
         self._created = ""
         self._unsaved = 0
         # What was published for a job as it stood at a sequence; it may lie in the queue for long if no host runs.
@@ -81,7 +82,7 @@ class StuckJobs:
         """Read what is new, and look into every job that may be stuck. Raises: Fenced, TermOver, BusError."""
         await self._term.confirm()
         await self._check_log()
-        for subject in (_JOB_EVENTS, _SIGNALS):
+        for subject in self._read_to:
             await self._read_on(subject)
         await self._reopen(list(self.jobs.reopened))
         await self._save()
@@ -110,13 +111,12 @@ class StuckJobs:
         for workspace, job, call, child in saved.ended_children:
             if (parent := self.jobs.jobs.get((workspace, job))) is not None:
                 parent.ended_children = {**parent.ended_children, call: (child, own_clock_s())}
-        self._read_to = {_JOB_EVENTS: saved.jobs_to, _SIGNALS: saved.signals_to}
+        self._read_to = {_JOB_EVENTS: saved.jobs_to, _SIGNALS: saved.signals_to, _ANSWERS: saved.answers_to}
 
     async def _save(self) -> None:
         if self._unsaved < SAVE_EVENTS:
             return
-        read_to = self._read_to
-        checkpoint = checkpoint_of(self.jobs, self._created, read_to[_JOB_EVENTS], read_to[_SIGNALS])
+        checkpoint = checkpoint_of(self.jobs, self._created, *self._read_to.values())
         await save_checkpoint(self._term.bus, checkpoint)
         self._unsaved = 0
 
@@ -173,7 +173,7 @@ class StuckJobs:
                 case Overslept():
                     await self._rouse(suspect, "timer")
                 case Unheard(signal=signal):
-                    await self._rouse(suspect, f"signal.{signal}")
+                    await self._rouse(suspect, signal)
                 case Unanswered():
                     await self._answer(suspect)
                 case _:

@@ -60,8 +60,9 @@ class ChangeService:
 
     def _check_input(self, plan: ForkPlan, raw: bytes) -> None:
         """Against the version that the source began with, as far as it is registered; its host checks it again."""
-        major = parse_version(plan.submitted.version, "version").major
-        if info := self._registry.find("job", plan.submitted.workflow, major):
+        name, version = plan.submitted.workflow, plan.submitted.version
+        major = parse_version(version, "version").major
+        if info := self._registry.get("job", name, version) or self._registry.find("job", name, major):
             check_input(info, msgspec.json.decode(raw))
 
 

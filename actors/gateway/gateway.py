@@ -30,11 +30,12 @@ from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal
 from actors.clients.terms import terms_of
 from actors.components.component import ComponentInfo
 from actors.components.registry import Registry
-from actors.components.version import parse_version
+from actors.gateway.approval_service import ApprovalService, Approve, ListApprovals, Reject
 from actors.gateway.change_service import ChangeService, Fork
 from actors.gateway.dead_service import DeadService, DropLetters, ListLetters, RedriveLetters, RetryJob, ShowLetter
 from actors.gateway.input_check import check_input
-from actors.gateway.sweep import WORKFLOW_KINDS, Sweep
+from actors.gateway.sweep import Sweep
+from actors.gateway.workflow_choice import WorkflowChoice
 from actors.gateway.workflow_service import (
     DeprecateWorkflow,
     GetWorkflow,
@@ -43,6 +44,7 @@ from actors.gateway.workflow_service import (
     WorkflowService,
 )
 from actors.jobs.hold import data_of
+from actors.workflow.definitions import Definitions
 from bus import subjects
 from bus.connection import Bus
 from bus.errors import TooLarge, UsageError
@@ -128,13 +130,17 @@ class ListComponents(_Body, frozen=True):
 
 
 class Submitted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer to a submit; ``existing``: this very job was submitted before."""
+    """The answer to a submit; ``existing``: this very job was submitted before.
+
+    ``warning`` is for people: the version is deprecated.
+    """
 
     job: str
     workspace: str
     workflow: str
     version: str = ""
     existing: bool = False
+    warning: str = ""
 
 
 class Gateway:
@@ -146,12 +152,16 @@ class Gateway:
         self._blobs = Blobs(bus)
         self._service = Service()
         self._dead = DeadService(bus, self._blobs)
+        self._approvals = ApprovalService(bus, self._blobs)
         self._changes = ChangeService(bus, self._blobs, registry)
         self._workflows = WorkflowService(bus)
+        self._definitions = Definitions(bus)
+        self._choice = WorkflowChoice(registry, self._definitions)
         self.sweep = sweep or Sweep(bus, self._blobs, registry)
 
     async def start(self) -> None:
         """Begin to serve. The registry has to be started. Raises: BusError."""
+        await self._definitions.start()
         await self._service.start(self._bus, SERVICE, _own_version(), "Callboard: jobs and components")
         await self._serve("jobs", "submit", Submit, self._submit)
         await self._serve("jobs", "get", Get, self._get)
@@ -161,6 +171,9 @@ class Gateway:
         await self._serve("jobs", "pause", Hold, self._pause)
         await self._serve("jobs", "resume", Hold, self._resume)
         await self._serve("jobs", "retry", RetryJob, self._dead.retry)
+        await self._serve("jobs", "approve", Approve, self._approvals.approve)
+        await self._serve("jobs", "reject", Reject, self._approvals.reject)
+        await self._serve("approvals", "list", ListApprovals, self._approvals.list)
         await self._serve("jobs", "fork", Fork, self._changes.fork)
         await self._serve("dead", "list", ListLetters, self._dead.list)
         await self._serve("dead", "show", ShowLetter, self._dead.show)
@@ -178,6 +191,7 @@ class Gateway:
         await self.sweep.stop()
         await self._service.stop()
         await self._workflows.stop()
+        await self._definitions.stop()
 
     async def _serve(self, noun: str, verb: str, body: type[T], handler: Callable[[str, T], Awaitable[Any]]) -> None:
         decoder = msgspec.json.Decoder(body)
@@ -192,7 +206,7 @@ class Gateway:
     # ---- jobs
 
     async def _submit(self, workspace: str, body: Submit) -> Submitted:
-        info = await self._workflow(body.workflow, body.version)
+        info, version, warning = await self._choice.choose(body.workflow, body.version)
         raw = await self._input(body)
         check_input(info, msgspec.json.decode(raw))
         job = job_id_for(workspace, body.job_id, body.idempotency_key)
@@ -200,7 +214,7 @@ class Gateway:
         request = check_request(
             JobRequest(
                 workflow=info.name, job=job, input=raw, workspace=workspace, priority=body.priority,
-                traceparent=body.traceparent, start=terms.start, deadline=terms.deadline,
+                traceparent=body.traceparent, start=terms.start, deadline=terms.deadline, version=version,
             )
         )  # fmt: skip
         has_own_id = body.job_id is not None or body.idempotency_key is not None
@@ -209,29 +223,7 @@ class Gateway:
             exists = not await plan_request(self._bus, self._blobs, request)
         elif not exists:
             await publish_request(self._bus, self._blobs, request)
-        return Submitted(job, workspace, info.name, info.version, exists)
-
-    async def _workflow(self, ref: str, wanted: str | int | None) -> ComponentInfo:
-        """The workflow that a new job runs: always the newest version. Raises: UsageError."""
-        try:
-            info = self._registry.resolve(ref, WORKFLOW_KINDS)
-        except UsageError:
-            await self._registry.refresh()  # it may have come a moment ago
-            info = self._resolve(ref)
-        newest = self._registry.find(info.kind, info.name) or info
-        if not _fits(newest, wanted) or newest.major != info.major:
-            raise UsageError(
-                f"new jobs of {info.name} run on version {newest.version}, not {wanted or ref}", code="old_version",
-                path="version", hint="a job stays on the version that it began with; new ones take the newest",
-            )  # fmt: skip
-        return newest
-
-    def _resolve(self, ref: str) -> ComponentInfo:
-        try:
-            return self._registry.resolve(ref, WORKFLOW_KINDS)
-        except UsageError as error:
-            code = "unknown_workflow" if error.code == "unknown_component" else error.code
-            raise UsageError(str(error.args[0]), code=code, path="workflow", hint=error.hint) from error
+        return Submitted(job, workspace, info.name, info.version, exists, warning)
 
     async def _input(self, body: Submit) -> bytes:
         if not body.input_blob:
@@ -303,16 +295,6 @@ def _decode(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
         raise UsageError(f"the request: {message}", code="bad_request", path=path, hint=f"fields: {fields}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"the request is not JSON: {error}", code="invalid_json", path="$") from error
-
-
-def _fits(info: ComponentInfo, wanted: str | int | None) -> bool:
-    """Whether ``wanted`` (a major or a whole version, None for any) is the version of ``info``. Raises: UsageError."""
-    if wanted is None:
-        return True
-    text = str(wanted)
-    if text.isascii() and text.isdigit():
-        return info.major == int(text)
-    return parse_version(text, "version") == parse_version(info.version, "version")
 
 
 def _without_bulk(view: JobView) -> JobView:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
+from actors.components.newest import WORKFLOW_KINDS
 from actors.components.registry import Registry
 from actors.jobs.rejection import record_refusal, refused_stored, usable
 from bus import headers as h
@@ -23,13 +24,12 @@ from bus.failure import Failure
 from bus.objects import Blobs
 from bus.reader import Stored, scan
 from bus.streams import JOBS, stream_info
-from bus.subjects import DEFAULT_WORKSPACE, CallKind, check_name
+from bus.subjects import DEFAULT_WORKSPACE, check_name
 
 log = logging.getLogger("callboard.sweep")
 
 PERIOD_S = 2.0
 GRACE_S = 2.0
-WORKFLOW_KINDS: tuple[CallKind, ...] = ("job", "agent")
 _AT_ONCE = 32
 _NO_CONSUMER = 10014
 

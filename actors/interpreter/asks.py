@@ -48,11 +48,12 @@ class WaitSignal:
 
 @dataclass(frozen=True, slots=True)
 class Approve:
-    """Ask people; ``title`` and ``details`` are those of ``step``, computed."""
+    """Ask people; ``title``, ``details`` and ``edit`` are those of ``step``, computed."""
 
     step: ApprovalStep
     title: str
     details: Any
+    edit: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +71,16 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """Take a lock."""
+    """Take a lock; answered with the key that it is given back under."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unlock:
-    """Give it back."""
+    """Give a lock back; ``key`` is what taking it was answered with."""
 
-    name: str
+    key: str
 
 
 What = Call | Sleep | WaitSignal | Approve | Emit | Clock | Lock | Unlock

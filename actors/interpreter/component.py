@@ -34,6 +34,11 @@ class WorkflowComponent(Component[..., Any]):
         """A cancelled workflow undoes what it did, as far as the document says how."""
         return True
 
+    @property
+    def keeps_version(self) -> bool:
+        """Other steps are another workflow, whatever the version says."""
+        return True
+
     def bind_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The JSON input of these keyword arguments. Raises: InvalidInput."""
         if args:

@@ -70,7 +70,7 @@ class Run:
     lingers: bool = False
     is_closed: bool = False
     then: dict[str, Callable[[], None]] = field(default_factory=dict)
-    has_lock: bool = False
+    lock_key: str = ""
 
     @property
     def id(self) -> str:

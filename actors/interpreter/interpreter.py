@@ -29,12 +29,12 @@ log = logging.getLogger("callboard.interpreter")
 
 
 class Interpreter:
-    """One run of a document in this process."""
+    """One run of a document in this process; ``make`` gives the machine, for who wants to watch it."""
 
-    def __init__(self, ops: Operations, plan: Plan, input_: Any) -> None:
+    def __init__(self, ops: Operations, plan: Plan, input_: Any, make: type[Machine] = Machine) -> None:
         self._ops = ops
         submitted = ops.submitted
-        self.machine = Machine(plan, input_, {
+        self.machine = make(plan, input_, {
             "id": ops.job, "workspace": ops.workspace, "workflow": submitted.workflow, "version": submitted.version,
         })  # fmt: skip
         self._loop = asyncio.get_running_loop()

@@ -58,7 +58,7 @@ def watch_time(machine: Machine, run: Run) -> None:
 
 def _begin_approval(machine: Machine, run: Run) -> None:
     step = cast("ApprovalStep", run.plan.step)
-    machine.ask(run, "main", Approve(step, str(run.given["title"]), run.given["details"]))
+    machine.ask(run, "main", Approve(step, str(run.given["title"]), run.given["details"], run.given["edit"]))
     watch_time(machine, run)
 
 

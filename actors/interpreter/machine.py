@@ -119,7 +119,10 @@ class Machine:
             message = f"was not through within {run.plan.step.timeout_s:g} s"
             self.fail(run, Failure(code="timeout", message=message, retryable=False))
         elif role in run.then:
-            run.now = datetime.fromisoformat(value) if role.startswith("clock") else run.now
+            if role == "lock":
+                run.lock_key = value
+            else:
+                run.now = datetime.fromisoformat(value)
             self._try(run, run.then.pop(role))
 
     # ---- what it asks for
@@ -256,7 +259,6 @@ class Machine:
             BEGIN[type(plan.step)](self, run)
 
     def _with_lock(self, run: Run) -> None:
-        run.has_lock = True
         BEGIN[type(run.plan.step)](self, run)
 
     # ---- a step ends
@@ -284,9 +286,9 @@ class Machine:
             for frame in run.frames.values():
                 self.give_up_all(frame)
             run.frames.clear()
-        if run.has_lock:
-            run.has_lock = False
-            self.ask(run, "unlock", Unlock(str(run.given["lock"])), "lock/")
+        if run.lock_key:
+            self.ask(run, "unlock", Unlock(run.lock_key), "lock/")
+            run.lock_key = ""
             run.asks.clear()  # nobody waits for that
         run.frame.scope.outcomes[run.id] = run.outcome()
 
@@ -295,11 +297,12 @@ class Machine:
         frame = run.frame
         frame.active -= 1
         for name in frame.plan.followers[run.id]:
-            self._consider(frame.runs[name])
+            self.consider(frame.runs[name])
         if not frame.active:
             self.later(partial(self.rest, frame))
 
-    def _consider(self, run: Run) -> None:
+    def consider(self, run: Run) -> None:
+        """Let a step begin if all is there that it waits for."""
         if run.frame.is_over or run.status != "waiting":
             return
         try:

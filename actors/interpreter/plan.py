@@ -23,7 +23,7 @@ from actors.workflow.outline import Entry, Outline, Scope, counts_inside, outlin
 from bus.errors import UsageError
 
 # Values of a step that are computed when it begins, by the names that they have in the struct.
-_AT_START = ("with_", "title", "details", "for_s", "data", "values", "message", "result", "lock")
+_AT_START = ("with_", "title", "details", "edit", "for_s", "data", "values", "message", "result", "lock")
 
 
 @dataclass(slots=True, eq=False)

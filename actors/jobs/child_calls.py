@@ -85,6 +85,7 @@ class ChildCalls(OperationCore):
         request = JobRequest(
             workspace=self.workspace, workflow=target.name, input=body, job=child,
             traceparent=self.submitted.traceparent, priority=target.priority, deadline=self.deadline_at,
+            version=target.version,
             parent=Parent(self.workspace, self.job, key, self.submitted.workflow, self._depth() + 1),
         )  # fmt: skip
         crash_point("host.before_request")

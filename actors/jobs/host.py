@@ -23,6 +23,7 @@ from actors.jobs.rejection import reject
 from actors.node.heart import heartbeat_of
 from bus import headers as h
 from bus import subjects
+from bus.approval_events import ApprovalAnswered
 from bus.connection import Message
 from bus.errors import BusError, Unreadable, UsageError
 from bus.leases import LeaseBook
@@ -42,9 +43,10 @@ CAPACITY = 1000
 
 
 class JobHost:
-    """Runs workflows of one app. ``capacity``: jobs in flight for each workflow, see ``actors.jobs.foyer``.
+    """Runs workflows of one app, or published ones. ``capacity``: jobs in flight for each workflow, see ``foyer``.
 
     ``lease_s``: a host that is not heard of for so long has lost its jobs; the same for all hosts of a workflow.
+    ``forget_s``: the queue forgets workflows that no host has served for so long (None: never).
     """
 
     def __init__(
@@ -55,14 +57,16 @@ class JobHost:
         capacity: int = CAPACITY,
         leases: LeaseBook | None = None,
         lease_s: float | None = None,
+        forget_s: float | None = None,
     ) -> None:
         self.hosting = hosting
-        self.workflows = sorted(workflows)
+        self.workflows: list[str] = []
         self.running: dict[tuple[str, str], JobActor] = {}
         self.finished = 0
         self._since_s = time.monotonic()
         self._capacity = capacity
         self._lease_s = lease_s or float(os.environ.get(LEASE_VARIABLE, LEASE_S))
+        self._forget_s = forget_s
         self._leases = leases
         self._mailboxes: list[Mailbox] = []
         self._foyers: list[Foyer] = []
@@ -70,6 +74,7 @@ class JobHost:
         self._wakes: dict[tuple[str, str], list[Delivery]] = {}
         self._tickers: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._first = sorted(workflows)
 
     # ---- life
 
@@ -77,16 +82,32 @@ class JobHost:
         """Begin to take jobs. Raises: BusError."""
         bus = self.hosting.bus
         await self.hosting.board.start()
-        await bus.subscribe(subjects.live("*", "*", "signal.*"), self._on_signal)
+        for kind in ("signal.*", "approval.answered"):
+            await bus.subscribe(subjects.live("*", "*", kind), self._on_signal)
         bus.on_reconnect.append(self._read_all_on)
-        for workflow in self.workflows:
-            foyer = Foyer(workflow, self._capacity, self._begin)
-            self._foyers.append(foyer)
-            for priority in PRIORITIES:
-                mailbox = foyer.mailboxes[priority] = self._mailbox(workflow, priority, foyer)
-                self._mailboxes.append(mailbox)
-                await mailbox.start()
+        for workflow in self._first:
+            await self.add(workflow)
         self._tickers = [asyncio.create_task(each()) for each in (self._keep, self._poll, self._look)]
+
+    async def add(self, workflow: str) -> None:
+        """Take jobs of one more workflow from now on; nothing if it is served already. Raises: BusError."""
+        if workflow in self.workflows:
+            return
+        foyer = Foyer(workflow, self._capacity, self._begin)
+        foyer.mailboxes = {priority: self._mailbox(workflow, priority, foyer) for priority in PRIORITIES}
+        made = list(foyer.mailboxes.values())
+        self._mailboxes += made
+        try:
+            for mailbox in made:
+                await mailbox.start()
+        except BaseException:
+            for mailbox in made:
+                await mailbox.stop_taking()
+                await mailbox.hand_back()
+            self._mailboxes = [mailbox for mailbox in self._mailboxes if mailbox not in made]
+            raise
+        self._foyers.append(foyer)
+        self.workflows.append(workflow)
 
     def _mailbox(self, workflow: str, priority: Priority, foyer: Foyer) -> Mailbox:
         name = f"job-{workflow}-{priority}"
@@ -94,7 +115,10 @@ class JobHost:
         bus = self.hosting.bus
         return Mailbox(
             bus, JOBS, name, lambda delivery: foyer.enter(delivery, priority), capacity=foyer.window,
-            leases=self._leases, rebuild=lambda: ensure_consumer(bus, JOBS, name, filters, ack_wait_s=self._lease_s),
+            leases=self._leases,
+            rebuild=lambda: ensure_consumer(
+                bus, JOBS, name, filters, ack_wait_s=self._lease_s, inactive_s=self._forget_s
+            ),
         )  # fmt: skip
 
     async def stop(self) -> None:
@@ -114,6 +138,11 @@ class JobHost:
             await mailbox.hand_back()
         await self.hosting.board.stop()
         await self.hosting.close()
+
+    async def forget(self) -> None:
+        """Let the queue forget the workflows of this host; only for those that no other host has. Raises: BusError."""
+        for mailbox in self._mailboxes:
+            await self.hosting.bus.api(f"CONSUMER.DELETE.{mailbox.stream}.{mailbox.consumer}")
 
     def heartbeat(self) -> Heartbeat:
         """What the host is at: how many jobs it holds, and since when there are any, or none."""
@@ -210,7 +239,7 @@ class JobHost:
         except Unreadable as error:
             log.warning("left out: %s", error)
             return
-        if isinstance(event, Signal):
+        if isinstance(event, Signal | ApprovalAnswered):
             if event.blob is None:
                 actor.ring(Recorded(sequence, event))
             else:
@@ -240,7 +269,7 @@ class JobHost:
         """As long as more requests wait than can run: whose are they?"""
         while True:
             await asyncio.sleep(LOOK_S)
-            for foyer in self._foyers:
+            for foyer in list(self._foyers):
                 await foyer.look(self.hosting.bus)
 
     async def _poll(self) -> None:

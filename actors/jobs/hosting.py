@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.breakers.breakers import Breakers, tool_key
 from actors.components.app import App
@@ -20,6 +20,9 @@ from bus.failure import Failure
 from bus.objects import Blobs
 from bus.subjects import CallKind, Priority
 from supervisor.breaker import Breaker
+
+if TYPE_CHECKING:
+    from actors.interpreter.repertoire import Repertoire  # which imports what hosts are made of
 
 PARK_AFTER_S = 3.0
 UNKNOWN_GRACE_S = 5.0
@@ -39,7 +42,10 @@ class Hosting:
     board: Switchboard = field(init=False)
     park_after_s: float = field(default_factory=lambda: float(os.environ.get("CALLBOARD_PARK_AFTER_S", PARK_AFTER_S)))
 
-    _workflows: dict[tuple[str, str], Component[..., Any]] = field(default_factory=dict)
+    repertoire: Repertoire | None = None
+    """Published workflows, if this host runs any; a name that is there is looked for nowhere else first."""
+
+    _workflows: dict[tuple[str, int | None], Component[..., Any]] = field(default_factory=dict)
     _own: dict[tuple[str, tuple[CallKind, ...]], Target] = field(default_factory=dict)
     _breakers: Breakers | None = None
     _rates: RateDesk | None = None
@@ -53,21 +59,42 @@ class Hosting:
         self._rates = self._rates or RateDesk(self.bus)
         return self._rates
 
-    def workflow(self, name: str, version: str = "") -> Component[..., Any] | None:
-        """This app's workflow: the newest, or the newest of the major of ``version``. Remembered: it is asked often."""
-        found = self._workflows.get((name, version))
-        if found is None:
-            major = parse_version(version, "version").major if version else None
-            if (found := self.app.find("job", name, major)) is not None:
-                self._workflows[name, version] = found
+    def newest(self, name: str, wanted: str = "") -> Component[..., Any]:
+        """What a new job runs on; ``wanted`` is a major or a whole version, or empty. Raises: UsageError."""
+        if self.repertoire is not None and name in self.repertoire:
+            return self.repertoire.newest(name, wanted)
+        found = self._of_app(name, _major_in(wanted))
+        if found is None or (wanted.count(".") and found.version != wanted):
+            if self._of_app(name, None) is None:
+                raise UsageError(f"workflow {name!r} is not in app {self.app.name!r}")
+            raise UsageError(f"app {self.app.name} has no {name} {wanted}", code="unknown_version", path="version")
         return found
 
-    def newest(self, name: str) -> Component[..., Any]:
-        """What a new job of the workflow runs on. Raises: UsageError."""
-        component = self.workflow(name)
-        if component is None:
-            raise UsageError(f"workflow {name!r} is not in app {self.app.name!r}")
-        return component
+    async def take(self, name: str, wanted: str = "") -> Component[..., Any]:
+        """As :meth:`newest`, but looks again for a version that may have been published a moment ago."""
+        try:
+            return self.newest(name, wanted)
+        except UsageError as error:
+            if error.code != "unknown_version" or self.repertoire is None:
+                raise
+        await self.repertoire.definitions.refresh()
+        return self.newest(name, wanted)
+
+    def workflow(self, name: str, version: str) -> Component[..., Any] | None:
+        """What a job goes on with that began at ``version``: of the app's functions the newest of the same major."""
+        if self.repertoire is not None and (published := self.repertoire.exact(name, version)) is not None:
+            return published
+        found = self._of_app(name, _major_in(version))
+        if found is None or not found.keeps_version:
+            return found
+        return next((c for c in self.app.components if (c.kind, c.name, c.version) == ("job", name, version)), None)
+
+    def _of_app(self, name: str, major: int | None) -> Component[..., Any] | None:
+        """The newest of the app, within a major if it is given. Remembered: it is asked for often."""
+        found = self._workflows.get((name, major))
+        if found is None and (found := self.app.find("job", name, major)) is not None:
+            self._workflows[name, major] = found
+        return found
 
     def resolve(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
         """The component that ``target`` (a component or a reference) means. Raises: UsageError with near misses."""
@@ -79,10 +106,10 @@ class Hosting:
         if app in ("", self.app.name):
             for kind in kinds:
                 if (component := self.app.find(kind, name, major)) is not None:
-                    found = Target(kind, name, component.major, component, component.breaker)
+                    found = Target(kind, name, component.major, component, component.breaker, version=_text(major))
                     return self._own.setdefault((target, kinds), found)
         info: ComponentInfo = self.registry.resolve(target, kinds)
-        return Target(info.kind, info.name, info.major, breaker=info.breaker)
+        return Target(info.kind, info.name, info.major, breaker=info.breaker, version=_text(major))
 
     async def find(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
         """As :meth:`resolve`, but gives a node that is just starting ``UNKNOWN_GRACE_S`` to register what it has."""
@@ -112,11 +139,19 @@ class Hosting:
             await self._breakers.stop()
 
 
+def _major_in(version: str) -> int | None:
+    """The major of a version, or of a major; None of an empty text. Raises: UsageError."""
+    if not version or (version.isascii() and version.isdigit()):
+        return int(version) if version else None
+    return parse_version(version, "version").major
+
+
 @dataclass(frozen=True)
 class Target:
     """What a call goes to; ``component`` is there if this app has it, and then input and output are typed.
 
-    ``breaker`` is a tool's own policy, as far as it is known; ``priority`` is that of a job's request.
+    ``breaker`` is a tool's own policy, as far as it is known; ``priority`` and ``version``
+    (the major that was asked for, if one was) are those of a job's request.
     """
 
     kind: CallKind
@@ -125,3 +160,8 @@ class Target:
     component: Component[..., Any] | None = None
     breaker: Breaker | None = None
     priority: Priority = "normal"
+    version: str = ""
+
+
+def _text(major: int | None) -> str:
+    return "" if major is None else str(major)

@@ -9,13 +9,16 @@ deterministic. For what is not (the clock, random numbers, a small read from out
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from actors.components.component import Component
 from actors.jobs.call_policy import CallPolicy
+from actors.jobs.question import make_question
+from bus.approval_events import Escalation
+from store.approval import Decision
 from supervisor.breaker import OnOpen
 from supervisor.retry import Retry
 
@@ -141,6 +144,35 @@ class Job:
         Raises: TimeoutError if none came within ``timeout_s`` seconds of the first time that this was reached.
         """
         return self._operations.wait_for(signal, timeout_s)
+
+    def approval(
+        self,
+        title: str,
+        *,
+        details: Any = None,
+        answer: Any = None,
+        roles: Sequence[str] = (),
+        quorum: int = 1,
+        expires_s: float | None = None,
+        escalate: Sequence[Escalation] = (),
+        edit: Any = None,
+    ) -> Coroutine[Any, Any, Decision]:
+        """Ask people, and wait for what they decide; meanwhile the job parks. They see ``title`` and ``details``.
+
+        ``answer``: what an approval has to say besides, as a JSON Schema or a type. ``roles``: who may answer (empty:
+        anybody). ``quorum``: how many different people have to approve; one who rejects rejects it. ``expires_s``:
+        seconds until it is decided without them, as expired. ``escalate``: who may answer too, after how long.
+        ``edit``: values (a dict or a Struct) that whoever approves may change; an edit that changes one voids the
+        approvals before it.
+
+        A rejection and an expiry are no errors: look at ``approved`` and ``expired``. Raises: UsageError for a
+        question that nobody could answer.
+        """
+        question = make_question(
+            title, details=details, answer=answer, roles=roles, quorum=quorum, expires_s=expires_s, escalate=escalate,
+            edit=edit,
+        )  # fmt: skip
+        return self._operations.approval(question)
 
     # ---- one at a time
 

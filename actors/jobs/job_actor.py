@@ -70,10 +70,13 @@ from store.log import JobLog, Recorded, append_unfenced
 log = logging.getLogger("callboard.job")
 
 CREATE_TRIES = 10
+# Another host may have that version, or be new enough to read it; 20 deliveries take half a minute.
+ELSEWHERE = ("unknown_version", "unreadable_definition")
+VERSION_TRIES = 20
 
 
 class NoSuchVersion(CallboardError):
-    """This host has the workflow, but not the major version that the job began with."""
+    """This host has the workflow, but not the version that the job began with or asks for."""
 
 
 class JobActor:
@@ -135,15 +138,20 @@ class JobActor:
 
     async def _create(self, create: Callable[[JobSubmitted, JobOwned], Awaitable[bool]]) -> bool:
         """Take up a new job. The input is checked first: a job that cannot run is refused and never begins."""
-        submitted = await self._fork() if self.order.fork else self._submission(self._newest())
+        submitted = await self._fork() if self.order.fork else self._submission(await self._newest())
         if not await create(submitted, self._owned(submitted.version)):
             return False
         self.journal.submitted = submitted
         self.journal.read_to = self.journal.owned_at = self._log.epoch
         return True
 
-    def _newest(self) -> Component[..., Any]:
-        return self._hosting.newest(self.order.workflow)
+    async def _newest(self) -> Component[..., Any]:
+        try:
+            return await self._hosting.take(self.order.workflow, self.order.version)
+        except UsageError as error:
+            if error.code in ELSEWHERE and self.lease.attempt < VERSION_TRIES:
+                raise NoSuchVersion(str(error.args[0])) from error
+            raise
 
     def _submission(self, component: Component[..., Any]) -> JobSubmitted:
         order = self.order
@@ -229,7 +237,7 @@ class JobActor:
     def _component_of(self, submitted: JobSubmitted) -> Component[..., Any]:
         component = self._hosting.workflow(submitted.workflow, submitted.version)
         if component is None:
-            raise NoSuchVersion(f"this app has no {submitted.workflow} of the major of {submitted.version}")
+            raise NoSuchVersion(f"this host has no {submitted.workflow} for a job of version {submitted.version}")
         return component
 
     # ---- run
@@ -335,7 +343,7 @@ class JobActor:
             self.halt(Fenced())
 
     def ring(self, recorded: Recorded) -> None:
-        """The host heard a signal for this job."""
+        """The host heard a signal, or an answer to an approval, for this job."""
         if recorded.sequence > self.journal.read_to:
             self._hear(recorded)
 

@@ -18,6 +18,7 @@ from actors.jobs.journal import Entry, Journal, Spent
 from actors.jobs.sections import LEFT
 from bus import headers as h
 from bus import subjects
+from bus.approval_events import ApprovalAsked
 from bus.connection import Bus
 from bus.crash import crash_point
 from bus.errors import Fenced, UsageError
@@ -103,6 +104,7 @@ def _calls_of(journal: Journal, events: list[Recorded], named: tuple[str, ...]) 
 
 def _check_failed(journal: Journal) -> None:
     if isinstance(journal.ended, JobFailed):
+        _check_not_undone(journal)
         return
     hint = "it was retried, and goes on" if journal.retried else "cancel it, or wait for its end"
     if journal.ended:
@@ -111,6 +113,15 @@ def _check_failed(journal: Journal) -> None:
     assert journal.submitted is not None
     raise UsageError(f"job {journal.submitted.job} is {state}; only a failed job can be retried", code="not_failed",
                      path="job", hint=hint)  # fmt: skip
+
+
+def _check_not_undone(journal: Journal) -> None:
+    """What was undone cannot be gone on with."""
+    undone = [call for call in journal.entries if "/undo/" in call]
+    if undone:
+        assert journal.submitted is not None
+        message = f"job {journal.submitted.job} has undone what it did ({undone[0]} and so on); it cannot be retried"
+        raise UsageError(message, code="undone", path="job", hint="submit it again under another id")
 
 
 # ---- by which calls a job failed: pure
@@ -128,9 +139,17 @@ def causes(journal: Journal, events: list[Recorded]) -> tuple[str, ...]:
         return ()
     events = with_copies(events)
     failed = [e for e in journal.entries.values() if isinstance(e.outcome, Spent)]
+    if of_step := _calls_of_step(journal.ended.failure, failed):
+        return of_step
     if _is_hosts(journal.ended.failure, failed):
         return ()
     return tuple(entry.call for entry in failed if not any(_went_on(journal, entry, r) for r in events))
+
+
+def _calls_of_step(failure: Failure, failed: list[Entry]) -> tuple[str, ...]:
+    """The failed calls of the step that a workflow document failed by; it names the step."""
+    step = (failure.details or {}).get("step")
+    return tuple(entry.call for entry in failed if entry.call.rpartition("/")[0] == step) if step else ()
 
 
 def _is_hosts(failure: Failure, failed: list[Entry]) -> bool:
@@ -148,7 +167,7 @@ def _went_on(journal: Journal, entry: Entry, recorded: Recorded) -> bool:
     if recorded.sequence <= entry.sequence:
         return False
     match recorded.event:
-        case CallTool(call=call) | CallAgent(call=call) | CallJob(call=call):
+        case CallTool(call=call) | CallAgent(call=call) | CallJob(call=call) | ApprovalAsked(call=call):
             return not _is_beside(call, entry.call) and not _may_be_beside(journal, entry, call)
         case ReplyCompleted(op=op) if op == LEFT:
             return False  # the exception came by a section's end

@@ -16,6 +16,7 @@ import msgspec
 
 from actors.jobs.hold import Hold, word_in
 from actors.jobs.sections import OPS, Sections
+from bus.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalEscalated
 from bus.failure import Failure, TerminalError
 from bus.messages import (
     CallAgent,
@@ -40,6 +41,7 @@ from bus.messages import (
     ReplyRetrying,
     Signal,
 )
+from store.approval import Approval, decision_in
 from store.log import Recorded
 
 
@@ -69,7 +71,7 @@ CRASH_LOOP_S = 60.0
 
 
 class Entry(msgspec.Struct):
-    """One durable operation: ``op`` is tool, agent, job, local, sleep, timer, signal or emit.
+    """One durable operation: ``op`` is tool, agent, job, local, sleep, timer, signal, approval or emit.
 
     ``asked_at`` is its command's sequence. ``parked_on``: the job has parked on it, so all that was to be done for its
     answer was done by then. ``void_to``: nothing up to that sequence counts as its answer, or as having been asked.
@@ -124,6 +126,7 @@ class Journal:
 
     entries: dict[str, Entry] = field(default_factory=dict)
     signals: dict[int, Signal] = field(default_factory=dict)
+    approvals: dict[str, Approval] = field(default_factory=dict)
     submitted: JobSubmitted | None = None
     owner: JobOwned | None = None
     owned_at: int = 0
@@ -166,6 +169,8 @@ class Journal:
                 return self._settle(event.call, "emit", Succeeded(event.data, sequence))
             case Signal():
                 self._signal(event, sequence)
+            case ApprovalAsked() | ApprovalAnswered() | ApprovalEscalated():
+                self._approval(event, sequence)
             case ReplyProgress() | ReplyRetrying():
                 pass
             case _:
@@ -178,10 +183,19 @@ class Journal:
         elif sequence not in self.consumed:
             self.signals[sequence] = event
 
+    def _approval(self, event: ApprovalAsked | ApprovalAnswered | ApprovalEscalated, sequence: int) -> None:
+        self.approvals.setdefault(event.call, Approval()).take(event, sequence)
+        if isinstance(event, ApprovalAsked):
+            entry = self.entries.setdefault(event.call, Entry(event.call, "approval", "approval"))
+            entry.asked_at = entry.asked_at or sequence
+            self.owned_in_vain = 0
+
     def _answer(self, event: ReplyCompleted | ReplyFailed, outcome: Succeeded | Spent) -> str | None:
         answered = self._settle(event.call, event.op or "tool", outcome)
         if answered and event.op == "signal" and isinstance(event, ReplyCompleted):
             self._consume(event.output)
+        elif answered and event.op == "approval" and isinstance(event, ReplyCompleted):
+            self.approvals.setdefault(event.call, Approval()).decision = decision_in(event.output)
         elif answered and event.op in OPS and isinstance(event, ReplyCompleted):
             self.sections.apply(event, outcome.sequence)
         return answered

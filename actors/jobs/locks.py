@@ -53,7 +53,7 @@ class Lock:
     def __init__(self, locks: Locks, key: str, name: str, limit: int, timeout_s: float | None) -> None:
         self.name = name
         self._locks = locks
-        self._key = key
+        self.key = key
         self._limit = limit
         self._timeout_s = timeout_s
 
@@ -61,7 +61,7 @@ class Lock:
         if self._limit == 1 and self.name in _held.get():
             raise UsageError(f"the job is in a section of lock {self.name!r} already", code="lock_held", path="name",
                              hint="a lock cannot be taken again inside of its own section")  # fmt: skip
-        token = await self._locks.take(self._key, "lock", self.name, self._limit, self._timeout_s)
+        token = await self._locks.take(self.key, "lock", self.name, self._limit, self._timeout_s)
         _held.set((*_held.get(), self.name))
         return Lease(self.name, token)
 
@@ -71,7 +71,7 @@ class Lock:
         held = list(_held.get())
         held.remove(self.name)
         _held.set(tuple(held))
-        await self._locks.leave(self._key, raised=kind is not None)
+        await self._locks.leave(self.key, raised=kind is not None)
 
 
 class Locks(Records):

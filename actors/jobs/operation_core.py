@@ -21,6 +21,7 @@ from actors.jobs.hold import HOLD
 from actors.jobs.hosting import Hosting
 from actors.jobs.journal import Journal
 from actors.jobs.turns import NEW, Turns
+from bus.approval_events import ApprovalAnswered
 from bus.errors import Fenced as FencedError
 from bus.messages import Emitted, Event, JobSubmitted, ReplyCompleted, ReplyFailed, Signal
 from store.log import JobLog, Recorded
@@ -112,9 +113,17 @@ class OperationCore:
         """Take up one event from the log, in the log's order; wakes whoever waits for it."""
         if call := self.journal.apply(recorded):
             self.wake(call)
+        elif isinstance(recorded.event, ApprovalAnswered):
+            self.wake(recorded.event.call)
         elif isinstance(recorded.event, Signal):
             self.wake_signal_waits()
             self.on_signal()
+
+    async def read_on(self) -> None:
+        """Take up all that is stored by now: a doorbell may have been missed."""
+        for recorded in await self.log.read(since=self.journal.read_to):
+            self.hear(recorded)
+            self.journal.read_to = max(self.journal.read_to, recorded.sequence)
 
     def wake(self, call: str) -> None:
         """Let the operation look again."""

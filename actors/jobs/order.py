@@ -29,8 +29,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class Order:
     """What is asked for. ``body`` is the input's JSON as it came; ``wake`` says why a parked job is woken.
 
-    ``fork``: the job that goes its own way from there.
-    ``starts_at`` is there if the job is still to be planned: not before that instant may it begin.
+    ``version`` is a major or a whole version that a new job shall run on; empty: the newest. ``fork``: the job that
+    goes its own way from there. ``starts_at`` is there if the job is still to be planned: it may not begin before.
     """
 
     workspace: str
@@ -41,6 +41,7 @@ class Order:
     wake: str = ""
     parent: Parent | None = None
     traceparent: str = ""
+    version: str = ""
     fork: ForkedFrom | None = None
     starts_at: datetime | None = None
     deadline_at: datetime | None = None
@@ -80,8 +81,8 @@ async def read_order(delivery: Delivery, blobs: Blobs) -> Order:
     return Order(
         workspace=workspace, workflow=workflow, priority=priority, job=job_id_of(delivery, workspace), body=body,
         wake=headers.get(h.JOB_WAKE, ""), parent=parent_of(delivery),
-        traceparent=headers.get(h.TRACEPARENT, ""), fork=fork_of(delivery), starts_at=_starts_at(delivery),
-        deadline_at=moment_in(headers, h.JOB_DEADLINE, delivery.stored_at),
+        traceparent=headers.get(h.TRACEPARENT, ""), version=headers.get(h.JOB_VERSION, ""), fork=fork_of(delivery),
+        starts_at=_starts_at(delivery), deadline_at=moment_in(headers, h.JOB_DEADLINE, delivery.stored_at),
     )  # fmt: skip
 
 

@@ -112,9 +112,7 @@ class Parking:
         if self._has_stirred(waits):
             return
         await ops.log.append(JobWaiting(job=ops.job, on=waits, until=due_at))
-        for recorded in await ops.log.read(since=ops.journal.read_to):
-            ops.hear(recorded)
-            ops.journal.read_to = max(ops.journal.read_to, recorded.sequence)
+        await ops.read_on()
         if ops.halted:
             return
         if self._has_stirred(waits):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from actors.clients.signals import CANCEL
 from actors.jobs.call_policy import CallPolicy
 from actors.jobs.calls import Calls
@@ -12,6 +14,8 @@ from actors.jobs.child_calls import ChildCalls
 from actors.jobs.children import tell_child
 from actors.jobs.hosting import Target
 from actors.jobs.journal import Entry, Pending
+from actors.jobs.output_cache import Found, OutputCache, key_of
+from actors.jobs.records import Records
 from actors.jobs.values import name_of
 from bus.errors import UsageError
 from bus.failure import CallFailed, failure_of
@@ -19,7 +23,7 @@ from bus.messages import ReplyFailed
 from bus.subjects import CallKind, Priority
 
 
-class PlainCalls(Calls, ChildCalls):
+class PlainCalls(Calls, ChildCalls, Records):
     """``call_plainly`` of tools and agents, ``run_plainly`` of jobs."""
 
     async def call_plainly(self, kind: CallKind, ref: str, values: dict[str, Any], policy: CallPolicy) -> Any:
@@ -27,6 +31,22 @@ class PlainCalls(Calls, ChildCalls):
         key = self.new_key(name_of(ref))
         target = await self._plain_target(key, kind, ref)
         return await self._call(key, target, (), values, policy)
+
+    async def call_cached(
+        self, kind: CallKind, ref: str, values: dict[str, Any], policy: CallPolicy, about: Any, ttl_s: float
+    ) -> Any:
+        """As :meth:`call_plainly`, or an output that was had before for the same ``about``. Raises: CallFailed."""
+        key = self.new_key(name_of(ref))
+        target = await self._plain_target(key, kind, ref)
+        cache, place = OutputCache(self.hosting.bus), key_of(self.workspace, target, about)
+        found = msgspec.convert(await self._record(f"{key}/cache", "local", "cache", lambda: cache.look(place)), Found)
+        if found.hit:
+            return found.output
+        is_known = key in self.journal.entries
+        output = await self._call(key, target, (), values, policy)
+        if not is_known:  # a replay would keep what is old by now
+            await cache.keep(place, output, ttl_s)
+        return output
 
     async def run_plainly(self, ref: str, values: dict[str, Any], priority: Priority | None, *, waits: bool) -> Any:
         """Start a job, and with ``waits`` give its result, else its id. Given up, it cancels the job that it waits for.

@@ -31,7 +31,7 @@ TERMINATED = "terminated"
 async def plan(hosting: Hosting, order: Order, lease: Delivery) -> bool:
     """Put a request off until its time; False if the log has its job already. Raises: UsageError, BusError."""
     assert order.starts_at is not None
-    hosting.newest(order.workflow).decode_input(order.body)
+    (await hosting.take(order.workflow, order.version)).decode_input(order.body)
     life = await last_of_each(hosting.bus, EVENTS, [subjects.event(order.workspace, order.job, "job.*")])
     if any(not stored.subject.endswith(".job.rejected") for stored in life):
         return False

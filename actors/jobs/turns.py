@@ -21,10 +21,14 @@ NEW = sys.maxsize
 
 
 class Turns:
-    """The turns of one job's branches. ``last`` is the last recorded sequence; 0 for a fresh job, which never waits."""
+    """The turns of one job's branches. ``last`` is the last recorded sequence; 0 for a fresh job, which never waits.
+
+    ``given`` counts turns, so that one can see whether a replay gets on.
+    """
 
     def __init__(self, last: int) -> None:
         self.replaying = last > 0
+        self.given = 0
         self._settling: list[int] = []
         self._last = last
         self._open = 0
@@ -45,6 +49,7 @@ class Turns:
     async def wait(self, sequence: int) -> None:
         """Until it is the turn of the outcome at ``sequence``; ``NEW`` for what is not recorded."""
         if not self._open:
+            self.given += 1
             self.replaying = self.replaying and sequence <= self._last
             return
         turn = asyncio.get_running_loop().create_future()
@@ -78,6 +83,7 @@ class Turns:
             if turn.done():
                 continue
             turn.set_result(None)
+            self.given += 1
             if sequence > self._last:
                 self._end()
         self._pacer = None

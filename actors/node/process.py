@@ -90,6 +90,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     host.add_argument("workflows", nargs="+")
     gateway = roles.add_parser("gateway", help="serve the api.* services")
     gateway.add_argument("target", nargs="?", default="")
+    roles.add_parser("workflows", help="run published workflows")
     describe = roles.add_parser("describe", help="print the app's components as JSON")
     describe.add_argument("target")
     verify = roles.add_parser("verify", help="re-run a job's function against its recorded history")
@@ -122,7 +123,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _describe(app: App) -> int:
     components = [c.info() for c in app.components]
-    payload = {"app": app.name, "version": app.version, "groups": app.groups, "components": components}
+    payload = {"app": app.name, "version": app.version, "groups": app.groups, "components": components,
+               "documents": app.documents}  # fmt: skip
     sys.stdout.buffer.write(b"\n" + msgspec.json.encode(payload) + b"\n")
     sys.stdout.flush()
     return 0
@@ -155,6 +157,10 @@ def _role(arguments: argparse.Namespace) -> Role:
         case "host":
             app = load_app(arguments.target)
             return lambda actor: roles.host_jobs(actor, app, arguments.workflows, arguments.capacity)
+        case "workflows":
+            from actors.node.published_role import host_published
+
+            return host_published
         case _:
             return roles.serve_gateway
 

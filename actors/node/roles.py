@@ -17,6 +17,7 @@ from actors.jobs.hosting import Hosting
 from actors.node.heart import heartbeat_of
 from actors.node.process import EXIT_STUCK, STOP_GRACE_S, Actor
 from actors.tools.tool_actor import ToolActor
+from actors.workflow.definitions import Definitions
 from bus.errors import UsageError
 from bus.streams import wait_for_streams
 
@@ -63,13 +64,20 @@ async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int)
     registry = Registry(actor.bus)
     await registry.start()
     services = [await announce(actor, registry, component) for component in components]
+    definitions = Definitions(actor.bus)
     hosting = Hosting(actor.bus, actor.blobs, app, registry, host=f"{actor.node}/{actor.name}", node=actor.node)
+    if any(component.keeps_version for component in components):  # their other versions are in the bucket
+        from actors.interpreter.repertoire import Repertoire  # heavy, and most apps have no documents
+
+        await definitions.start()
+        hosting.repertoire = Repertoire(definitions)
     host = JobHost(hosting, workflows, capacity=capacity or CAPACITY, leases=actor.leases)
     await host.start()
     actor.heartbeat = host.heartbeat
 
     async def stop() -> None:
         await host.stop()
+        await definitions.stop()
         await registry.stop()
         await asyncio.gather(*(service.stop() for service in services))
 

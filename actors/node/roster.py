@@ -22,6 +22,7 @@ from supervisor.restart import Group, RestartKind
 
 GATEWAY = "gateway"
 HOST = "host"
+WORKFLOWS = "workflows"
 TOOL_GRACE_S = 10.0
 HOST_GRACE_S = 8.0
 GATEWAY_GRACE_S = 5.0
@@ -31,6 +32,8 @@ REPLICAS_LIMIT = 1000
 class Choice(msgspec.Struct, frozen=True):
     """What of an app runs on this node: ``only`` these (empty: all), ``without`` those, ``replicas`` by name.
 
+    ``workflows``: published ones too, in a process of their own.
+
     ``stall_s`` is for the gateway, and for hosts none of whose jobs says how long they may say nothing.
     """
 
@@ -39,6 +42,7 @@ class Choice(msgspec.Struct, frozen=True):
     replicas: Mapping[str, int] = {}
     gateway: bool = True
     stall_s: float = DEFAULT_STALL_S
+    workflows: bool = False
 
 
 def default_stall_s(environ: Mapping[str, str]) -> float:
@@ -69,12 +73,17 @@ def roster(target: str, components: Iterable[ComponentInfo], choice: Choice) -> 
     for position, jobs in _houses(chosen):
         found.append(((not jobs[0].group, position), _host(target, jobs, choice)))
     specs = [spec for _, some in sorted(found, key=lambda entry: entry[0]) for spec in some]
+    if choice.workflows:
+        specs.append(
+            _spec(WORKFLOWS, (WORKFLOWS,), WORKFLOWS, serves=(WORKFLOWS,), grace_s=HOST_GRACE_S, group=WORKFLOWS,
+                  stall_s=choice.stall_s)
+        )  # fmt: skip
     if choice.gateway:
         specs.append(
             _spec(GATEWAY, (GATEWAY, target), GATEWAY, serves=(GATEWAY,), grace_s=GATEWAY_GRACE_S, group=GATEWAY,
                   stall_s=choice.stall_s)
         )  # fmt: skip
-    _check_groups({c.group for c in chosen if c.group}, {_own_group(c, majors) for c in chosen} | {GATEWAY})
+    _check_groups({c.group for c in chosen if c.group}, {_own_group(c, majors) for c in chosen} | {GATEWAY, WORKFLOWS})
     return specs
 
 

@@ -19,13 +19,17 @@ STATES: tuple[State, ...] = get_args(State)
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many of how many are done: the items of a map, the rounds of a loop."""
+    """How many of how many are done: the items of a map; without a total how many there were: rounds of a loop."""
 
     done: int
     total: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.done} of {self.total}" if self.total is not None else str(self.done)
+        return (
+            f"{self.done} of {self.total}"
+            if self.total is not None
+            else f"{self.done} {'time' if self.done == 1 else 'times'}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

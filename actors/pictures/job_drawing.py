@@ -86,7 +86,8 @@ def job_note(view: JobView, now: datetime) -> str:
     passed_s = view.duration_s if view.has_ended else (now - since).total_seconds() if since else None
     took = f" {'after' if view.has_ended else 'for'} {duration(max(0.0, passed_s))}" if passed_s is not None else ""
     why = view.failure.message if view.failure else view.reason
-    return f"{view.state}{took}" + (f": {why}" if why else "")
+    forked = f", forked from {view.forked_from.job}" if view.forked_from else ""
+    return f"{view.state}{took}{forked}" + (f": {why}" if why else "")
 
 
 def _nothing(view: JobView) -> Node:

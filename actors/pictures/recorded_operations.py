@@ -17,7 +17,7 @@ from typing import NamedTuple
 from actors.jobs.fork_plan import with_copies
 from actors.jobs.hold import HOLD
 from actors.pictures.drawing import Standing, State
-from bus.messages import CallAgent, CallJob, CallTool, JobRetried, ReplyCompleted, ReplyFailed
+from bus.messages import CallAgent, CallJob, CallTool, Emitted, JobRetried, JobWaiting, ReplyCompleted, ReplyFailed
 from store.log import Recorded
 from store.view import CallView, JobView
 
@@ -65,16 +65,33 @@ def operations(view: JobView, history: Sequence[Recorded], now: datetime) -> lis
     calls: dict[str, list[CallView]] = {}
     for call in view.calls:
         calls.setdefault(places(call.call)[1], []).append(call)
-    found = [_operation(view, key, parts, spans, now) for key, parts in calls.items()]
+    waits = _waits(history)
+    found = [_operation(view, key, parts, spans, waits, now) for key, parts in calls.items()]
     last = float(view.last_sequence)
-    waited = [key for key in view.waiting_on if key not in calls and key != HOLD]
-    found += [_awaited(key, last + 1 + number) for number, key in enumerate(waited)]
+    waiting = dict.fromkeys(places(key)[1] for key in view.waiting_on if key != HOLD)
+    waited = [key for key in waiting if key not in calls]
+    found += [_awaited(key, last + 1 + number, waits[key], now) for number, key in enumerate(waited)]
     return sorted(found, key=lambda one: one.begun)
 
 
-def _awaited(key: str, begun: float) -> Operation:
-    kind = key.rpartition("/")[2].partition("-")[0].partition(":")[0]
-    return Operation(key=key, kind=kind, begun=begun, ended=math.inf, standing=Standing(state="waiting"))
+def _waits(history: Iterable[Recorded]) -> dict[str, datetime]:
+    """Since when the job waited for each key; what it has done with it is recorded only when it came."""
+    waits: dict[str, datetime] = {}
+    for recorded in history:
+        if isinstance(recorded.event, JobWaiting):
+            for key in recorded.event.on:
+                waits.setdefault(places(key)[1], recorded.event.at)
+    return waits
+
+
+def _awaited(key: str, begun: float, begun_at: datetime, now: datetime) -> Operation:
+    standing = Standing(state="waiting", duration_s=max(0.0, (now - begun_at).total_seconds()) or None)
+    return Operation(key=key, kind=_kind(key), begun=begun, ended=math.inf, standing=standing, begun_at=begun_at)
+
+
+def _kind(key: str) -> str:
+    """What kind of operation is only waited for: a sleep, or a signal."""
+    return key.rpartition("/")[2].partition("-")[0].partition(":")[0]
 
 
 def _spans(history: Iterable[Recorded]) -> dict[str, tuple[float, float]]:
@@ -84,7 +101,7 @@ def _spans(history: Iterable[Recorded]) -> dict[str, tuple[float, float]]:
         match recorded.event:
             case CallTool(call=call) | CallAgent(call=call) | CallJob(call=call):
                 spans.setdefault(call, (recorded.sequence, math.inf))
-            case ReplyCompleted(call=call) | ReplyFailed(call=call):
+            case ReplyCompleted(call=call) | ReplyFailed(call=call) | Emitted(call=call):
                 begun, ended = spans.get(call, (recorded.sequence, math.inf))
                 spans[call] = (begun, min(ended, recorded.sequence))
             case JobRetried(calls=calls):
@@ -95,7 +112,12 @@ def _spans(history: Iterable[Recorded]) -> dict[str, tuple[float, float]]:
 
 
 def _operation(
-    view: JobView, key: str, calls: list[CallView], spans: dict[str, tuple[float, float]], now: datetime
+    view: JobView,
+    key: str,
+    calls: list[CallView],
+    spans: dict[str, tuple[float, float]],
+    waits: dict[str, datetime],
+    now: datetime,
 ) -> Operation:
     """``calls``: the operation's own record, and what is recorded below it."""
     own = next((call for call in calls if call.call == key), None)
@@ -105,10 +127,11 @@ def _operation(
     begun = min((span[0] for span in known), default=0.0)
     ended = max((span[1] for span in known), default=math.inf) if state not in ("running", "waiting") else math.inf
     ended_at = max((call.ended_at for call in calls if call.ended_at), default=None) if own else None
-    standing = Standing(state=state, duration_s=_duration_s(view, own, first, state, now), note=_note(last))
+    begun_at = min(first.started_at, waits.get(key, first.started_at))
+    standing = Standing(state=state, duration_s=_duration_s(view, own, begun_at, state, now), note=_note(last))
     return Operation(
-        key=key, kind=own.kind if own else _awaited(key, 0).kind, begun=begun, ended=ended, standing=standing,
-        begun_at=first.started_at, ended_at=ended_at,
+        key=key, kind=own.kind if own else _kind(key), begun=begun, ended=ended, standing=standing,
+        begun_at=begun_at, ended_at=ended_at,
     )  # fmt: skip
 
 
@@ -125,13 +148,14 @@ def _state(view: JobView, key: str, own: CallView | None, now: datetime) -> Stat
     return "waiting" if own is None or (key in view.waiting_on and own.kind not in ("job", "agent")) else "running"
 
 
-def _duration_s(view: JobView, own: CallView | None, first: CallView, state: State, now: datetime) -> float | None:
+def _duration_s(view: JobView, own: CallView | None, begun_at: datetime, state: State, now: datetime) -> float | None:
     end = own.ended_at if own is not None and state in ("completed", "failed") else view.ended_at or now
     # What the host recorded at once took a time that the log does not say.
-    return max(0.0, (end - first.started_at).total_seconds()) or None if end else None
+    return max(0.0, (end - begun_at).total_seconds()) or None if end else None
 
 
 def _note(call: CallView) -> str:
     words = [call.failure.message if call.failure else "", f"job {call.child}" if call.child else ""]
     words.append(f"{call.attempts} attempts" if call.attempts > 1 else "")
+    words.append("had from the job that this one was forked from" if call.copied else "")
     return "; ".join(word for word in words if word)

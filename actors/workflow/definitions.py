@@ -14,7 +14,7 @@ import msgspec
 
 from actors.components.component import ComponentInfo
 from actors.components.registry import BUCKET as REGISTRY_BUCKET
-from actors.components.version import Version
+from actors.components.version import Version, parse_version
 from actors.workflow.definition import (
     Definition,
     Deprecation,
@@ -64,6 +64,11 @@ class Definitions:
         """Stop following changes."""
         await self._cache.stop()
 
+    @property
+    def is_live(self) -> bool:
+        """It was started, and not stopped."""
+        return self._cache.is_live
+
     async def refresh(self) -> None:
         """Read what was published up to now; lookups otherwise trail by some milliseconds. Raises: BusError."""
         await self._cache.refresh()
@@ -90,6 +95,31 @@ class Definitions:
         fresh = (definition for definition in found if definition.deprecated is None)
         usable = (d for d in found if d.deprecated is not None and not d.deprecated.is_over(now))
         return next(fresh, None) or next(usable, None) or next(iter(found), None)
+
+    def versions(self, name: str) -> list[Definition]:
+        """All versions of a workflow, the newest first."""
+        return self._of(name)
+
+    def choose(self, name: str, wanted: str = "", *, now: datetime | None = None) -> Definition:
+        """The version that a new job takes; ``wanted`` is a major or a whole version, if one was asked for.
+
+        Raises: UsageError ``unknown_version``, or ``deprecated_version`` from the day on.
+        """
+        if wanted and not _is_number(wanted):
+            parse_version(wanted, "version")
+            found = self.get(name, wanted)
+        else:
+            found = self.newest(name, int(wanted) if wanted else None, now=now)
+        if found is None:
+            message = f"workflow {name} has no version {wanted}"
+            hint = f"there is {', '.join(each.version for each in self._of(name)) or 'none'}"
+            raise UsageError(message, code="unknown_version", path="version", hint=hint)
+        if found.deprecated is not None and found.deprecated.is_over(now):
+            raise UsageError(
+                found.deprecated.warning(name, found.version), code="deprecated_version", path="version",
+                hint="jobs that run on it go on",
+            )  # fmt: skip
+        return found
 
     def named(self, reference: str) -> Definition:
         """What ``order`` (the newest) or ``order@1.2.0`` names. Raises: UsageError with what is near."""
@@ -232,6 +262,10 @@ class Definitions:
 
 
 # ---- pure
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _matches(definition: Definition, words: list[str], category: str, labels: Mapping[str, str]) -> bool:

@@ -110,8 +110,18 @@ class JobStep(CallStep, frozen=True, kw_only=True, tag="job"):
     priority: Priority | None = None
 
 
+class Escalate(Part, frozen=True, kw_only=True):
+    """When nobody has decided after so long, ask these roles too."""
+
+    after_s: Seconds
+    roles: tuple[Name, ...]
+
+
 class ApprovalStep(StepBase, frozen=True, kw_only=True, tag="approval"):
-    """Ask people; ``answer`` is the schema of what they may say, ``quorum`` how many have to agree."""
+    """Ask people; ``answer`` is the schema of what they may say, ``quorum`` how many have to agree.
+
+    ``edit`` are values that they may change. With ``on_reject: continue`` a rejection is no failure of the step.
+    """
 
     title: Text
     details: Values = msgspec.field(default_factory=dict)
@@ -119,6 +129,9 @@ class ApprovalStep(StepBase, frozen=True, kw_only=True, tag="approval"):
     roles: tuple[Name, ...] = ()
     quorum: Count = 1
     expires_s: Seconds | None = None
+    escalate: tuple[Escalate, ...] = ()
+    edit: Values = msgspec.field(default_factory=dict)
+    on_reject: Literal["fail", "continue"] = "fail"
 
 
 class WaitStep(StepBase, frozen=True, kw_only=True, tag="wait"):

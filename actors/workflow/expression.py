@@ -20,8 +20,9 @@ _TOKEN = re.compile(
     re.DOTALL | re.ASCII,
 )
 # Most expressions have no texts, brackets, comments or blanks beside a dot: one search finds the members of those.
-_WITHOUT_TEXTS = re.compile(r"(?!.*(?:\s\.|\.\s|//))[^\"'\[(`]*", re.DOTALL)
+_NOT_PLAIN = re.compile(r"[\"'\[(`]|//|\s\.|\.\s")
 _DOTTED = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\.([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?", re.ASCII)
+_SELECTION = frozenset(("_[_]",))
 _BINDERS = frozenset({"all", "exists", "exists_one", "existsOne", "map", "filter"})
 MACRO = re.compile(rf"\b(?:{'|'.join(sorted(_BINDERS))})\b")
 _ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
@@ -42,12 +43,16 @@ class Member(NamedTuple):
 
 
 class Expression(NamedTuple):
-    """What an expression refers to. ``constant`` is its value if it refers to nothing and is true or false."""
+    """What an expression refers to. ``constant`` is its value if it refers to nothing and is true or false.
+
+    ``may_be_route``: it does nothing but, at most, select members.
+    """
 
     variables: frozenset[str]
     functions: frozenset[str]
     members: tuple[Member, ...]
     constant: bool | None
+    may_be_route: bool = False
 
 
 class BadExpression(NamedTuple):
@@ -68,6 +73,13 @@ def _closes_early(inner: str) -> bool:
     return "${" in inner and "${" in "".join(token[0] for token in tokens(inner) if not token["text"])
 
 
+def without_texts(text: str) -> str:
+    """The expression with empty texts in it, and without comments."""
+    if not _NOT_PLAIN.search(text):
+        return text
+    return _TOKEN.sub(lambda found: '""' if found["text"] else "" if found["comment"] else found[0], text)
+
+
 def parse(text: str) -> Expression | BadExpression:
     """Compile and look. Nothing is raised, whatever the text."""
     if len(text) > LENGTH_LIMIT_CHARS:
@@ -86,11 +98,13 @@ def _parse(text: str) -> Expression | BadExpression:
         return BadExpression(_reason(str(error)), _advice(text))
     variables = frozenset(found["variables"])
     bound = frozenset(_bound(text)) if variables and "(" in text else frozenset()
-    members = tuple(_members(text)) if variables else ()
-    functions = frozenset(name for name in found["functions"] if name[0] not in "_@!-")
+    members = _members(text) if variables else ()
+    functions = frozenset([name for name in found["functions"] if name[0] not in "_@!-"])
     # Loops in loops may run for longer than anybody waits.
     is_plain = not found["variables"] and not MACRO.search(text)
-    return Expression(variables - bound, functions, members, _constant(program) if is_plain else None)
+    constant = _constant(program) if is_plain else None
+    may_be_route = bool(variables) and _SELECTION.issuperset(found["functions"])
+    return Expression(variables - bound, functions, members, constant, may_be_route)
 
 
 def _constant(program: Any) -> bool | None:
@@ -132,12 +146,14 @@ def _bound(text: str) -> Iterator[str]:
             yield name
 
 
-def _members(text: str) -> Iterator[Member]:
+def _members(text: str) -> tuple[Member, ...]:
     """Each ``root.name`` and ``root["name"]``, with the member that follows."""
-    if _WITHOUT_TEXTS.fullmatch(text):
-        yield from (Member(*found) for found in _DOTTED.findall(text))
-        return
-    found = list(tokens(text))
+    if not _NOT_PLAIN.search(text):
+        return tuple([Member(*found) for found in _DOTTED.findall(text)])
+    return tuple(_members_in(list(tokens(text))))
+
+
+def _members_in(found: list[re.Match[str]]) -> Iterator[Member]:
     for number, token in enumerate(found):
         if token["word"] and (number == 0 or found[number - 1][0] != "."):
             name, after = _member(found, number + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from actors.workflow.document import (
@@ -25,6 +25,8 @@ from actors.workflow.document import (
 from actors.workflow.expression import embedded
 from actors.workflow.finding import Path
 from actors.workflow.outline import Entry, Outline
+
+_HOLDERS = (dict, list, tuple)
 
 
 class Site(NamedTuple):
@@ -55,7 +57,8 @@ def _of_any(entry: Entry) -> Iterator[Site]:
     step, path = entry.step, entry.path
     if step.when is not None:
         yield Site((*path, "when"), step.when, entry)
-    yield from _plain(entry, "lock", step.lock)
+    if step.lock is not None:
+        yield from _plain(entry, "lock", step.lock)
     if step.join is not None:
         for where, text in _embedded(step.join.n, (*path, "join", "n")):
             yield Site(where, text, entry)
@@ -71,7 +74,7 @@ _VALUES: dict[type[StepBase], tuple[str, ...]] = {
     ToolStep: ("with_",),
     AgentStep: ("with_",),
     JobStep: ("with_",),
-    ApprovalStep: ("title", "details"),
+    ApprovalStep: ("title", "details", "edit"),
     SleepStep: ("for_s",),
     EmitStep: ("data",),
     SetStep: ("values",),
@@ -82,7 +85,8 @@ _VALUES: dict[type[StepBase], tuple[str, ...]] = {
 def _of_kind(entry: Entry) -> Iterator[Site]:
     step, path = entry.step, entry.path
     for name in _VALUES.get(type(step), ()):
-        yield from _plain(entry, name.rstrip("_"), getattr(step, name))
+        if value := getattr(step, name):
+            yield from _plain(entry, name.rstrip("_"), value)
     match step:
         case AddStep():
             yield Site((*path, "items"), step.items, entry)
@@ -95,7 +99,8 @@ def _of_kind(entry: Entry) -> Iterator[Site]:
             yield Site((*path, "until"), step.until, entry, sees_inner=True, variables=entry.inner[0].variables)
         case _:
             pass
-    yield from _output(entry, getattr(step, "output", None))
+    if (output := getattr(step, "output", None)) is not None:
+        yield from _output(entry, output)
 
 
 def _plain(entry: Entry, name: str, value: Any) -> Iterator[Site]:
@@ -113,12 +118,18 @@ def _embedded(value: Any, path: Path) -> Iterator[tuple[Path, str | None]]:
     if isinstance(value, str):
         if "${" in value:
             yield path, embedded(value)
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _embedded(inner, (*path, key))
+        return
+    parts: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, dict):
+        parts = value.items()
     elif isinstance(value, list | tuple):
-        for number, inner in enumerate(value):
-            yield from _embedded(inner, (*path, number))
+        parts = enumerate(value)
+    for key, inner in parts:
+        if isinstance(inner, str):  # most of them: a generator for each would take twice as long
+            if "${" in inner:
+                yield (*path, key), embedded(inner)
+        elif isinstance(inner, _HOLDERS):
+            yield from _embedded(inner, (*path, key))
 
 
 def has_expression(value: Any) -> bool:

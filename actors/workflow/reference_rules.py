@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.workflow.document import Document, MapStep
 from actors.workflow.expression import FUNCTIONS, BadExpression, Expression, Member, parse
-from actors.workflow.expression_sites import Site, sites
+from actors.workflow.expression_sites import Site
 from actors.workflow.finding import Fault, did_you_mean
 from actors.workflow.outline import Entry, Outline, Scope
 
@@ -16,14 +16,16 @@ VARIABLES = frozenset(("input", "params", "steps", "now", "job"))
 OUTCOME = ("output", "status", "error")
 
 
-def reference_faults(document: Document, outline: Outline, lost: Iterable[str] = ()) -> Iterator[Fault]:
-    """All faults of expressions; ``lost`` are ids of steps that are broken in themselves."""
+def reference_faults(
+    document: Document, outline: Outline, expressions: Iterable[Site], lost: Iterable[str] = ()
+) -> Iterator[Fault]:
+    """All faults of a document's expressions; ``lost`` are ids of steps that are broken in themselves."""
     for entry in outline.entries:
         if isinstance(entry.step, MapStep) and entry.step.as_ in VARIABLES | {"index"}:
             message = f"an item cannot be named {entry.step.as_!r}: that is something else already"
             yield Fault("bad_value", (*entry.path, "as"), message, "'item' is free")
     rules = _Rules(document, outline, frozenset(lost))
-    for site in sites(document, outline):
+    for site in expressions:
         yield from rules.check(site)
 
 
@@ -49,7 +51,7 @@ class _Rules:
                 yield from self._member(site, member)
 
     def _names(self, site: Site, found: Expression) -> Iterator[Fault]:
-        for name in sorted(found.functions - FUNCTIONS):
+        for name in sorted(found.functions - FUNCTIONS) if found.functions else ():
             hint = did_you_mean(name, FUNCTIONS)
             yield Fault("unknown_function", site.path, f"there is no function {name!r}", hint)
         unknown = found.variables - VARIABLES

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from actors.workflow.document import AddStep, Document
+from actors.workflow.document import AddStep
 from actors.workflow.expression import Expression, parse
-from actors.workflow.expression_sites import sites
+from actors.workflow.expression_sites import Site
 from actors.workflow.finding import Fault
 from actors.workflow.layer import Spotted
 from actors.workflow.order_rules import names_in
@@ -14,12 +14,12 @@ from actors.workflow.origins import Spot
 from actors.workflow.outline import Outline
 
 
-def removal_faults(document: Document, outline: Outline, removed: Mapping[str, Spot]) -> Iterator[Spotted]:
+def removal_faults(outline: Outline, expressions: Iterable[Site], removed: Mapping[str, Spot]) -> Iterator[Spotted]:
     """A fault, where the step was removed, for each other one that is left without it."""
     if not removed:
         return
     told: set[tuple[str, str]] = set()
-    for name, who, what in _mentions(document, outline):
+    for name, who, what in _mentions(outline, expressions):
         if name in removed and (name, who) not in told:
             told.add((name, who))
             spot = removed[name]
@@ -27,14 +27,14 @@ def removal_faults(document: Document, outline: Outline, removed: Mapping[str, S
             yield Spotted(spot, Fault("removed_step", spot.path, message, f"override {what} too, or keep the step"))
 
 
-def _mentions(document: Document, outline: Outline) -> Iterator[tuple[str, str, str]]:
+def _mentions(outline: Outline, expressions: Iterable[Site]) -> Iterator[tuple[str, str, str]]:
     """(name of a step, who names it, in which field)."""
     for entry in outline.entries:
         for path, name in names_in(entry.step):
             yield name, f"step {entry.step.id!r}", f"its {path[0]!r}"
         if isinstance(entry.step, AddStep):
             yield entry.step.to, f"step {entry.step.id!r}", "its 'to'"
-    for site in sites(document, outline):
+    for site in expressions:
         found = parse(site.text) if site.text is not None else None
         if isinstance(found, Expression):
             who = "the result" if site.entry is None else f"step {site.entry.step.id!r}"

@@ -11,6 +11,7 @@ import msgspec
 from actors.components.version import parse_version
 from actors.workflow.component_rules import Catalogue, component_faults
 from actors.workflow.document import Document
+from actors.workflow.expression_sites import Site, sites
 from actors.workflow.extension import NO_BASES, Bases
 from actors.workflow.finding import Fault, Finding, clip, path_text
 from actors.workflow.layer import Spotted
@@ -22,6 +23,7 @@ from actors.workflow.removal_rules import removal_faults
 from actors.workflow.schema_rules import schema_faults
 from actors.workflow.shape import Shaped, shape
 from actors.workflow.source import Format, Source, read_source
+from actors.workflow.type_rules import type_faults
 from bus.errors import UsageError
 
 
@@ -84,18 +86,22 @@ def check_source(source: Source, catalogue: Catalogue | None = None) -> tuple[Do
 
 def _rules(shaped: Shaped, document: Document, merged: Merged, catalogue: Catalogue | None) -> Iterator[Spotted]:
     lines = outline(document)
+    expressions = list(sites(document, lines))
     lost = shaped.lost | merged.removed.keys()
-    for fault in _faults(document, lines, lost, catalogue):
+    for fault in _faults(document, lines, expressions, lost, catalogue):
         yield Spotted(merged.spot(fault), fault)
-    yield from removal_faults(document, lines, merged.removed)
+    yield from removal_faults(lines, expressions, merged.removed)
 
 
-def _faults(document: Document, lines: Outline, lost: set[str], catalogue: Catalogue | None) -> Iterator[Fault]:
+def _faults(
+    document: Document, lines: Outline, expressions: list[Site], lost: set[str], catalogue: Catalogue | None
+) -> Iterator[Fault]:
     yield from _version(document)
     yield from order_faults(lines, lost)
-    yield from reference_faults(document, lines, lost)
+    yield from reference_faults(document, lines, expressions, lost)
     yield from schema_faults(document, lines)
     yield from component_faults(lines, catalogue)
+    yield from type_faults(document, lines, expressions, catalogue)
 
 
 def _version(document: Document) -> Iterator[Fault]:

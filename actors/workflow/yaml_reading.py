@@ -114,13 +114,18 @@ class _Builder:
         marks: dict[str, Any] = {}
         self._reading._marks[id(values)] = marks
         self._open.append(marks)
-        while type(event := self._next()) is not yaml.MappingEndEvent:
-            key = event.value if type(event) is yaml.ScalarEvent else self._bad_key(event)
+        next_event, scalar = self._next, yaml.ScalarEvent
+        while type(event := next_event()) is not yaml.MappingEndEvent:
+            key = event.value if type(event) is scalar else self._bad_key(event)
             is_double = marks.pop(key, None) is not None  # what is read now is the last one of ``marks``
             marks[key] = event.start_mark
             if is_double:
                 self._fault("duplicate_key", f"the key {key!r} comes twice", "remove one of them")
-            values[key] = self._node(self._next())
+            event = next_event()
+            if type(event) is scalar and event.tag is None and event.anchor is None:  # most are: no call for them
+                values[key] = read_scalar(event.value) if event.implicit[0] else event.value
+            else:
+                values[key] = self._node(event)
         self._open.pop()
         return values
 
