@@ -70,8 +70,7 @@ def wanted(limits: Limits) -> list[dict[str, Any]]:
             # No limit of its own: the server refuses "discard new" beside schedules (10052), and "discard old" at a
             # limit would drop requests that were accepted. A full account refuses them, which is what we want.
             "name": JOBS, "subjects": ["jobs.>", "timers.>"], "retention": "workqueue", "discard": "old",
-            "allow_msg_schedules": True, "allow_msg_ttl": True,
-            "description": "Callboard: what is to be done",
+            "allow_msg_schedules": True, "allow_msg_ttl": True, "description": "Callboard: what is to be done",
         },
         common
         | {
@@ -81,47 +80,31 @@ def wanted(limits: Limits) -> list[dict[str, Any]]:
             "max_bytes": limits.events_max_bytes or -1, "allow_msg_ttl": True,
             "description": "Callboard: what happened",
         },
-        common
-        | {
-            # The shape that every client makes for a KV bucket (ADR-8), so `nats kv ls registry` works.
-            "name": REGISTRY, "subjects": ["$KV.registry.>"], "retention": "limits", "discard": "new",
-            "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True,
-            "description": "Callboard: every component in every version",
-        },
-        common
-        | {
-            # No limit markers: an expired lease leaves nothing, so the next holder expects sequence 0 (NATS-FACTS 6).
-            "name": DUTIES, "subjects": ["$KV.duties.>"], "retention": "limits", "discard": "new",
-            "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True, "allow_msg_ttl": True,
-            "description": "Callboard: who does the duties of the cluster",
-        },
-        common
-        | {
-            "name": BREAKERS, "subjects": ["$KV.breakers.>"], "retention": "limits", "discard": "new",
-            "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True,
-            "description": "Callboard: circuits that are or were open",
-        },
-        common
-        | {
-            # Messages are deleted one by one: who has waited leaves no mark, and a free lock expires.
-            "name": LOCKS, "subjects": ["$KV.locks.>"], "retention": "limits", "discard": "new",
-            "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "allow_msg_ttl": True,
-            "description": "Callboard: who holds a lock, and who waits for it",
-        },
-        common
-        | {
-            "name": WORKFLOWS, "subjects": ["$KV.workflows.>"], "retention": "limits", "discard": "new",
-            "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "deny_delete": True,
-            "description": "Callboard: published workflows in every version",
-        },
-        common
-        | {
-            # Bounded by the time that each output may be used: a limit in bytes would be set aside at once.
-            "name": CACHE, "subjects": ["$KV.cache.>"], "retention": "limits", "discard": "new",
-            "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "allow_msg_ttl": True,
-            "description": "Callboard: outputs that may be used again",
-        },
+        *(common | bucket for bucket in _buckets()),
     ]  # fmt: skip
+
+
+def _buckets() -> list[dict[str, Any]]:
+    """The key-value buckets."""
+    return [
+        _bucket(REGISTRY, "every component in every version", deny_delete=True),
+        # No limit markers: an expired lease leaves nothing, so the next holder expects sequence 0 (NATS-FACTS 6).
+        _bucket(DUTIES, "who does the duties of the cluster", deny_delete=True, allow_msg_ttl=True),
+        _bucket(BREAKERS, "circuits that are or were open", deny_delete=True),
+        # Messages are deleted one by one: who has waited leaves no mark, and a free lock expires.
+        _bucket(LOCKS, "who holds a lock, and who waits for it", allow_msg_ttl=True),
+        _bucket(WORKFLOWS, "published workflows in every version", deny_delete=True),
+        # Bounded by the time that each output may be used: a limit in bytes would be set aside at once.
+        _bucket(CACHE, "outputs that may be used again", allow_msg_ttl=True),
+    ]
+
+
+def _bucket(name: str, holds: str, **more: bool) -> dict[str, Any]:
+    """A stream of the shape that every client makes for a KV bucket (ADR-8), so `nats kv ls registry` works."""
+    return {
+        "name": name, "subjects": [f"${name.replace('_', '.', 1)}.>"], "retention": "limits", "discard": "new",
+        "max_msgs_per_subject": 1, "allow_rollup_hdrs": True, "description": f"Callboard: {holds}", **more,
+    }  # fmt: skip
 
 
 # ---- plan: pure

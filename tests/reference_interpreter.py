@@ -100,8 +100,8 @@ class _List:
             while not all(task.done() for task in tasks) and not any(_error(task) for task in done):
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
             for task in tasks:
-                if task.done() and (error := _error(task)):
-                    raise error
+                if task.done() and isinstance(error := _error(task), Broke):
+                    raise Broke(error.code)  # what the failed step had is its own
         finally:
             for task in tasks:
                 task.cancel()

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors import App, Escalation, Job
+from actors import App, Escalation, Job, Retry
 from actors.clients.client import Client
 from actors.clients.requests import publish_wake
+from actors.duties.stuck_jobs import StuckJobs
 from actors.jobs.host import JobHost
 from actors.testing import record_history, replay
 from bus.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalEscalated
@@ -21,6 +22,7 @@ from bus.errors import UsageError
 from bus.messages import CallTool, JobCancelled, JobCompleted, JobFailed, JobPaused, JobResumed, ReplyCompleted
 from store.approval import Decision
 from store.log import append_unfenced
+from tests.test_duties import AT_ONCE, term_on
 from tests.troupe import Troupe, check_decisions, troupe
 from tests.waiting import wait_until
 
@@ -83,13 +85,21 @@ async def both(job: Job) -> list[bool]:
     return list(await job.gather(ask("left"), ask("right")))
 
 
+@app.tool(retry=Retry(attempts=1))
+async def breaks(name: str) -> None:
+    """Fail the first time."""
+    RAN[name] += 1
+    if RAN[name] == 1:
+        raise RuntimeError("as told")
+
+
 @app.job
 async def torn(job: Job) -> bool:
     """An approval beside a branch that fails."""
 
     async def fails() -> None:
         await job.wait_for("fail")
-        raise ValueError("as told")
+        await job.call(breaks, name=f"breaks-{job.id}")
 
     async def ask() -> bool:
         return (await job.approval("Beside?")).approved
@@ -112,6 +122,12 @@ async def output(on: Troupe, job: str) -> Any:
     end = await on.end(job, deadline_s=DEADLINE_S)
     assert isinstance(end, JobCompleted), end
     return msgspec.json.decode(end.output)
+
+
+async def output_after_retry(on: Troupe, client: Client, job: str) -> Any:
+    """What the job returned after all."""
+    await wait_until(lambda: _is(_has(on, job, JobCompleted), True), DEADLINE_S)
+    return await client.result(job, timeout_s=DEADLINE_S)
 
 
 async def refusal(answer: Any) -> str:
@@ -268,6 +284,12 @@ async def test_control_of_a_job_that_waits_for_approval(nats_server: EmbeddedSer
         await client.signal("f1", "fail")
         assert isinstance(await on.end("f1", deadline_s=DEADLINE_S), JobFailed)
         assert await refusal(client.approve("f1", by="ann")) == "job_ended"
+        await client.retry("f1")
+        await wait_until(lambda: RAN["breaks-f1"] == 2, DEADLINE_S)
+        await on.parked("f1")
+        await client.approve("f1", by="ann")
+        assert await output_after_retry(on, client, "f1") is True
+        assert sum(isinstance(r.event, ApprovalAsked) for r in await on.events("f1")) == 1
         assert await refusal(client.retry("p1")) == "not_failed"
         assert not await decisions(on, "p1")
         await client.resume("p1")
@@ -301,3 +323,34 @@ async def test_answers_crossed_with_parking(nats_server: EmbeddedServer, monkeyp
             assert len(await decisions(on, job)) == 1
             assert sum(isinstance(r.event, ApprovalAsked) for r in events) == 1
             assert not [r for r in events if isinstance(r.event, CallTool)]
+
+
+async def test_an_answer_that_woke_nobody(nats_server: EmbeddedServer) -> None:
+    """Whoever wrote the answer died before the wake-up: the sweep for stuck jobs makes up for it."""
+    async with troupe(nats_server.url, app, hosts=1, park_after_s=SOON_S) as on:
+        await on.submit("council", "s1", {"quorum": 1})
+        await asked(on, "s1")
+        await on.parked("s1")
+        sweep = StuckJobs(await term_on(on.bus), AT_ONCE)
+        await sweep.sweep()
+        assert sweep.redriven == 0, "it has reason to wait"
+        answer = ApprovalAnswered(job="s1", call="approval:1", approved=True, by="ann")
+        await append_unfenced(on.bus, on.blobs, "default", answer)
+        await sweep.sweep()
+        assert (await output(on, "s1"))["approved"] is True and sweep.redriven == 1
+
+
+async def test_a_fork_keeps_the_decision(nats_server: EmbeddedServer) -> None:
+    """A fork after the approval does not ask again; one before it does."""
+    async with troupe(nats_server.url, app, hosts=1, park_after_s=SOON_S) as on, Client(on.bus) as client:
+        await on.submit("buy", "b1", {})
+        await asked(on, "b1")
+        await client.approve("b1", by="ann", roles=["buyer"], answer={"account": "a7"}, edit={"amount": 5})
+        first = await output(on, "b1")
+        after = await client.fork("b1", from_="effect:2")
+        assert await client.result(after.id, timeout_s=DEADLINE_S) == first
+        assert not [r for r in await on.events(after.id) if isinstance(r.event, ApprovalAsked)]
+        before = await client.fork("b1", from_="approval:1")
+        await asked(on, before.id)
+        await client.reject(before.id, by="bob", roles=["buyer"])
+        assert (await output(on, before.id))["approved"] is False

@@ -42,6 +42,7 @@ from actors.clients.handle import JobHandle
 from actors.components.app import App
 from actors.jobs.job import Job
 from bus import headers, messages
+from bus.approval_events import ApprovalAnswered
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import PermissionRefused
@@ -49,6 +50,7 @@ from bus.objects import Blobs
 from bus.options import ConnectOptions
 from bus.streams import Limits, ensure_streams, wanted
 from examples import shop
+from store.log import append_unfenced
 from store.tail import Followed
 from supervisor.node import node_statuses
 from supervisor.retry import Retry
@@ -578,6 +580,14 @@ async def _use_everything(client: Client, node: subprocess.Popen[bytes]) -> None
     async with contextlib.aclosing(big.follow()) as items:
         first = await anext(items)
     assert isinstance(first, Followed) and isinstance(first.event, messages.JobSubmitted)
-    for subject in ("log.shop.big.job.completed", "log.shop.big.reply.completed", "jobs.other.order"):
+    await append_unfenced(
+        client.bus, client.blobs, "shop", ApprovalAnswered(job="big", call="approval:1", approved=True)
+    )
+    for subject in (
+        "log.shop.big.approval.asked",
+        "log.shop.big.job.completed",
+        "log.shop.big.reply.completed",
+        "jobs.other.order",
+    ):
         with pytest.raises(PermissionRefused):
             await client.bus.append(subject, b"{}")

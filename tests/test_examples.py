@@ -10,9 +10,10 @@ import pytest
 
 from actors import Client
 from actors.clients.outcome import JobFailedError
+from bus.approval_events import ApprovalAsked
 from bus.embedded import EmbeddedServer
 from bus.messages import ReplyRetrying
-from examples import shop, survey
+from examples import approval, shop, survey
 from tests.stage import stage
 from tests.waiting import wait_until
 
@@ -125,3 +126,18 @@ async def test_big_order_waits_for_a_word(
     assert ended.kind == end
     if end == "job.completed":
         assert msgspec.json.decode(ended.output, type=shop.Receipt).total == 1200.0
+
+
+async def test_refund_is_approved_with_an_edit(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """A small refund is paid at once; another one waits for the support, which may lower it."""
+    async with stage(nats_server.url, tmp_path, "examples.approval:app") as s, Client.connect(bus=s.bus) as client:
+        small = await (await client.submit(approval.refund, order="B-2", amount=50.0)).result(30)
+        handle = await client.submit(approval.refund, order="A-17", amount=120.0)
+
+        async def has_asked() -> bool:
+            return any(isinstance(r.event, ApprovalAsked) for r in await s.events(handle.id))
+
+        await wait_until(has_asked, 30)
+        await client.approve(handle.id, by="ann", roles=["support"], comment="opened", edit={"amount": 100})
+        assert await handle.result(30) == approval.Refund("A-17", 100.0, "ann", "opened")
+    assert small == approval.Refund("B-2", 15.0)

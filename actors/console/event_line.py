@@ -7,7 +7,7 @@ from typing import assert_never
 
 import msgspec
 
-from actors.console.amount import clock, count, duration
+from actors.console.amount import clock, count, duration, instant
 from actors.console.page import Line, Span, Style, line, one_line
 from actors.console.system_event_line import SYSTEM_STYLES, system_essentials
 from bus.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalEscalated, ApprovalEvent
@@ -209,7 +209,7 @@ def _approval(event: ApprovalEvent) -> list[Span | str]:
     roles = one_line(", ".join(event.roles))
     match event:
         case ApprovalAsked():
-            until = f"until {clock(event.expires_at)}" if event.expires_at else ""
+            until = f"until {instant(event.expires_at)}" if event.expires_at else ""
             whom = f"of {roles}" if roles else ""
             return [Span(one_line(event.title), "name"), whom, until, _value(event.details)]
         case ApprovalAnswered():
