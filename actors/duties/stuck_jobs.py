@@ -18,7 +18,7 @@ from actors.duties.checkpoint import Checkpoint, checkpoint_of, load_checkpoint,
 from actors.duties.open_jobs import Key, OpenJob, OpenJobs, Overslept, Ownerless, Suspect, Unanswered, Unheard
 from actors.duties.term import Term, TermOver
 from actors.duties.timing import Timing
-from actors.jobs.job_actor import answer_to
+from actors.jobs.closing import answer_to
 from actors.jobs.journal import Journal, Pending
 from actors.jobs.order import job_id_of
 from actors.jobs.takeover import redrive_wake

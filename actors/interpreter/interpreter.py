@@ -77,8 +77,7 @@ class Interpreter:
             case Broken(failure):
                 raise CallFailed(failure)
             case Withdrawn() as end:
-                if end.not_undone:
-                    log.warning("%s: cancelled; not undone, since that failed: %s", self._ops.job, end.not_undone)
+                self._ops.not_undone = end.not_undone
                 return None
             case None:
                 raise AssertionError("the machine has not ended")

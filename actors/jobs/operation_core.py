@@ -52,6 +52,7 @@ class OperationCore:
         self.asking = 0
         self.noting = 0
         self.winding_up = False
+        self.not_undone: tuple[str, ...] = ()
         self.waits: dict[str, datetime | None] = {}
         self.on_idle: Callable[[], None] = lambda: None
         self.on_asked: Callable[[], None] = lambda: None

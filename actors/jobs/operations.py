@@ -9,12 +9,12 @@ from actors.jobs.admission import Admission
 from actors.jobs.approvals import Approvals
 from actors.jobs.branches import run_branches
 from actors.jobs.call_policy import CallPolicy
-from actors.jobs.plain_calls import PlainCalls
+from actors.jobs.undos import Undos
 from actors.jobs.values import name_of
 from actors.jobs.waits import Waits
 
 
-class Operations(PlainCalls, Waits, Approvals, Admission):
+class Operations(Undos, Waits, Approvals, Admission):
     """All that ``Job`` offers; each base class is a file of its own for one concern."""
 
     def call(
