@@ -157,6 +157,7 @@ class JobActor:
             job=order.job, workflow=order.workflow, version=component.version, app=component.app,
             input=msgspec.Raw(order.body or b"{}"), priority=order.priority, parent=order.parent,
             traceparent=order.traceparent, requested_at=self.lease.stored_at, deadline_at=order.deadline_at,
+            amendable=component.is_amendable,
         )  # fmt: skip
 
     async def _fork(self) -> JobSubmitted:
