@@ -47,8 +47,9 @@ def add_items(machine: Machine, run: Run, items: list[Any]) -> None:
 
 
 def close_map(machine: Machine, run: Run) -> None:
-    """Let a map be complete with what it has; the rest is given up."""
-    _complete(machine, run, cancel_rest=True)
+    """Let a map be complete with what it has, if it runs; the rest is given up."""
+    if run.status == "running" and not run.is_closed:
+        _complete(machine, run, cancel_rest=True)
 
 
 def _open(machine: Machine, run: Run, number: int) -> None:
@@ -66,9 +67,7 @@ def _begun(run: Run) -> int:
 
 def _go_on(machine: Machine, run: Run) -> None:
     """Begin what may begin; end the step if it is decided."""
-    if run.status != "running":
-        return
-    if _is_decided(machine, run):
+    if run.status != "running" or run.is_closed or _is_decided(machine, run):
         return
     limit = getattr(run.plan.step, "max_parallel", None) or len(run.items)
     while len(run.frames) < limit and _begun(run) < len(run.items):
@@ -80,15 +79,14 @@ def _is_decided(machine: Machine, run: Run) -> bool:
     good = sum(run.ended.get(number, False) for number in counted) if len(counted) < len(run.items) else run.good
     left = sum(number not in run.ended for number in counted) if n is not None else 0
     if n is not None and good >= n:
-        join = run.plan.step.join
-        _complete(machine, run, cancel_rest=join is not None and join.cancel_rest)
+        _complete(machine, run, cancel_rest=_cancels_rest(run))
     elif n is not None and good + left < n:
         message = f"{n} of {len(counted)} have to complete, {len(counted) - good - left} did not"
         cause = run.failure.message if run.failure else ""
         failure = Failure(code="join_unmet", message=": ".join(filter(None, (message, cause))), retryable=False)
         machine.fail(run, failure)
     elif len(run.ended) == len(run.items) or (len(counted) < len(run.items) and all(c in run.ended for c in counted)):
-        _complete(machine, run, cancel_rest=bool(run.plan.step.join and run.plan.step.join.cancel_rest))
+        _complete(machine, run, cancel_rest=_cancels_rest(run))
     else:
         return False
     return True
@@ -104,6 +102,8 @@ def _counted(run: Run) -> range | list[int]:
 
 def _complete(machine: Machine, run: Run, *, cancel_rest: bool) -> None:
     run.is_closed = True
+    # One that is over and only waits for the time, to compute what it gives, comes too late.
+    run.frames = {number: frame for number, frame in run.frames.items() if not frame.is_over}
     if not cancel_rest and run.frames:
         machine.linger(run)
     else:
@@ -116,10 +116,19 @@ def _complete(machine: Machine, run: Run, *, cancel_rest: bool) -> None:
 
 def _give_output(machine: Machine, run: Run) -> None:
     if isinstance(run.plan.step, MapStep):
-        machine.complete(run, [run.outputs[number] for number in sorted(run.outputs)])
+        machine.complete(run, _outputs(run))
     else:
         assert run.plan.output is not None
         machine.complete(run, run.plan.output.value(run.frame.scope, run.now))
+
+
+def _outputs(run: Run) -> list[Any]:
+    return [run.outputs[number] for number in sorted(run.outputs)]
+
+
+def _cancels_rest(run: Run) -> bool:
+    join = run.plan.step.join
+    return join is not None and join.cancel_rest
 
 
 # ---- a list inside is over
@@ -135,12 +144,27 @@ def instance_ended(machine: Machine, run: Run, frame: Frame) -> None:
 
 def _instance_output(machine: Machine, run: Run, frame: Frame) -> None:
     assert run.plan.output is not None
+    if run.is_closed:  # it has waited for the time too long
+        return
     try:
         run.outputs[frame.number] = run.plan.output.value(frame.scope, run.now)
     except FormulaFailed as error:
         inside_failed(machine, run, frame, error.failure)
+        return
+    if _is_enough(run):
+        run.ended[frame.number] = True
+        run.good += 1
+        _complete(machine, run, cancel_rest=_cancels_rest(run))
     else:
         _leave(machine, run, frame, completed=True)
+
+
+def _is_enough(run: Run) -> bool:
+    """Whether the outputs so far are all that a map was to find. Raises: FormulaFailed, which fails the map."""
+    until = run.plan.until
+    if until is None:
+        return False
+    return until.truth(Scope(run.frame.scope, {"outputs": _outputs(run), "total": len(run.items)}), run.now)
 
 
 def branch_ended(machine: Machine, run: Run, frame: Frame) -> None:
