@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from actors.breakers.dependency import CircuitOpen as CircuitOpen
+    from actors.builder.expression import Expr as Expr
+    from actors.builder.expression import expr as expr
+    from actors.builder.workflow import Workflow as Workflow
     from actors.clients.client import Client as Client
     from actors.components.app import App as App
     from actors.components.component import Component as Component
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
     from actors.jobs.job import ChildJob as ChildJob
     from actors.jobs.job import Job as Job
     from actors.tools.tool_context import ToolContext as ToolContext
+    from actors.workflow.document import Cache as Cache
+    from actors.workflow.document import Compensation as Compensation
+    from actors.workflow.document import Escalate as Escalate
+    from actors.workflow.document import Goto as Goto
+    from actors.workflow.document import Join as Join
+    from actors.workflow.document import Param as Param
     from bus.approval_events import Escalation as Escalation
     from bus.errors import CallboardError as CallboardError
     from bus.errors import UsageError as UsageError
@@ -48,6 +57,15 @@ _HOMES = {
     "InvalidInput": "actors.components.component",
     "InvalidOutput": "actors.components.component",
     "Job": "actors.jobs.job",
+    "Cache": "actors.workflow.document",
+    "Compensation": "actors.workflow.document",
+    "Escalate": "actors.workflow.document",
+    "Expr": "actors.builder.expression",
+    "Goto": "actors.workflow.document",
+    "Join": "actors.workflow.document",
+    "Param": "actors.workflow.document",
+    "Workflow": "actors.builder.workflow",
+    "expr": "actors.builder.expression",
     "Retry": "supervisor.retry",
     "RetryableError": "bus.failure",
     "TerminalError": "bus.failure",

@@ -349,6 +349,7 @@ class Bus:
                 raise
         finally:
             self._inbox.forget(token)
+            waiter.feed = None  # or the two hold each other, and all the messages, until the collector comes by
         return messages
 
     async def append(self, subject: str, body: bytes, *, headers: Headers | None = None, timeout_s: float = 5.0) -> int:

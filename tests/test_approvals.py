@@ -148,39 +148,39 @@ async def test_approved_with_an_edit(nats_server: EmbeddedServer) -> None:
     """The job parks; bad answers are refused and leave nothing; a good one is in the log with who, why and what."""
     async with troupe(nats_server.url, app, hosts=2, park_after_s=SOON_S) as on, Client(on.bus) as client:
         before = datetime.now(UTC)
-        await on.submit("buy", "b1", {"amount": 250.0})
-        await asked(on, "b1")
-        await on.parked("b1")
+        await on.submit("buy", "own", {"amount": 250.0})
+        await asked(on, "own")
+        await on.parked("own")
         (listed,) = await client.approvals(role="buyer")
-        assert (listed.job, listed.workflow, listed.step, listed.title) == ("b1", "buy", "approval:1", "Buy it?")
+        assert (listed.job, listed.workflow, listed.step, listed.title) == ("own", "buy", "approval:1", "Buy it?")
         assert listed.values == {"amount": 250.0, "note": None} and listed.asked_at >= before
         assert not await client.approvals(role="seller")
         good: dict[str, Any] = {"by": "ann", "roles": ["buyer"], "answer": {"account": "a7"}}
-        log = await on.events("b1")
-        assert await refusal(client.approve("b1", "approval:2", **good)) == "unknown_step"
+        log = await on.events("own")
+        assert await refusal(client.approve("own", "approval:2", **good)) == "unknown_step"
         assert await refusal(client.approve("nobody", **good)) == "unknown_job"
-        assert await refusal(client.approve("b1", **(good | {"roles": ["clerk"]}))) == "wrong_role"
-        assert await refusal(client.approve("b1", **(good | {"by": " "}))) == "no_name"
-        assert await refusal(client.approve("b1", **(good | {"answer": {"limit": 1}}))) == "bad_answer"
-        assert await refusal(client.approve("b1", **(good | {"answer": None}))) == "bad_answer"
-        assert await refusal(client.approve("b1", **good, edit={"amount": "many"})) == "bad_edit"
-        assert await refusal(client.approve("b1", **good, edit={"amounts": 1})) == "bad_edit"
-        assert await on.events("b1") == log
-        answered = await client.approve("b1", **good, comment="as agreed", edit={"amount": 200, "note": "less"})
-        assert await output(on, "b1") == {
+        assert await refusal(client.approve("own", **(good | {"roles": ["clerk"]}))) == "wrong_role"
+        assert await refusal(client.approve("own", **(good | {"by": " "}))) == "no_name"
+        assert await refusal(client.approve("own", **(good | {"answer": {"limit": 1}}))) == "bad_answer"
+        assert await refusal(client.approve("own", **(good | {"answer": None}))) == "bad_answer"
+        assert await refusal(client.approve("own", **good, edit={"amount": "many"})) == "bad_edit"
+        assert await refusal(client.approve("own", **good, edit={"amounts": 1})) == "bad_edit"
+        assert await on.events("own") == log
+        answered = await client.approve("own", **good, comment="as agreed", edit={"amount": 200, "note": "less"})
+        assert await output(on, "own") == {
             "approved": True, "expired": False, "edited": {"amount": 200, "note": "less"}, "account": "a7",
         }  # fmt: skip
-        (decision,) = await decisions(on, "b1")
+        (decision,) = await decisions(on, "own")
         (answer,) = decision.answers
         assert (answer.by, answer.comment, answer.edited) == ("ann", "as agreed", {"amount": 200, "note": "less"})
         assert answer.sequence == answered.sequence and answer.at >= before
-        assert await refusal(client.approve("b1", **good)) == "job_ended"
+        assert await refusal(client.approve("own", **good)) == "job_ended"
         assert not await client.approvals()
-        (shown,) = (await client.get("b1")).approvals
+        (shown,) = (await client.get("own")).approvals
         assert (shown.state, shown.answers, shown.ignored) == ("approved", decision.answers, ())
-        assert RAN["before-b1"] == RAN["after-b1"] == 1
-        check_decisions(await on.events("b1"))
-        (await replay(buy, await record_history(client, "b1"))).check()
+        assert RAN["before-own"] == RAN["after-own"] == 1
+        check_decisions(await on.events("own"))
+        (await replay(buy, await record_history(client, "own"))).check()
 
 
 async def test_rejected_expired_and_quorum(nats_server: EmbeddedServer) -> None:

@@ -241,7 +241,7 @@ async def test_id_whose_log_begins_with_garbage(nats_server: EmbeddedServer, tmp
         async def rejected() -> bool:
             return bool(await read_all(on.bus, EVENTS, "log.*.*.job.rejected"))
 
-        await wait_until(rejected, deadline_s=20)
+        await wait_until(rejected, deadline_s=60)
         stored = (await read_all(on.bus, EVENTS, "log.*.*.job.rejected"))[0]
         event = msgspec.json.decode(stored.body, type=JobRejected)
         assert event.requested_job == "odd"

@@ -110,3 +110,30 @@ async def test_flush_is_a_barrier(server: EmbeddedServer) -> None:
             await bus.client.flush(5)
             # The PONG follows the message on the same connection, so it is here already.
             assert got[-1] == b"%d" % number
+
+
+async def test_a_flush_heeds_its_cancellation(server: EmbeddedServer) -> None:
+    """Cancelled at any point a flush raises, and the connection goes on; the library drops some of these."""
+    async with await Bus.connect(ConnectOptions(servers=[server.url]), name="test") as bus:
+        for steps in range(12):
+            flushing = asyncio.create_task(bus.client.flush(5))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            if flushing.cancel():
+                await asyncio.wait({flushing}, timeout=30)
+                assert flushing.cancelled(), steps
+        await bus.settle()
+
+
+async def test_an_answer_that_comes_too_late_ends_nothing(server: EmbeddedServer) -> None:
+    """A flush that was given up is answered all the same; the library's reader ends with that, ours goes on."""
+    got: list[bytes] = []
+    async with await Bus.connect(ConnectOptions(servers=[server.url]), name="test") as bus:
+        await bus.subscribe("lean.late", lambda m: got.append(m.data))
+        given_up = asyncio.get_running_loop().create_future()
+        given_up.cancel()
+        await bus.client._send_ping(given_up)
+        await bus.settle()
+        await bus.publish("lean.late", b"1")
+        await bus.settle()
+    assert got == [b"1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -166,6 +167,23 @@ async def test_a_job_of_three_thousand_events_is_read_whole(bus: Bus, job: str) 
     done = [int(r.event.done) for r in events if isinstance(r.event, ReplyProgress)]
     assert sorted(done) == list(range(3000))
     assert await log.read(since=sequences[1500]) == events[1501:]
+
+
+async def test_what_was_read_is_let_go_at_once(bus: Bus, job: str) -> None:
+    """A page of the log leaves memory with its reader: a process that is idle runs no collector for days."""
+    log = open_log(bus, job)
+    await log.create(*begun(job))
+    await log.append(progress(job, 1))
+    messages = lambda: sum(type(each).__name__ == "Msg" for each in gc.get_objects())  # noqa: E731
+    gc.collect()
+    gc.disable()
+    try:
+        before = messages()
+        for _ in range(10):
+            assert len(await log.read()) == 3
+        assert messages() - before < 10
+    finally:
+        gc.enable()
 
 
 async def test_reading_waits_for_what_must_be_there(bus: Bus, job: str) -> None:

@@ -114,11 +114,14 @@ async def house(nats_server: EmbeddedServer, tmp_path: Path) -> AsyncIterator[Ho
 
 @contextlib.asynccontextmanager
 async def under_load(house: House, prefix: str) -> AsyncIterator[list[str]]:
-    """Submit jobs, of which some have done some work here, and none has ended."""
+    """Submit jobs: some work has been done, no job has ended, and node n1 owns at least one of them."""
     closed, before = Path(f"{house.ledger}.closed"), len(house.effects())
     closed.touch()
     jobs = await house.submit_many(prefix)
     await wait_until(lambda: len(house.effects()) >= before + 20, 60)
+    async with asyncio.timeout(60):
+        while not [job for job in jobs if any(host.startswith("n1/") for host in await owners(house, job))]:
+            jobs += await house.submit_many(f"{prefix}-{len(jobs)}")
     yield jobs
     closed.unlink()
 

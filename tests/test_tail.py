@@ -155,13 +155,16 @@ async def test_a_hole_in_what_the_consumer_delivers_is_filled(
 async def test_silence_is_not_taken_for_peace(bus: Bus, workspace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pull of which nothing is heard, not even heartbeats, is given up and the tail goes on."""
     monkeypatch.setattr(tail_module, "SILENCE_S", 0.2)
-    hear, deaf = tail_module._Source._on_message, [True]
-    monkeypatch.setattr(tail_module._Source, "_on_message", lambda self, msg: None if deaf else hear(self, msg))
+    hear, deaf, unheard = tail_module._Source._on_message, [True], list[Any]()
+    monkeypatch.setattr(
+        tail_module._Source, "_on_message", lambda self, msg: unheard.append(msg) if deaf else hear(self, msg)
+    )
     await say(bus, workspace, 1, 2)
     before = await tails_on(bus)
     async with aclosing(tail(bus, Blobs(bus), live_filter(workspace))) as items:
         first = asyncio.create_task(take(items, 2))
         old = await wait_until(lambda: _new(bus, before))
+        await wait_until(lambda: len(unheard) >= 2, 30, what="both were sent to deaf ears")
         deaf.clear()
         assert [number_of(i) for i in await first] == [1, 2]
         assert not old & (await tails_on(bus))

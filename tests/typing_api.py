@@ -6,10 +6,12 @@ from typing import ParamSpec, TypeVar, assert_type
 
 import msgspec
 
+from actors import Expr, Goto, Join, Param, Workflow, expr
 from actors.components.app import App
 from actors.components.component import Component
 from actors.jobs.job import Job
 from actors.tools.tool_context import ToolContext
+from actors.workflow.document import Document
 from supervisor.retry import Retry
 
 app = App("shop")
@@ -77,3 +79,21 @@ call(stock, "A1", qty=1)  # type: ignore[call-arg]
 @app.job  # type: ignore[arg-type]
 def blocking(job: Job, sku: str) -> int:
     return 1
+
+
+flow = Workflow("order", version="1.0.0", params={"limit": Param(default=3)}, input={"type": "object"}, output=Quote)
+price = flow.tool("price", run=quote, with_={"sku": expr("input.sku")}, retry=Retry(attempts=2), timeout_s=5)
+ask = flow.approval("ask", title="May I?", needs=[price], when="steps.price.output.price > params.limit", answer=bool)
+with flow.map("each", over=price.output["items"], needs=[ask], join=Join(n=1)) as each:
+    each.job("one", run=order, with_={"sku": expr("item")}, on_error=Goto(goto="two"))
+with flow.switch("by", needs=[each, "ask"]) as by, by.case("true") as case:
+    case.sleep("nap", for_s=expr("params.limit"))
+flow.result = {"price": price.output["price"]}
+assert_type(price.output["price"], Expr)
+assert_type(flow.document(), Document)
+assert_type(flow.to_yaml(), str)
+flow.tool("bad")  # type: ignore[call-arg]
+flow.tool("bad", run="x", retries=2)  # type: ignore[call-arg]
+flow.wait("bad", signal="x", retry=Retry())  # type: ignore[call-arg]
+flow.loop("bad", until="true", max_rounds="3")  # type: ignore[arg-type]
+flow.tool("bad", run="x", on_error="stop")  # type: ignore[arg-type]

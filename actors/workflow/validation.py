@@ -66,7 +66,11 @@ def check(
     ``catalogue`` None leaves out what only the running system knows. ``params`` are values for its parameters; with
     ``is_final`` each parameter has to have one, as for a document that is to be published or run.
     """
-    merged = merge(source, bases, params)
+    return check_merged(merge(source, bases, params), catalogue, is_final=is_final)
+
+
+def check_merged(merged: Merged, catalogue: Catalogue | None = None, *, is_final: bool = False) -> Checked:
+    """The same of a value whose parts have places of their own."""
     if not merged.is_whole:
         return Checked(None, None, _findings(merged.faults))
     shaped = shape(merged.value)

@@ -23,7 +23,7 @@ def plain(document: Document) -> dict[str, Any]:
 
 
 def _in_order(value: Any) -> Any:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_in_order(inner) for inner in value]
     if not isinstance(value, dict):
         return value

@@ -137,7 +137,7 @@ async def greedy(ctx: ToolContext, where: str, mib: int) -> int:
     return await process.wait()
 
 
-@app.tool(retry=TWICE, timeout_s=60, limits=Limits(cpu_s=4, cpu_window_s=30))
+@app.tool(retry=TWICE, timeout_s=60, limits=Limits(cpu_s=2.5, cpu_window_s=30))
 def burn(ctx: ToolContext, n: int = 1) -> int:
     """Uses CPU time without an end."""
     note(f"{ctx.idempotency_key} {ctx.attempt} {os.getpid()}")

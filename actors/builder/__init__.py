@@ -1,0 +1,1 @@
+"""Workflow documents written in Python: a builder that reads as the document does."""
