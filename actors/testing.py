@@ -33,6 +33,7 @@ from actors.jobs.job import Job
 from actors.jobs.journal import ChangedCode, Entry, Journal
 from actors.jobs.operations import Operations
 from actors.jobs.sections import Asked
+from actors.jobs.undos import UNDO
 from actors.jobs.values import bind
 from bus.errors import UsageError
 from bus.failure import failure_of
@@ -181,7 +182,13 @@ class _Asked(Journal):
 
     def unasked(self) -> list[Entry]:
         """What is recorded and was not asked for."""
-        return [entry for call, entry in self.entries.items() if call not in self.asked]
+        left = [entry for call, entry in self.entries.items() if call not in self.asked]
+        return [entry for entry in left if not self._is_undoing(entry.call)]
+
+    def _is_undoing(self, call: str) -> bool:
+        """Whether it is how something was undone that the function had put on record: no function asks for that."""
+        registered = self.entries.get(call.partition(f"/{UNDO}/")[0])
+        return registered is not None and registered.op == UNDO and registered.call != call
 
 
 @dataclass

@@ -105,6 +105,9 @@ class JobLog:
 
         ``life_at``: the last sequence of ``job.*`` in its log.
         """
+        # One that nobody can read is not among what was read, and would be passed over by the condition.
+        if await last_sequence(self._bus, EVENTS, f"{self._prefix}.job.submitted"):
+            return False
         condition = {h.EXPECTED_SEQUENCE: str(life_at), h.EXPECTED_SUBJECT: f"{self._prefix}.job.*"}
         return await self._create(submitted, condition, owned, last_owned)
 

@@ -19,6 +19,7 @@ from actors.clients.handle import JobHandle
 from actors.clients.outcome import JobRejectedError
 from actors.components.registry import Registry
 from actors.gateway.gateway import Gateway
+from actors.jobs import verdict
 from actors.jobs.hosting import Hosting
 from actors.node.process import Actor
 from actors.node.published_role import host_published
@@ -264,6 +265,13 @@ def test_what_a_host_runs() -> None:
     assert (hosting.newest("w", "1").version, hosting.newest("w", "1.2.0").version) == ("1.2.0", "1.2.0")
     found = [hosting.workflow("w", version) for version in ("1.0.0", "1.1.0", "2.0.0")]
     assert [each and each.version for each in found] == ["1.0.0", None, "2.0.0"]
+    for version, says in (("1.0.0", "1.0.0"), ("1.1.0", "has no job w 1.1.0"), ("3.0.0", r"has no job w 3\.x")):
+        submitted = JobSubmitted(job="j", workflow="w", version=version)
+        if version == says:
+            assert verdict._workflow(app, submitted).version == version
+            continue
+        with pytest.raises(UsageError, match=says):
+            verdict._workflow(app, submitted)
     for name, wanted, says in (("w", "3", "has no w 3"), ("w", "1.0.0", "has no w 1.0.0"), ("x", "", "not in app")):
         with pytest.raises(UsageError, match=says):
             hosting.newest(name, wanted)

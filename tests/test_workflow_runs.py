@@ -17,7 +17,7 @@ from actors.interpreter.component import workflow_component
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
 from bus.failure import TerminalError
-from bus.messages import CallTool, Emitted, JobCancelled, JobCompleted, JobFailed, JobRetried, ReplyCompleted
+from bus.messages import CallJob, CallTool, Emitted, JobCancelled, JobCompleted, JobFailed, JobRetried, ReplyCompleted
 from tests.play import document
 from tests.troupe import Troupe, troupe
 
@@ -106,6 +106,12 @@ steps:
   - {id: ask, kind: approval, needs: [a], title: "${ 'Pay ' + string(steps.a.output) + '?' }",
      details: {amount: "${ steps.a.output }"}, edit: {amount: "${ steps.a.output }"}, roles: [boss]}
 result: {amount: "${ steps.ask.output.edited.amount }", by: "${ steps.ask.output.answers[0].by }"}
+""",
+    "racing": """
+steps:
+  - {id: quick, kind: tool, run: double, with: {n: 1}}
+  - {id: child, kind: job, run: waits, with: {}}
+  - {id: first, kind: set, join: {of: [quick, child], n: 1, cancel_rest: true}, values: {n: 1}}
 """,
     "brittle": """
 steps:
@@ -245,6 +251,15 @@ async def test_a_failed_step_is_retried(on: Troupe) -> None:
     await on.end(saga)
     with pytest.raises(UsageError, match="has undone what it did"):
         await client.retry(saga)
+
+
+async def test_a_child_that_lost_the_race_is_cancelled(on: Troupe) -> None:
+    """A job that was started for a step is cancelled when the step is given up, also if the parent ends just then."""
+    job = f"racing-{os.urandom(4).hex()}"
+    await on.submit("racing", job, {})
+    assert isinstance(await on.end(job), JobCompleted)
+    child = next(r.event.child for r in await on.events(job) if isinstance(r.event, CallJob))
+    assert isinstance(await on.end(child), JobCancelled)
 
 
 async def test_bad_input_is_refused(on: Troupe) -> None:

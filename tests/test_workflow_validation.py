@@ -245,7 +245,7 @@ def test_what_is_nested_deeply_raises_nothing(depth: int) -> None:
 
 SCOPES = {
     "what a map has found so far, elsewhere": (
-        "- {id: a, kind: map, over: '[1]', until: size(outputs) > total,\n   when: total > 1, steps: [{id: b, kind: wait, signal: s}]}",
+        "- {id: a, kind: map, over: '[1]', until: total > 1, when: total, steps: [{id: b, kind: wait, signal: s}]}",
         ["unknown_name"],
     ),
     "an item named as what a map has": (

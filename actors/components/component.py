@@ -156,6 +156,11 @@ class Component(Generic[P, R_co]):
         return False
 
     @property
+    def is_amendable(self) -> bool:
+        """Whether it has steps that can be changed while a job runs, as a workflow document may."""
+        return False
+
+    @property
     def keeps_version(self) -> bool:
         """Whether a job goes on with exactly the version that it began with, and not with any of its major."""
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from actors.interpreter.asks import Sleep
 from actors.interpreter.formula import FormulaFailed, Scope
@@ -75,29 +75,38 @@ def _go_on(machine: Machine, run: Run) -> None:
 
 
 def _is_decided(machine: Machine, run: Run) -> bool:
-    n, counted = wanted(run), _counted(run)
-    good = sum(run.ended.get(number, False) for number in counted) if len(counted) < len(run.items) else run.good
-    left = sum(number not in run.ended for number in counted) if n is not None else 0
-    if n is not None and good >= n:
+    """End the step if enough have completed, if too few can, or if nothing that counts is left."""
+    n, tally = wanted(run), _tally(run)
+    if tally.left == 0 if n is None else tally.good >= n:
         _complete(machine, run, cancel_rest=_cancels_rest(run))
-    elif n is not None and good + left < n:
-        message = f"{n} of {len(counted)} have to complete, {len(counted) - good - left} did not"
-        cause = run.failure.message if run.failure else ""
-        failure = Failure(code="join_unmet", message=": ".join(filter(None, (message, cause))), retryable=False)
-        machine.fail(run, failure)
-    elif len(run.ended) == len(run.items) or (len(counted) < len(run.items) and all(c in run.ended for c in counted)):
-        _complete(machine, run, cancel_rest=_cancels_rest(run))
-    else:
-        return False
-    return True
+        return True
+    if n is not None and tally.good + tally.left < n:
+        machine.fail(run, _unmet(run, n, tally))
+        return True
+    return False
 
 
-def _counted(run: Run) -> range | list[int]:
-    """Numbers of those that a join counts."""
-    join = run.plan.step.join
-    if isinstance(run.plan.step, ParallelStep) and join is not None and join.of:
-        return [run.items.index(name) for name in join.of]
-    return range(len(run.items))
+class _Tally(NamedTuple):
+    """Of those that the join counts: how many there are, have completed, and are not over."""
+
+    counted: int
+    good: int
+    left: int
+
+
+def _tally(run: Run) -> _Tally:
+    join, there_are = run.plan.step.join, len(run.items)
+    if not isinstance(run.plan.step, ParallelStep) or join is None or not join.of:
+        return _Tally(there_are, run.good, there_are - len(run.ended))
+    numbers = {run.items.index(name) for name in join.of}
+    over = [run.ended[number] for number in numbers if number in run.ended]
+    return _Tally(len(numbers), sum(over), len(numbers) - len(over))
+
+
+def _unmet(run: Run, n: int, tally: _Tally) -> Failure:
+    message = f"{n} of {tally.counted} have to complete, {tally.counted - tally.good - tally.left} did not"
+    cause = run.failure.message if run.failure else ""
+    return Failure(code="join_unmet", message=": ".join(filter(None, (message, cause))), retryable=False)
 
 
 def _complete(machine: Machine, run: Run, *, cancel_rest: bool) -> None:

@@ -27,6 +27,9 @@ from bus.failure import CallFailed, failure_of
 
 log = logging.getLogger("callboard.interpreter")
 
+# So long may what was given up take to clean up (to give a lock back, to tell a child) when the workflow is over.
+LEAVE_S = 5.0
+
 
 class Interpreter:
     """One run of a document in this process; ``make`` gives the machine, for who wants to watch it."""
@@ -77,21 +80,34 @@ class Interpreter:
             case Broken(failure):
                 raise CallFailed(failure)
             case Withdrawn() as end:
-                if end.not_undone:
-                    log.warning("%s: cancelled; not undone, since that failed: %s", self._ops.job, end.not_undone)
+                self._ops.not_undone = end.not_undone
                 return None
             case None:
                 raise AssertionError("the machine has not ended")
 
     async def _give_up(self) -> None:
-        tasks = {*self._tasks.values(), *self._leaving}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        for task in tasks:
-            if not task.cancelled():
-                task.exception()  # asked for, else asyncio would complain of failures that nobody needs
+        """End what goes on. What is given up cleans up behind it, unless the job is leaving this process."""
+        for task in self._tasks.values():
+            self._leave(task)
+        self._tasks.clear()
+        if self.machine.end is not None and not self._ops.halted:
+            ends_at = self._loop.time() + LEAVE_S
+            while self._leaving and (left_s := ends_at - self._loop.time()) > 0:
+                await asyncio.wait(self._leaving, timeout=left_s)
+        while self._leaving:
+            for task in self._leaving:
+                task.cancel()
+            await asyncio.wait(self._leaving)
+
+    def _leave(self, task: asyncio.Task[Any]) -> None:
+        self._leaving.add(task)
+        task.add_done_callback(self._has_left)
+        task.cancel()
+
+    def _has_left(self, task: asyncio.Task[Any]) -> None:
+        self._leaving.discard(task)
+        if not task.cancelled():
+            task.exception()  # asked for, else asyncio would complain of a failure that nobody needs
 
     # ---- what the machine says
 
@@ -109,9 +125,7 @@ class Interpreter:
                 self._begin(ask)
         for id_ in drops:
             if task := self._tasks.pop(id_, None):
-                self._leaving.add(task)
-                task.add_done_callback(self._leaving.discard)
-                task.cancel()
+                self._leave(task)
         if self._alone is not None and self._alone.id in dropped and self._main is not None:
             self._alone = None
             self._main.cancel()
@@ -169,7 +183,7 @@ class Interpreter:
     def _spawn(self, doing: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(doing)
         self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        task.add_done_callback(self._has_left)
 
     async def _cancel_child(self, place: str) -> None:
         """A job that nobody waits for any more is told so; not for sure: a host that dies just now says it again."""

@@ -24,6 +24,7 @@ from actors.interpreter.joins import is_met, is_unmet
 from actors.interpreter.kinds import BEGIN, FRAME_ENDED, frame_failed
 from actors.interpreter.plan import ListPlan, Plan
 from actors.interpreter.undoing import Undoing
+from actors.jobs.closing import and_not_undone
 from actors.workflow.document import Goto
 from bus.failure import Failure
 
@@ -346,7 +347,7 @@ class Machine:
 
     def _undone(self, run: Run, not_undone: tuple[str, ...]) -> None:
         assert run.failure is not None
-        self.fail_list(run.frame, _and_not_undone(run.failure, not_undone))
+        self.fail_list(run.frame, and_not_undone(run.failure, not_undone))
 
     def end_completed(self, run: Run, result: Any, *, has_result: bool) -> None:
         """A step says that the workflow has come to its end."""
@@ -446,11 +447,3 @@ def _named(run: Run, failure: Failure) -> Failure:
         return failure
     message = f"step {run.place}: {failure.message}"
     return msgspec.structs.replace(failure, message=message, details={**details, "step": run.place})
-
-
-def _and_not_undone(failure: Failure, not_undone: tuple[str, ...]) -> Failure:
-    if not not_undone:
-        return failure
-    details = {**(failure.details or {}), "not_undone": list(not_undone)}
-    message = f"{failure.message}; not undone, since that failed too: {', '.join(not_undone)}"
-    return msgspec.structs.replace(failure, message=message, details=details)

@@ -19,6 +19,7 @@ from actors.jobs.order import Order, read_order
 from actors.jobs.planning import plan
 from actors.jobs.rejection import reject
 from actors.node.heart import heartbeat_of
+from actors.schedules.firing import fire, is_tick
 from bus import headers as h
 from bus import subjects
 from bus.approval_events import ApprovalAnswered
@@ -26,7 +27,7 @@ from bus.connection import Message
 from bus.errors import BusError, Unreadable, UsageError
 from bus.leases import LeaseBook
 from bus.mailbox import Delivery, Mailbox
-from bus.messages import Signal, decode
+from bus.messages import JobAmended, Signal, decode
 from bus.streams import JOBS, ensure_consumer
 from bus.subjects import PRIORITIES, Priority
 from store.log import Recorded
@@ -79,8 +80,8 @@ class JobHost:
         """Begin to take jobs. Raises: BusError."""
         bus = self.hosting.bus
         await self.hosting.board.start()
-        for kind in ("signal.*", "approval.answered"):
-            await bus.subscribe(subjects.live("*", "*", kind), self._on_signal)
+        for kind in ("signal.*", "approval.answered", "job.amended"):
+            await bus.subscribe(subjects.live("*", "*", kind), self._on_word)
         bus.on_reconnect.append(self._read_all_on)
         for workflow in self._first:
             await self.add(workflow)
@@ -165,7 +166,9 @@ class JobHost:
     async def _take(self, delivery: Delivery) -> None:
         try:
             order = await read_order(delivery, self.hosting.blobs)
-            if order.starts_at is None or not await plan(self.hosting, order, delivery):
+            if is_tick(delivery):
+                await fire(self.hosting.bus, self.hosting.blobs, order, delivery)
+            elif order.starts_at is None or not await plan(self.hosting, order, delivery):
                 await self._admit(order, delivery)
         except UsageError as error:
             await reject(self.hosting.bus, self.hosting.blobs, delivery, error, self.hosting.host)
@@ -214,7 +217,7 @@ class JobHost:
 
     # ---- signals, leases, doubts
 
-    def _on_signal(self, msg: Message) -> None:
+    def _on_word(self, msg: Message) -> None:
         place = subjects.parse_event(msg.subject)
         actor = self.running.get((place.workspace, place.job))
         if actor is None:
@@ -225,7 +228,7 @@ class JobHost:
         except Unreadable as error:
             log.warning("left out: %s", error)
             return
-        if isinstance(event, Signal | ApprovalAnswered):
+        if isinstance(event, Signal | ApprovalAnswered | JobAmended):
             if event.blob is None:
                 actor.ring(Recorded(sequence, event))
             else:

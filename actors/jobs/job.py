@@ -189,6 +189,22 @@ class Job:
         """
         return self._operations.lock(name, limit, timeout_s)
 
+    # ---- undoing
+
+    @overload
+    def undo_with(self, target: Component[P, R], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, None]: ...
+    @overload
+    def undo_with(self, target: str, **kwargs: Any) -> Coroutine[Any, Any, None]: ...
+
+    def undo_with(self, target: Any, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, None]:
+        """Put on record how something is undone: if the job fails or is cancelled, ``target`` is called with that.
+
+        What was put on record last is undone first. Say it before the call that it undoes, if undoing what was not
+        done does no harm: then a call that is out when the job is cancelled is undone too. A job that is terminated
+        undoes nothing, and one that has undone something cannot be retried. Raises: InvalidInput, UsageError.
+        """
+        return self._operations.undo_with(target, args, kwargs, self._policy)
+
     # ---- telling
 
     def emit(self, event: str, data: Any = None) -> Coroutine[Any, Any, None]:

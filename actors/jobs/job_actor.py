@@ -15,10 +15,10 @@ from typing import Any, assert_never
 
 import msgspec
 
-from actors.clients.requests import publish_wake
 from actors.clients.signals import CANCEL, TERMINATE, reason_in
 from actors.components.component import Component
 from actors.jobs.children import tell_children
+from actors.jobs.closing import and_not_undone, poison, said_with, tell_parent
 from actors.jobs.dead_letters import keep_letter, letter_body
 from actors.jobs.deadline import deadline_of, time_limit
 from actors.jobs.doorbell import Doorbell
@@ -45,27 +45,23 @@ from actors.jobs.takeover import (
     decide,
     redriven_owner,
 )
+from actors.jobs.undos import registered
 from actors.tools.invocation import describe
-from bus.crash import crash_point
 from bus.errors import CallboardError, UsageError
 from bus.errors import Fenced as FencedError
-from bus.event import Parent
 from bus.failure import Failure
 from bus.mailbox import Delivery
 from bus.messages import (
     DeadKept,
-    Event,
     JobCancelled,
     JobCompleted,
     JobFailed,
     JobOwned,
     JobSubmitted,
-    ReplyCompleted,
-    ReplyFailed,
     Signal,
 )
 from bus.streams import JOBS
-from store.log import JobLog, Recorded, append_unfenced
+from store.log import JobLog, Recorded
 
 log = logging.getLogger("callboard.job")
 
@@ -93,7 +89,8 @@ class JobActor:
         self._halted: Halt | None = None
         self._cancelling: Cancelled | None = None
         self._winds_up = False
-        self._task: asyncio.Task[Halt] | None = None
+        self._is_undoing = False
+        self._task: asyncio.Task[Any] | None = None
         self._operations: Operations | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._parking: Parking | None = None
@@ -160,6 +157,7 @@ class JobActor:
             job=order.job, workflow=order.workflow, version=component.version, app=component.app,
             input=msgspec.Raw(order.body or b"{}"), priority=order.priority, parent=order.parent,
             traceparent=order.traceparent, requested_at=self.lease.stored_at, deadline_at=order.deadline_at,
+            amendable=component.is_amendable,
         )  # fmt: skip
 
     async def _fork(self) -> JobSubmitted:
@@ -193,7 +191,7 @@ class JobActor:
                 await (self._finish() if self.journal.ended else self._go())
             case Poisoned(last_owned, times):
                 await self._claim(last_owned)
-                await (self._finish() if self.journal.ended else self._end_poisoned(_poison(times)))
+                await (self._finish() if self.journal.ended else self._end_poisoned(poison(times)))
             case Finish():
                 await self._finish()
             case Drop():
@@ -224,7 +222,8 @@ class JobActor:
 
     async def _finish(self) -> None:
         await drop_locks(self._hosting, self.order.workspace, self.order.job, self.journal)
-        await self._tell_parent()
+        if self.journal.ended:
+            await tell_parent(self._hosting, self._submitted().parent, self.journal.ended)
         await self.lease.ack()
 
     def _submitted(self) -> JobSubmitted:
@@ -294,7 +293,13 @@ class JobActor:
             halt = Raised(describe(error))
         if self.journal.hold.is_paused:
             await ops.unpaused()
-        return self._cancelling or halt
+        if (cancelled := self._cancelling) is not None:
+            return Cancelled(cancelled.by, said_with(cancelled.reason, ops.not_undone))
+        return halt
+
+    def _forget_halt(self) -> None:
+        """What ended the function is known; what ends the undoing may come."""
+        self._halted = None
 
     def halt(self, reason: Halt) -> None:
         """End this run for ``reason``; only the first reason counts, unless the job is terminated."""
@@ -365,6 +370,8 @@ class JobActor:
             self._holding.heed()
 
     def _cancel(self, sequence: int, signal: Signal) -> None:
+        if self._is_undoing:
+            return
         cancelled = Cancelled(signal.by, reason_in(signal))
         if not self._winds_up:
             self.halt(cancelled)
@@ -382,10 +389,10 @@ class JobActor:
             case Returned(output):
                 await self._close(JobCompleted(job=job, output=output))
             case Raised(failure):
-                await self._close(JobFailed(job=job, failure=failure))
+                await self._undo_then(lambda left: JobFailed(job=job, failure=and_not_undone(failure, left)))
             case Cancelled(by, reason):
                 await self._tell_children(CANCEL)
-                await self._close(JobCancelled(job=job, by=by, reason=reason))
+                await self._undo_then(lambda left: JobCancelled(job=job, by=by, reason=said_with(reason, left)))
             case Terminated(by, reason):
                 await self._tell_children(TERMINATE)
                 await self._close(JobCancelled(job=job, by=by, reason=": ".join(filter(None, (TERMINATED, reason)))))
@@ -398,6 +405,35 @@ class JobActor:
                 self.lease.forget()
             case _:
                 assert_never(halt)
+
+    async def _undo_then(self, end: Callable[[tuple[str, ...]], JobFailed | JobCancelled]) -> None:
+        """Undo what the function has put on record for that, then end the job; or leave it, if it has to go."""
+        left: tuple[str, ...] = ()
+        if registered(self.journal):
+            self.doing = "undoing"
+            found = await self._undo()
+            if not isinstance(found, tuple):
+                return await self._end(found)
+            left = found
+        return await self._close(end(left))
+
+    async def _undo(self) -> tuple[str, ...] | Halt:
+        """What could not be undone; or why this process has to leave the job before that is done."""
+        ops = Operations(self._hosting, self._log, self.journal, self._submitted(), self.halt)
+        ops.listen, ops.on_signal = self._bell.open, self._heed_signals
+        ops.wind_up()
+        self._forget_halt()
+        self._is_undoing, self._operations = True, ops
+        over = self._over = asyncio.get_running_loop().create_future()
+        undoing = self._task = asyncio.create_task(ops.undo_all())
+        undoing.add_done_callback(lambda _: _set(over))
+        self._heed_signals()
+        try:
+            await over
+        finally:
+            undoing.cancel()
+            await asyncio.wait({undoing})
+        return undoing.result() if self._halted is None else self._halted
 
     async def _end_poisoned(self, failure: Failure) -> None:
         """Its request is kept as a dead letter; a wake-up says nothing, so what is kept is the input it began with."""
@@ -418,38 +454,7 @@ class JobActor:
     async def _tell_children(self, name: str) -> None:
         await tell_children(self._hosting, self.order.workspace, self.order.job, self.journal, name)
 
-    async def _tell_parent(self) -> None:
-        parent, ended = self._submitted().parent, self.journal.ended
-        if parent is None or ended is None:
-            return
-        reply = answer_to(parent, ended)
-        crash_point("host.before_parent_reply")
-        await append_unfenced(self._hosting.bus, self._hosting.blobs, parent.workspace, reply)
-        crash_point("host.after_parent_reply")
-        await publish_wake(self._hosting.bus, parent.workspace, parent.workflow, parent.job, "reply")
-
-
-def answer_to(parent: Parent, ended: JobCompleted | JobFailed | JobCancelled) -> Event:
-    """What a child's end means to the call of its parent."""
-    match ended:
-        case JobCompleted(output=output):
-            return ReplyCompleted(job=parent.job, call=parent.call, output=output, actor=f"job {ended.job}")
-        case JobFailed(failure=failure):
-            return ReplyFailed(job=parent.job, call=parent.call, failure=failure, actor=f"job {ended.job}")
-        case JobCancelled(by=by, reason=reason):
-            failure = Failure(code="cancelled", message=f"cancelled by {by or 'unknown'}: {reason}", retryable=False)
-            return ReplyFailed(job=parent.job, call=parent.call, failure=failure, actor=f"job {ended.job}")
-    assert_never(ended)
-
 
 def _set(over: asyncio.Future[None]) -> None:
     if not over.done():
         over.set_result(None)
-
-
-def _poison(times: int) -> Failure:
-    return Failure(
-        code="poison", retryable=False,
-        message=f"the job took its host's process down {times} times in a row, with nothing done in between",
-        hint="look at the host's output of that time",
-    )  # fmt: skip

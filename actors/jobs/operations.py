@@ -9,12 +9,12 @@ from actors.jobs.approvals import Approvals
 from actors.jobs.branches import run_branches
 from actors.jobs.call_policy import CallPolicy
 from actors.jobs.locks import Locks
-from actors.jobs.plain_calls import PlainCalls
+from actors.jobs.undos import Undos
 from actors.jobs.values import name_of
 from actors.jobs.waits import Waits
 
 
-class Operations(PlainCalls, Waits, Approvals, Locks):
+class Operations(Undos, Waits, Approvals, Locks):
     """All that ``Job`` offers; each base class is a file of its own for one concern."""
 
     def call(
