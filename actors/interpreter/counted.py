@@ -47,8 +47,9 @@ def add_items(machine: Machine, run: Run, items: list[Any]) -> None:
 
 
 def close_map(machine: Machine, run: Run) -> None:
-    """Let a map be complete with what it has; the rest is given up."""
-    _complete(machine, run, cancel_rest=True)
+    """Let a map be complete with what it has, if it runs; the rest is given up."""
+    if run.status == "running" and not run.is_closed:
+        _complete(machine, run, cancel_rest=True)
 
 
 def _open(machine: Machine, run: Run, number: int) -> None:
@@ -66,9 +67,7 @@ def _begun(run: Run) -> int:
 
 def _go_on(machine: Machine, run: Run) -> None:
     """Begin what may begin; end the step if it is decided."""
-    if run.status != "running":
-        return
-    if _is_decided(machine, run):
+    if run.status != "running" or run.is_closed or _is_decided(machine, run):
         return
     limit = getattr(run.plan.step, "max_parallel", None) or len(run.items)
     while len(run.frames) < limit and _begun(run) < len(run.items):
@@ -78,9 +77,8 @@ def _go_on(machine: Machine, run: Run) -> None:
 def _is_decided(machine: Machine, run: Run) -> bool:
     """End the step if enough have completed, if too few can, or if nothing that counts is left."""
     n, tally = wanted(run), _tally(run)
-    join = run.plan.step.join
     if tally.left == 0 if n is None else tally.good >= n:
-        _complete(machine, run, cancel_rest=join is not None and join.cancel_rest)
+        _complete(machine, run, cancel_rest=_cancels_rest(run))
         return True
     if n is not None and tally.good + tally.left < n:
         machine.fail(run, _unmet(run, n, tally))
@@ -113,6 +111,8 @@ def _unmet(run: Run, n: int, tally: _Tally) -> Failure:
 
 def _complete(machine: Machine, run: Run, *, cancel_rest: bool) -> None:
     run.is_closed = True
+    # One that is over and only waits for the time, to compute what it gives, comes too late.
+    run.frames = {number: frame for number, frame in run.frames.items() if not frame.is_over}
     if not cancel_rest and run.frames:
         machine.linger(run)
     else:
@@ -125,10 +125,19 @@ def _complete(machine: Machine, run: Run, *, cancel_rest: bool) -> None:
 
 def _give_output(machine: Machine, run: Run) -> None:
     if isinstance(run.plan.step, MapStep):
-        machine.complete(run, [run.outputs[number] for number in sorted(run.outputs)])
+        machine.complete(run, _outputs(run))
     else:
         assert run.plan.output is not None
         machine.complete(run, run.plan.output.value(run.frame.scope, run.now))
+
+
+def _outputs(run: Run) -> list[Any]:
+    return [run.outputs[number] for number in sorted(run.outputs)]
+
+
+def _cancels_rest(run: Run) -> bool:
+    join = run.plan.step.join
+    return join is not None and join.cancel_rest
 
 
 # ---- a list inside is over
@@ -144,12 +153,27 @@ def instance_ended(machine: Machine, run: Run, frame: Frame) -> None:
 
 def _instance_output(machine: Machine, run: Run, frame: Frame) -> None:
     assert run.plan.output is not None
+    if run.is_closed:  # it has waited for the time too long
+        return
     try:
         run.outputs[frame.number] = run.plan.output.value(frame.scope, run.now)
     except FormulaFailed as error:
         inside_failed(machine, run, frame, error.failure)
+        return
+    if _is_enough(run):
+        run.ended[frame.number] = True
+        run.good += 1
+        _complete(machine, run, cancel_rest=_cancels_rest(run))
     else:
         _leave(machine, run, frame, completed=True)
+
+
+def _is_enough(run: Run) -> bool:
+    """Whether the outputs so far are all that a map was to find. Raises: FormulaFailed, which fails the map."""
+    until = run.plan.until
+    if until is None:
+        return False
+    return until.truth(Scope(run.frame.scope, {"outputs": _outputs(run), "total": len(run.items)}), run.now)
 
 
 def branch_ended(machine: Machine, run: Run, frame: Frame) -> None:

@@ -13,6 +13,7 @@ from actors.components.component import Component, ComponentInfo
 from actors.components.registry import Registry, parse_ref
 from actors.components.version import parse_version
 from actors.jobs.switchboard import Switchboard
+from actors.locks.rate_desk import RateDesk
 from bus.connection import Bus
 from bus.errors import UsageError
 from bus.failure import Failure
@@ -48,9 +49,16 @@ class Hosting:
     _workflows: dict[tuple[str, int | None], Component[..., Any]] = field(default_factory=dict)
     _own: dict[tuple[str, tuple[CallKind, ...]], Target] = field(default_factory=dict)
     _breakers: Breakers | None = None
+    _rates: RateDesk | None = None
 
     def __post_init__(self) -> None:
         self.board = Switchboard(self.bus)
+
+    @property
+    def rates(self) -> RateDesk:
+        """Where turns of a rate are reserved."""
+        self._rates = self._rates or RateDesk(self.bus)
+        return self._rates
 
     def newest(self, name: str, wanted: str = "") -> Component[..., Any]:
         """What a new job runs on; ``wanted`` is a major or a whole version, or empty. Raises: UsageError."""

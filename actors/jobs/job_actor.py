@@ -287,6 +287,8 @@ class JobActor:
         try:
             arguments = component.decode_input(bytes(submitted.input))
             assert component.context_param is not None
+            if component.has_admission:
+                await ops.admit(component, arguments)
             value = await component.fn(**{component.context_param: Job(ops)}, **arguments)
             halt: Halt = Returned(msgspec.Raw(component.encode_output(value)))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything

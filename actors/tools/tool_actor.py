@@ -30,6 +30,7 @@ from actors.tools.serving import Serving
 from actors.tools.tool_call import amendment_in, backoff_s, read_call, refuse
 from actors.tools.tool_context import ToolContext
 from actors.tools.tool_gate import ToolGate
+from actors.tools.tool_pace import ToolPace
 from actors.tools.tool_replies import ToolReplies
 from bus import subjects
 from bus.amendment import Change
@@ -101,6 +102,7 @@ class ToolActor:
             on_gap=self._note_gap,
         )  # fmt: skip
         self._gate = ToolGate(self._breakers, component, self._mailbox)
+        self._pace = ToolPace(bus, component, component.rate) if component.rate is not None else None
 
     # ---- life
 
@@ -220,7 +222,10 @@ class ToolActor:
         if self._stopping:
             await self._hand_back(serving)
         elif await self._is_due(serving):
-            await self._run_in_place(serving)
+            if self._pace is not None and (again_s := await self._pace.turn(serving)):
+                await self._replies.came_early(serving, again_s)
+            else:
+                await self._run_in_place(serving)
 
     async def _hand_back(self, serving: Serving) -> None:
         """To whoever may take it, with no attempt spent."""
