@@ -17,6 +17,8 @@ NUM_PENDING = "Nats-Num-Pending"
 SCHEDULE = "Nats-Schedule"
 SCHEDULE_TARGET = "Nats-Schedule-Target"
 SCHEDULER = "Nats-Scheduler"
+SCHEDULE_NEXT = "Nats-Schedule-Next"
+SCHEDULE_TIME_ZONE = "Nats-Schedule-Time-Zone"
 # What a direct get or a republish adds to the headers that a message was stored with.
 OF_READING = frozenset(
     {"Nats-Stream", SUBJECT, SEQUENCE, LAST_SEQUENCE, TIME_STAMP, NUM_PENDING, "Nats-UpTo-Sequence", "Nats-Msg-Size"}
@@ -31,6 +33,7 @@ JOB_VERSION = "Job-Version"
 JOB_FORK = "Job-Fork"
 JOB_START = "Job-Start"
 JOB_DEADLINE = "Job-Deadline"
+JOB_SCHEDULE = "Job-Schedule"
 TRACEPARENT = "traceparent"
 
 # Ours, on events: lets a writer find its own event again after an answer was lost.

@@ -205,6 +205,7 @@ def test_every_crash_point_is_crossed() -> None:
         "retry_schedule",
         "control_crash",
         "planned",
+        "schedules",
         "submit_many",
         "lock_crash",
         "fork_crash",

@@ -12,8 +12,9 @@ from actors import Client
 from actors.clients.outcome import JobFailedError
 from bus.approval_events import ApprovalAsked
 from bus.embedded import EmbeddedServer
+from bus.errors import BusUnreachable, UsageError
 from bus.messages import ReplyRetrying
-from examples import approval, shop, survey
+from examples import approval, scheduled, shop, survey
 from tests.stage import stage
 from tests.waiting import wait_until
 
@@ -126,6 +127,30 @@ async def test_big_order_waits_for_a_word(
     assert ended.kind == end
     if end == "job.completed":
         assert msgspec.json.decode(ended.output, type=shop.Receipt).total == 1200.0
+
+
+async def test_schedules(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """Planned twice, everything is there once; a run by hand gives its report, under the schedule's name."""
+    choice = {"gateway": True}
+    async with (
+        stage(nats_server.url, tmp_path, "examples.scheduled:app", **choice) as s,
+        Client.connect(bus=s.bus) as client,
+    ):
+
+        async def is_planned() -> bool:
+            try:
+                await scheduled.plan(client)
+                return (await client.get("reminder")).state == "planned"
+            except (BusUnreachable, UsageError):  # gateway and host are just starting
+                return False
+
+        await wait_until(is_planned, 30)
+        await scheduled.plan(client)
+        assert [view.name for view in await client.schedules.list()] == ["check", "daily-report"]
+        assert len(await client.find_jobs(states=["planned"])) == 1
+        job = await client.schedules.run("daily-report", by="ann")
+        found = await client.result(job, timeout_s=30)
+    assert found == {"region": "north", "orders": 5, "run": job} and job.startswith("daily-report-")
 
 
 async def test_refund_is_approved_with_an_edit(nats_server: EmbeddedServer, tmp_path: Path) -> None:

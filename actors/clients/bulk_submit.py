@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from actors.clients.entries import Entry
+from actors.clients.entries import Batch, Entry
 from actors.clients.requests import JobRequest, message_of, publish_again, same_json
 from bus import subjects
 from bus.connection import Bus, Message, NoResponder, is_duplicate, sequence_of
@@ -58,15 +58,13 @@ class _Known(msgspec.Struct, frozen=True):
 _UNKNOWN = _Known()
 
 
-async def submit_entries(
-    bus: Bus, blobs: Blobs, workspace: str, workflow: str, entries: Iterable[Entry]
-) -> AsyncGenerator[list[Sent]]:
+async def submit_entries(bus: Bus, blobs: Blobs, batch: Batch, entries: Iterable[Entry]) -> AsyncGenerator[list[Sent]]:
     """Publish all entries that are not there yet; yields what became of them, in their order, some hundreds at once.
 
     When a list is yielded its requests are stored. Waits while the server is away or full.
     Raises: PermissionRefused, BusClosed, ApiError; then some entries may have been sent.
     """
-    bulk = _Bulk(bus, blobs, workspace, workflow)
+    bulk = _Bulk(bus, blobs, batch)
     source = iter(entries)
     running: list[asyncio.Task[list[Sent]]] = []
     try:
@@ -85,11 +83,12 @@ async def submit_entries(
 
 
 class _Bulk:
-    def __init__(self, bus: Bus, blobs: Blobs, workspace: str, workflow: str) -> None:
+    def __init__(self, bus: Bus, blobs: Blobs, batch: Batch) -> None:
         self._bus = bus
         self._blobs = blobs
-        self._workspace = workspace
-        self._workflow = workflow
+        self._workspace = batch.workspace
+        self._workflow = batch.workflow
+        self._version = batch.version
 
     async def submit(self, chunk: list[Entry]) -> list[Sent]:
         known = await self._look(chunk)
@@ -138,7 +137,7 @@ class _Bulk:
         terms = entry.terms
         request = JobRequest(
             workflow=self._workflow, job=entry.job, input=entry.input, workspace=self._workspace,
-            priority=terms.priority, start=terms.start, deadline=terms.deadline,
+            priority=terms.priority, start=terms.start, deadline=terms.deadline, version=self._version,
             message_id=_message_id(self._workspace, self._workflow, entry, known.rejected_at),
         )  # fmt: skip
         body, headers = await message_of(self._blobs, request)

@@ -70,9 +70,10 @@ class BadEntries(UsageError):
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """What is common to all entries.
 
-    ``key`` tells one batch from another: a digest of the file, or a name that somebody gave. ``id_field`` is the field
-    of the input that is the job's id; ``is_enveloped``: each line is an :class:`Envelope`. ``check`` raises UsageError
-    for an input that the workflow does not take, or that is no JSON.
+    ``version`` of a published workflow, if one was asked for. ``key`` tells one batch from another: a digest of the
+    file, or a name that somebody gave. ``id_field`` is the field of the input that is the job's id; ``is_enveloped``:
+    each line is an :class:`Envelope`. ``check`` raises UsageError for an input that the workflow does not take, or that
+    is no JSON.
     """
 
     workspace: str
@@ -81,6 +82,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     check: Callable[[bytes], None]
     terms: Terms = Terms()
     id_field: str = ""
+    version: str = ""
     is_enveloped: bool = False
 
     def read(self, number: int, line: bytes) -> Entry:
@@ -154,7 +156,7 @@ class Entries:
     def __init__(self, batch: Batch) -> None:
         self.bad: list[BadEntry] = []
         self.good = 0
-        self._batch = batch
+        self.batch = batch
         self._line_of: dict[str, int] = {}
         self._names_ids = bool(batch.id_field) or batch.is_enveloped
 
@@ -169,7 +171,7 @@ class Entries:
 
     def _read(self, number: int, line: bytes) -> Entry | None:
         try:
-            entry = self._batch.read(number, line)
+            entry = self.batch.read(number, line)
         except UsageError as error:
             self.bad.append(BadEntry(number, str(error.args[0]), error.path, error.hint))
             return None

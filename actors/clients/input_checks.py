@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from actors.clients.entries import json_in
 from actors.components.component import Component
-from actors.components.newest import newest_workflow
 from actors.components.registry import Registry
 from actors.gateway.input_check import check_input
+from actors.gateway.workflow_choice import WorkflowChoice
+from actors.workflow.definitions import Definitions
 from bus.connection import Bus
 from bus.errors import UsageError
 
 
-async def check_of(bus: Bus, target: Component[..., Any] | str) -> tuple[str, Callable[[bytes], None]]:
-    """The name of the workflow, and what raises UsageError for an input that it does not take.
+class Checked(NamedTuple):
+    """A workflow, the version that was asked for ("" if none), and what raises UsageError for a bad input."""
 
-    Raises: UsageError (a tool, an unknown workflow), BusError.
-    """
+    workflow: str
+    version: str
+    check: Callable[[bytes], None]
+
+
+async def check_of(bus: Bus, target: Component[..., Any] | str) -> Checked:
+    """How inputs for ``target`` are checked. Raises: UsageError (a tool, an unknown workflow), BusError."""
     if isinstance(target, Component):
         return _own(target)
-    registry = Registry(bus)
+    registry, definitions = Registry(bus), Definitions(bus)
     await registry.start()
     try:
-        info = await newest_workflow(registry, target)
+        await definitions.start()
+        info, version, _ = await WorkflowChoice(registry, definitions).choose(target, None)
     finally:
+        await definitions.stop()
         await registry.stop()
-    return info.name, lambda body: check_input(info, json_in(body))
+    return Checked(info.name, version, lambda body: check_input(info, json_in(body)))
 
 
-def _own(component: Component[..., Any]) -> tuple[str, Callable[[bytes], None]]:
+def _own(component: Component[..., Any]) -> Checked:
     if component.kind == "tool":
         hint = "submit a job that calls it: await job.call(...)"
         raise UsageError(f"{component.name} is a tool, not a job", code="bad_target", hint=hint)
@@ -38,4 +46,4 @@ def _own(component: Component[..., Any]) -> tuple[str, Callable[[bytes], None]]:
     def check(body: bytes) -> None:
         component.decode_input(body)
 
-    return component.name, check
+    return Checked(component.name, "", check)

@@ -14,6 +14,7 @@ from bus.connection import Bus
 from bus.errors import UsageError
 from bus.moment import instant_of, parse_moment
 from bus.objects import Blobs
+from bus.schedule_events import ScheduleFired, ScheduleSkipped
 from store.job_list import ListedJob, Wanted, list_jobs
 from store.log import Recorded, read_job
 from store.view import JobView, fold_view
@@ -29,7 +30,7 @@ async def view_of(bus: Bus, blobs: Blobs, workspace: str, job: str) -> JobView:
             return fold_view(workspace, events)
         if planned := await find_planned(bus, workspace, job):
             return await _planned_view(blobs, planned, events)
-    if events:
+    if any(not isinstance(recorded.event, ScheduleFired | ScheduleSkipped) for recorded in events):
         return fold_view(workspace, events)
     raise unknown_job(workspace, job)
 

@@ -17,6 +17,7 @@ from actors.clients.input_checks import check_of
 from actors.clients.inputs import input_of, plain_input
 from actors.clients.offline import OfflineSubmits, check_offline_name
 from actors.clients.requests import JobRequest, check_request, find_earlier, job_id_for, publish_request
+from actors.clients.schedules import Schedules
 from actors.clients.terms import Terms, terms_of
 from actors.components.component import Component
 from actors.jobs.ends import JobEnds
@@ -47,6 +48,7 @@ class Submitting:
         self.blobs = Blobs(bus)
         self._ends = JobEnds(bus, self.blobs, workspace)
         self._offline = OfflineSubmits(bus)
+        self.schedules = Schedules(self._ask)
 
     @property
     def _client(self) -> Client:
@@ -155,11 +157,11 @@ class Submitting:
 
         Raises: BadEntries (a UsageError) with all that is wrong, UsageError, PermissionRefused, BusClosed, ApiError.
         """
-        workflow, check = await check_of(self.bus, target)
+        workflow, version, check = await check_of(self.bus, target)
         entries = Entries(
             Batch(
                 workspace=self.workspace, workflow=workflow, key=jobid.new() if batch is None else batch, check=check,
-                terms=terms_of(priority, delay_s, at, deadline_s, deadline_at), id_field=id_field,
+                terms=terms_of(priority, delay_s, at, deadline_s, deadline_at), id_field=id_field, version=version,
             )
         )  # fmt: skip
         good = list(entries.read(each if isinstance(each, bytes) else msgspec.json.encode(each) for each in inputs))
@@ -167,7 +169,7 @@ class Submitting:
             raise BadEntries(entries.bad)
         component = target if isinstance(target, Component) else None
         handles: list[JobHandle[Any]] = []
-        async for sent in submit_entries(self.bus, self.blobs, self.workspace, workflow, good):
+        async for sent in submit_entries(self.bus, self.blobs, entries.batch, good):
             if wrong := [conflict_of(each.entry) for each in sent if each.outcome == "conflict"]:
                 raise BadEntries(wrong)
             handles += [JobHandle(self._client, each.entry.job, component, since=each.since) for each in sent]
@@ -212,12 +214,12 @@ class Submitting:
         else:
             fields["input"] = msgspec.Raw(raw)
         body = msgspec.json.encode(fields)
-        answer = await while_full(lambda: self._ask("submit", body))
+        answer = await while_full(lambda: self._ask("jobs", "submit", body))
         return JobHandle(self._client, job, fresh=is_new, warning=_decode_answer(answer).warning)
 
-    async def _ask(self, verb: str, body: bytes) -> bytes:
-        """Call a gateway. Asking again after a lost answer is safe: the job id goes along."""
-        subject = subjects.api(self.workspace, "jobs", verb)
+    async def _ask(self, noun: str, verb: str, body: bytes) -> bytes:
+        """Call a gateway. Asking again after a lost answer is safe: the job id goes along, or it is said twice."""
+        subject = subjects.api(self.workspace, noun, verb)
         for tries_left in reversed(range(_API_TRIES)):
             try:
                 return await ask(self.bus, subject, body, timeout_s=_API_TIMEOUT_S)

@@ -67,10 +67,11 @@ async def submit_file(session: Session, workflow: str, choices: Choices) -> int:
     """Check all lines, submit them, and with ``wait`` wait for all results; the exit code."""
     with _opened(choices.source) as file:
         async with await session.client() as client:
-            name, check = await check_of(client.bus, workflow)
+            name, version, check = await check_of(client.bus, workflow)
             batch = Batch(
                 workspace=session.workspace, workflow=name, key=choices.batch or _digest(file), check=check,
                 terms=choices.terms, id_field=choices.id_field, is_enveloped=choices.is_enveloped,
+                version=version,
             )  # fmt: skip
             summary = Summary(workflow=name, workspace=session.workspace, batch=batch.key)
             good = _check(session, batch, file, summary)
@@ -161,7 +162,7 @@ async def _send(session: Session, client: Client, batch: Batch, file: IO[bytes],
     entries = Entries(msgspec.structs.replace(batch, check=_is_checked)).read(lines)
     jobs, began_s = _Jobs(), time.monotonic()
     with ProgressBar(session.notes(), "submitting", good) as bar:
-        async for sent in submit_entries(client.bus, client.blobs, batch.workspace, batch.workflow, entries):
+        async for sent in submit_entries(client.bus, client.blobs, batch, entries):
             outcomes = Counter(each.outcome for each in sent)
             summary.submitted += outcomes["submitted"]
             summary.existing += outcomes["existing"]

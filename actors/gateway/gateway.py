@@ -31,9 +31,10 @@ from actors.clients.terms import terms_of
 from actors.components.component import ComponentInfo
 from actors.components.registry import Registry
 from actors.gateway.approval_service import ApprovalService, Approve, ListApprovals, Reject
-from actors.gateway.change_service import ChangeService, Fork
+from actors.gateway.change_service import Amend, ChangeService, Fork
 from actors.gateway.dead_service import DeadService, DropLetters, ListLetters, RedriveLetters, RetryJob, ShowLetter
 from actors.gateway.input_check import check_input
+from actors.gateway.schedule_service import AddSchedule, ListSchedules, NamedSchedule, RunSchedule, ScheduleService
 from actors.gateway.sweep import Sweep
 from actors.gateway.workflow_choice import WorkflowChoice
 from actors.gateway.workflow_service import (
@@ -157,6 +158,7 @@ class Gateway:
         self._workflows = WorkflowService(bus)
         self._definitions = Definitions(bus)
         self._choice = WorkflowChoice(registry, self._definitions)
+        self._schedules = ScheduleService(bus, self._blobs, self._choice)
         self.sweep = sweep or Sweep(bus, self._blobs, registry)
 
     async def start(self) -> None:
@@ -175,6 +177,7 @@ class Gateway:
         await self._serve("jobs", "reject", Reject, self._approvals.reject)
         await self._serve("approvals", "list", ListApprovals, self._approvals.list)
         await self._serve("jobs", "fork", Fork, self._changes.fork)
+        await self._serve("jobs", "amend", Amend, self._changes.amend)
         await self._serve("dead", "list", ListLetters, self._dead.list)
         await self._serve("dead", "show", ShowLetter, self._dead.show)
         await self._serve("dead", "redrive", RedriveLetters, self._dead.redrive)
@@ -184,6 +187,11 @@ class Gateway:
         await self._serve("workflows", "publish", PublishWorkflow, self._workflows.publish)
         await self._serve("workflows", "deprecate", DeprecateWorkflow, self._workflows.deprecate)
         await self._serve("components", "list", ListComponents, self._list)
+        await self._serve("schedules", "add", AddSchedule, self._schedules.add)
+        await self._serve("schedules", "list", ListSchedules, self._schedules.list)
+        await self._serve("schedules", "run", RunSchedule, self._schedules.run)
+        for verb in ("get", "pause", "resume", "remove"):
+            await self._serve("schedules", verb, NamedSchedule, getattr(self._schedules, verb))
         self.sweep.start()
 
     async def stop(self) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from actors.clients.signals import CANCEL
+from actors.interpreter.amending import CannotChange, make_change
 from actors.interpreter.asks import Ask, Call
 from actors.interpreter.deeds import do
 from actors.interpreter.machine import Broken, Finished, Machine, Withdrawn
@@ -22,10 +23,16 @@ from actors.interpreter.plan import Plan
 from actors.jobs.branches import Branch, current_branch
 from actors.jobs.journal import ChangedCode
 from actors.jobs.operations import Operations
+from bus.amendment import Change, SetPolicy
 from bus.errors import BusError
 from bus.failure import CallFailed, failure_of
 
 log = logging.getLogger("callboard.interpreter")
+
+# So long may what was given up take to clean up (to give a lock back, to tell a child) when the workflow is over.
+LEAVE_S = 5.0
+# The event that says that a change from outside did not fit the workflow as it stood.
+LEFT_OUT = "change_left_out"
 
 
 class Interpreter:
@@ -52,10 +59,12 @@ class Interpreter:
         """The result. Raises: CallFailed if the workflow failed; gives None if it was cancelled."""
         ops = self._ops
         ops.turns.enter(1)
-        ops.on_noted, ops.on_cancel = self._plan_flush, self._cancel_at
+        ops.on_noted, ops.on_cancel, ops.on_amended = self._plan_flush, self._cancel_at, self._amend_at
         try:
             if found := ops.journal.next_signal(CANCEL):
                 self._cancel_at(found[0])
+            for sequence, change in ops.journal.amendments:
+                self._amend_at(sequence, change)
             self.machine.start()
             self._follow()
             while self.machine.end is None:
@@ -65,7 +74,7 @@ class Interpreter:
                 raise self._broken from None
             raise
         finally:
-            ops.on_noted, ops.on_cancel = _nothing, None
+            ops.on_noted, ops.on_cancel, ops.on_amended = _nothing, None, None
             ops.turns.leave()
             await self._give_up()
         return self._result()
@@ -83,14 +92,28 @@ class Interpreter:
                 raise AssertionError("the machine has not ended")
 
     async def _give_up(self) -> None:
-        tasks = {*self._tasks.values(), *self._leaving}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        for task in tasks:
-            if not task.cancelled():
-                task.exception()  # asked for, else asyncio would complain of failures that nobody needs
+        """End what goes on. What is given up cleans up behind it, unless the job is leaving this process."""
+        for task in self._tasks.values():
+            self._leave(task)
+        self._tasks.clear()
+        if self.machine.end is not None and not self._ops.halted:
+            ends_at = self._loop.time() + LEAVE_S
+            while self._leaving and (left_s := ends_at - self._loop.time()) > 0:
+                await asyncio.wait(self._leaving, timeout=left_s)
+        while self._leaving:
+            for task in self._leaving:
+                task.cancel()
+            await asyncio.wait(self._leaving)
+
+    def _leave(self, task: asyncio.Task[Any]) -> None:
+        self._leaving.add(task)
+        task.add_done_callback(self._has_left)
+        task.cancel()
+
+    def _has_left(self, task: asyncio.Task[Any]) -> None:
+        self._leaving.discard(task)
+        if not task.cancelled():
+            task.exception()  # asked for, else asyncio would complain of a failure that nobody needs
 
     # ---- what the machine says
 
@@ -108,9 +131,7 @@ class Interpreter:
                 self._begin(ask)
         for id_ in drops:
             if task := self._tasks.pop(id_, None):
-                self._leaving.add(task)
-                task.add_done_callback(self._leaving.discard)
-                task.cancel()
+                self._leave(task)
         if self._alone is not None and self._alone.id in dropped and self._main is not None:
             self._alone = None
             self._main.cancel()
@@ -168,7 +189,7 @@ class Interpreter:
     def _spawn(self, doing: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(doing)
         self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        task.add_done_callback(self._has_left)
 
     async def _cancel_child(self, place: str) -> None:
         """A job that nobody waits for any more is told so; not for sure: a host that dies just now says it again."""
@@ -235,6 +256,28 @@ class Interpreter:
             await self._ops.turns.wait(sequence)
         self._ops.wind_up()
         self._arrive(sequence, self.machine.cancel)
+
+    def _amend_at(self, sequence: int, change: Change) -> None:
+        """The workflow is to go on otherwise from that place in the log. Policies are the calls' own affair."""
+        if not isinstance(change, SetPolicy):
+            self._spawn(self._amend(sequence, change))
+
+    async def _amend(self, sequence: int, change: Change) -> None:
+        if self._ops.turns.replaying:
+            await self._ops.turns.wait(sequence)
+        self._arrive(sequence, partial(self._make_change, sequence, change))
+
+    def _make_change(self, sequence: int, change: Change) -> None:
+        try:
+            self.machine.tell(partial(make_change, self.machine, change))
+        except CannotChange as error:
+            self._spawn(self._say_left_out(sequence, str(error)))
+
+    async def _say_left_out(self, sequence: int, reason: str) -> None:
+        """Who asked for it has been answered long ago; so the log says it."""
+        log.warning("%s: the change at %d is left out: %s", self._ops.job, sequence, reason)
+        current_branch.set(Branch(f"amended.{sequence}/", 0))
+        await self._ops.emit(LEFT_OUT, {"amended": sequence, "reason": reason})
 
 
 def _nothing() -> None:

@@ -157,6 +157,7 @@ class JobActor:
             job=order.job, workflow=order.workflow, version=component.version, app=component.app,
             input=msgspec.Raw(order.body or b"{}"), priority=order.priority, parent=order.parent,
             traceparent=order.traceparent, requested_at=self.lease.stored_at, deadline_at=order.deadline_at,
+            amendable=component.is_amendable,
         )  # fmt: skip
 
     async def _fork(self) -> JobSubmitted:
@@ -286,6 +287,8 @@ class JobActor:
         try:
             arguments = component.decode_input(bytes(submitted.input))
             assert component.context_param is not None
+            if component.has_admission:
+                await ops.admit(component, arguments)
             value = await component.fn(**{component.context_param: Job(ops)}, **arguments)
             halt: Halt = Returned(msgspec.Raw(component.encode_output(value)))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
