@@ -63,7 +63,7 @@ def be_host(cast: Cast) -> None:
     """Run it, until it dies."""
     logging.basicConfig(level=os.environ.get("CALLBOARD_LOG", "ERROR"))
     if cast.doom is not None:
-        _arm(cast.doom, cast.job, Path(f"{cast.book}.died"))
+        _arm(_own(cast.doom, cast.number), cast.job, Path(f"{cast.book}.died"))
     asyncio.run(_host(cast))
 
 
@@ -75,6 +75,11 @@ async def _host(cast: Cast) -> None:
     hosting = Hosting(bus, Blobs(bus), app, Registry(bus), host=f"doomed/{os.getpid()}", park_after_s=PARK_AFTER_S)
     await JobHost(hosting, names_of(app), leases=leases, lease_s=LEASE_S).start()
     await bus.closed.wait()
+
+
+def _own(doom: Doom, number: str) -> Doom:
+    kind, call = (text.replace("-NUMBER", f"-{number}") for text in (doom.kind, doom.call))
+    return msgspec.structs.replace(doom, kind=kind, call=call)
 
 
 def _arm(doom: Doom, job: str, marker: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -107,6 +108,8 @@ def _serve() -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(write)
     alive: set[int] = set()
+    gc.collect()
+    gc.freeze()  # else each collection of a child would copy all that is shared
     while True:
         ready, _, _ = select.select([0, read], [], [])
         if read in ready:
