@@ -14,7 +14,6 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
-from actors.clients.signals import CANCEL
 from actors.interpreter.amending import CannotChange, make_change
 from actors.interpreter.asks import Ask, Call
 from actors.interpreter.deeds import do
@@ -64,8 +63,8 @@ class Interpreter:
         ops.turns.enter(1)
         ops.on_noted, ops.on_cancel, ops.on_amended = self._plan_flush, self._cancel_at, self._amend_at
         try:
-            if found := ops.journal.next_signal(CANCEL):
-                self._cancel_at(found[0])
+            if ops.cancelled_at is not None:
+                self._cancel_at(ops.cancelled_at)
             for sequence, change in ops.journal.amendments:
                 self._amend_at(sequence, change)
             self.machine.start()
@@ -277,14 +276,21 @@ class Interpreter:
             self._break(error)
 
     def _cancel_at(self, sequence: int) -> None:
-        """The job is to be cancelled: wind up, once all that came before the word for it has been taken up."""
+        """The job is to be cancelled, a signal says: wind up."""
         self._spawn(self._cancel(sequence))
 
     async def _cancel(self, sequence: int) -> None:
-        if self._ops.turns.replaying:
-            await self._ops.turns.wait(sequence)
         self._ops.wind_up()
-        self._arrive(sequence, self.machine.cancel)
+        self._arrive(await self._taken_up(f"cancelled.{sequence}/", sequence), self.machine.cancel)
+
+    async def _taken_up(self, place: str, sequence: int) -> int:
+        """Where in the log a word from outside is taken up. It may be heard late, after what came later than it; so its
+        place among the outcomes is put on record, for every replay alike.
+        """
+        branch = Branch(place, 0)
+        current_branch.set(branch)
+        await self._ops.record("taken", lambda: sequence)
+        return branch.clock
 
     def _amend_at(self, sequence: int, change: Change) -> None:
         """The workflow is to go on otherwise from that place in the log. Policies are the calls' own affair."""
@@ -292,9 +298,8 @@ class Interpreter:
             self._spawn(self._amend(sequence, change))
 
     async def _amend(self, sequence: int, change: Change) -> None:
-        if self._ops.turns.replaying:
-            await self._ops.turns.wait(sequence)
-        self._arrive(sequence, partial(self._make_change, sequence, change))
+        place = await self._taken_up(f"amended.{sequence}/", sequence)
+        self._arrive(place, partial(self._make_change, sequence, change))
 
     def _make_change(self, sequence: int, change: Change) -> None:
         try:
