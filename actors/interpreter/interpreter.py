@@ -194,7 +194,12 @@ class Interpreter:
             if (place := self._children.pop(id_, None)) is not None and not self._ops.halted:
                 word = self._loop.create_task(self._cancel_child(place))
                 self._words.add(word)
-                word.add_done_callback(self._words.discard)
+                word.add_done_callback(self._said)
+
+    def _said(self, word: asyncio.Task[None]) -> None:
+        self._words.discard(word)
+        if not word.cancelled() and (error := word.exception()):
+            log.error("%s: a child that is given up was not told so", self._ops.job, exc_info=error)
 
     def _begin(self, ask: Ask) -> None:
         branch = Branch(ask.place, 0)
@@ -216,20 +221,18 @@ class Interpreter:
         ops = self._ops
         ops.busy += 1
         try:
-            while not await self._has_cancelled(place):
-                await asyncio.sleep(AGAIN_S)
+            for key in [key for key in ops.journal.entries if key.startswith(place) and "/" not in key[len(place) :]]:
+                await self._tell(key)
         finally:
             ops.rest()
 
-    async def _has_cancelled(self, place: str) -> bool:
-        ops = self._ops
-        try:
-            for key in [key for key in ops.journal.entries if key.startswith(place) and "/" not in key[len(place) :]]:
-                await ops.cancel_child(key)
-        except BusError as error:
-            log.warning("%s: could not cancel the child at %s, trying again: %s", ops.job, place, error)
-            return False
-        return True
+    async def _tell(self, key: str) -> None:
+        while True:
+            try:
+                return await self._ops.cancel_child(key)
+            except BusError as error:
+                log.warning("%s: could not cancel the child of %s, trying again: %s", self._ops.job, key, error)
+            await asyncio.sleep(AGAIN_S)
 
     # ---- what the machine is told
 

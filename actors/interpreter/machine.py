@@ -56,9 +56,9 @@ End = Finished | Broken | Withdrawn
 
 
 class Machine:
-    """One run of a plan. After each call: take ``asks``, ``drops`` (asks that nobody waits for any more) and ``recalls``
-    (asks that are not wanted any more, and whose answers are waited for all the same, since they may have to be undone).
+    """One run of a plan. After each call: take ``asks``, ``drops`` (asks that nobody waits for any more), ``recalls``.
 
+    The last are asks that are not wanted any more, but waited for: what was done for them may have to be undone.
     ``end`` is set when it is over; then nothing more is asked for.
     """
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
-
 from actors import App, Retry, ToolContext
 from actors.interpreter.component import workflow_component
 from actors.workflow.document import Document
@@ -48,7 +46,7 @@ async def tick(ctx: ToolContext) -> int:
 
 
 @tools.tool(retry=Retry(attempts=1))
-async def broken(ctx: ToolContext, n: int = 0) -> int:
+async def broken(ctx: ToolContext, n: int = 0) -> int:  # noqa: ARG001
     """Fails for good."""
     effects.append(ctx.idempotency_key)
     raise TerminalError("it is broken", code="broken")
@@ -64,7 +62,7 @@ async def shaky(ctx: ToolContext, n: int) -> int:
 
 
 @tools.tool
-async def undo(ctx: ToolContext, what: str | int) -> None:
+async def undo(ctx: ToolContext, what: str | int) -> None:  # noqa: ARG001
     """Undoes something."""
     effects.append(ctx.idempotency_key)
 

@@ -27,6 +27,7 @@ from bus.options import ConnectOptions
 from bus.streams import JOBS, ensure_streams, stream_info
 from store.log import Recorded, read_job
 
+_LOOK_S = 0.05
 ENDS = ("job.completed", "job.failed", "job.cancelled", "job.rejected")
 Watcher = Callable[["House", Event], Coroutine[Any, Any, object] | None]
 
@@ -49,11 +50,12 @@ class House:
         place = subjects.parse_event((msg.headers or {}).get(h.SUBJECT, msg.subject))
         if place.kind in ENDS:
             self._end(place.job, place.kind)
-        if (watcher := self.watchers.get(place.job)) is not None:
-            if (doing := watcher(self, decode(msg.data, subject=msg.subject, sequence=0))) is not None:
-                task = asyncio.create_task(_quietly(doing))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        watcher = self.watchers.get(place.job)
+        doing = watcher(self, decode(msg.data, subject=msg.subject, sequence=0)) if watcher else None
+        if doing is not None:
+            task = asyncio.create_task(_quietly(doing))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def _end(self, job: str, kind: str) -> None:
         ended = self._ends.setdefault(job, asyncio.get_running_loop().create_future())
@@ -78,8 +80,15 @@ class House:
         """The job's log."""
         return await read_job(self.bus, self.client.blobs, "default", job)
 
-    async def requests(self, names: list[str]) -> int:
-        """How many requests of these workflows are in the queue."""
+    async def served(self, names: list[str], deadline_s: float) -> None:
+        """Wait until no request of these workflows is in the queue. Raises: TimeoutError."""
+        async with asyncio.timeout(deadline_s):
+            while True:
+                if not await self._requests(names):
+                    return
+                await asyncio.sleep(_LOOK_S)
+
+    async def _requests(self, names: list[str]) -> int:
         info = await stream_info(self.bus, JOBS, subjects="jobs.>")
         assert info is not None
         left = info["state"].get("subjects") or {}

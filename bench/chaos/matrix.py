@@ -104,7 +104,9 @@ class Run:
         return f"m{self.number}"
 
     def __str__(self) -> str:
-        return f"{self.job} [{self.doom or 'no crash'}]: " + ("; ".join(self.wrong) or "right") + f" ({self.took_s:.1f} s)"
+        return (
+            f"{self.job} [{self.doom or 'no crash'}]: " + ("; ".join(self.wrong) or "right") + f" ({self.took_s:.1f} s)"
+        )
 
 
 async def play(at: House, run: Run) -> None:
@@ -146,10 +148,7 @@ async def _to_the_end(at: House, run: Run) -> None:
             except TimeoutError:
                 run.wrong.append(f"child of {recorded.event.call} has not ended")
             run.children[recorded.event.child] = await at.events(recorded.event.child)
-    names = names_of(app_of(run.number))
-    async with asyncio.timeout(LIMIT_S / 2):
-        while await at.requests(names):
-            await asyncio.sleep(0.05)
+    await at.served(names_of(app_of(run.number)), LIMIT_S / 2)
     run.log = await at.events(run.job)
 
 
@@ -186,7 +185,11 @@ def _judge_choices(run: Run, result: dict[str, Any]) -> None:
 
 def _judge_decisions(run: Run) -> None:
     commands = Counter(r.event.call for r in run.log if isinstance(r.event, CallTool | CallJob))
-    notes = Counter(r.event.call for r in run.log if isinstance(r.event, ReplyCompleted | ReplyFailed) and r.event.op not in ("", "lock"))
+    notes = Counter(
+        r.event.call
+        for r in run.log
+        if isinstance(r.event, ReplyCompleted | ReplyFailed) and r.event.op not in ("", "lock")
+    )
     emitted = Counter(r.event.call for r in run.log if isinstance(r.event, Emitted))
     for counted in (commands, notes, emitted):
         run.wrong += [f"{call} is recorded {times} times" for call, times in counted.items() if times > 1]
@@ -258,7 +261,9 @@ class Matrix:
         return [run for run in self.runs if run.wrong]
 
 
-async def matrix(url: str, *, step: int = 1, at_once: int = 6, prefix: str = "", tell: Callable[[Run], None] | None = None) -> Matrix:
+async def matrix(
+    url: str, *, step: int = 1, at_once: int = 6, prefix: str = "", tell: Callable[[Run], None] | None = None
+) -> Matrix:
     """One run without a crash, then one for each ``step``-th place to die."""
     began_s = time.monotonic()
     async with house(url) as at:
