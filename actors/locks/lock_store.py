@@ -36,7 +36,6 @@ PREFIX = "$KV.locks."
 FREE_FOR_S = 600
 _TTL = "Nats-TTL"
 _NOT_FOUND = (10037, 10043)  # no such message; no message at that sequence to delete
-_DELETE_FAILED = 10057  # also when somebody else has deleted it just now
 _UNAVAILABLE = 503
 
 
@@ -116,9 +115,9 @@ class LockStore:
         try:
             body = {"seq": place, "no_erase": True}
             await self._through_outage(lambda: self._bus.api(f"STREAM.MSG.DELETE.{LOCKS}", body))
-        except ApiError as error:
-            is_gone = error.err_code == _DELETE_FAILED and "no message found" in error.description
-            if error.err_code not in _NOT_FOUND and not is_gone:
+        except ApiError:
+            # What is gone has more than one code: a sequence before the stream's first one counts as a failure (10057).
+            if await self._get({"seq": place}) is not None:
                 raise
         crash_point("lock.after", "remove")
 
