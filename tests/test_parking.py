@@ -22,8 +22,8 @@ from actors.jobs.doorbell import Doorbell
 from actors.jobs.holding import Holding
 from actors.jobs.job_actor import JobActor
 from actors.jobs.journal import Entry, Journal
-from actors.jobs.operations import Operations
 from actors.jobs.parking import CROWDED_SHARE, Parking
+from actors.operations.operations import Operations
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer
 from bus.mailbox import Delivery

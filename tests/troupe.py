@@ -18,7 +18,7 @@ from actors.components.app import App
 from actors.components.registry import Registry
 from actors.jobs.ends import read_ends
 from actors.jobs.host import CAPACITY, JobHost
-from actors.jobs.hosting import Hosting
+from actors.operations.hosting import Hosting
 from actors.tools.tool_actor import ToolActor
 from bus.connection import Bus
 from bus.messages import CallAgent, CallJob, CallTool, Ended, Signal

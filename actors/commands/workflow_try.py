@@ -99,7 +99,7 @@ async def _hosted(client: Client, component: Component[..., Any]) -> AsyncIterat
     from actors.components.app import App
     from actors.components.registry import Registry
     from actors.jobs.host import JobHost
-    from actors.jobs.hosting import Hosting
+    from actors.operations.hosting import Hosting
     from bus.streams import wait_for_streams
 
     await wait_for_streams(client.bus)

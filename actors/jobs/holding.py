@@ -13,10 +13,10 @@ import logging
 from collections.abc import Callable
 
 from actors.clients.signals import PAUSE, RESUME
-from actors.jobs.children import tell_children
 from actors.jobs.halts import Fenced, Halt
 from actors.jobs.hold import Word, data_of
-from actors.jobs.operations import Operations
+from actors.operations.children import tell_children
+from actors.operations.operations import Operations
 from bus.errors import BusError
 from bus.errors import Fenced as FencedError
 from bus.messages import JobPaused, JobResumed

@@ -15,12 +15,12 @@ from collections.abc import Callable
 
 from actors.jobs.foyer import LOOK_S, Foyer
 from actors.jobs.halts import HandedBack
-from actors.jobs.hosting import Hosting
 from actors.jobs.job_actor import JobActor, NoSuchVersion
 from actors.jobs.order import Order, read_order
 from actors.jobs.planning import plan
 from actors.jobs.rejection import reject
 from actors.node.heart import heartbeat_of
+from actors.operations.hosting import Hosting
 from actors.schedules.firing import fire, is_tick
 from bus import headers as h
 from bus import subjects

@@ -17,7 +17,6 @@ import msgspec
 
 from actors.clients.signals import CANCEL, TERMINATE, reason_in
 from actors.components.component import Component
-from actors.jobs.children import tell_children
 from actors.jobs.closing import and_not_undone, poison, said_with, tell_parent
 from actors.jobs.dead_letters import keep_letter, letter_body
 from actors.jobs.deadline import deadline_of, time_limit
@@ -25,11 +24,7 @@ from actors.jobs.doorbell import Doorbell
 from actors.jobs.fork import announce_fork, forked, read_origin
 from actors.jobs.halts import Cancelled, Fenced, Halt, HandedBack, Parked, Raised, Returned, Terminated
 from actors.jobs.holding import Holding
-from actors.jobs.hosting import Hosting
-from actors.jobs.job import Job
 from actors.jobs.journal import Journal
-from actors.jobs.locks import drop_locks
-from actors.jobs.operations import Operations
 from actors.jobs.order import Order
 from actors.jobs.parking import Parking
 from actors.jobs.planning import TERMINATED, withdraw
@@ -45,7 +40,12 @@ from actors.jobs.takeover import (
     decide,
     redriven_owner,
 )
-from actors.jobs.undos import registered
+from actors.operations.children import tell_children
+from actors.operations.hosting import Hosting
+from actors.operations.job import Job
+from actors.operations.locks import drop_locks
+from actors.operations.operations import Operations
+from actors.operations.undos import registered
 from actors.tools.invocation import describe
 from bus.errors import CallboardError, UsageError
 from bus.errors import Fenced as FencedError

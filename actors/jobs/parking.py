@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from actors.clients.requests import publish_schedule
 from actors.jobs.halts import Fenced, Halt, Parked
-from actors.jobs.operations import Operations
+from actors.operations.operations import Operations
 from bus.errors import BusError
 from bus.errors import Fenced as FencedError
 from bus.messages import JobOwned, JobWaiting

@@ -12,9 +12,9 @@ from typing import Any
 
 from actors.clients.planned import find_planned, publish_plan, remove_planned
 from actors.clients.signals import CANCEL, TERMINATE, reason_in
-from actors.jobs.hosting import Hosting
 from actors.jobs.journal import Journal
 from actors.jobs.order import Order
+from actors.operations.hosting import Hosting
 from bus import headers as h
 from bus import subjects
 from bus.crash import crash_point

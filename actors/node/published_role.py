@@ -12,8 +12,8 @@ from actors.components.app import App
 from actors.components.registry import Registry
 from actors.interpreter.repertoire import Repertoire
 from actors.jobs.host import JobHost
-from actors.jobs.hosting import Hosting
 from actors.node.process import Actor
+from actors.operations.hosting import Hosting
 from actors.workflow.definitions import Definitions
 from bus.errors import BusError, UsageError
 from bus.service import Service

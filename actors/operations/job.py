@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from actors.components.component import Component
 from actors.jobs.call_policy import CallPolicy
-from actors.jobs.question import make_question
+from actors.operations.question import make_question
 from bus.approval_events import Escalation
 from store.approval import Decision
 from supervisor.breaker import OnOpen
 from supervisor.retry import Retry
 
 if TYPE_CHECKING:
-    from actors.jobs.locks import Lock
-    from actors.jobs.operations import Operations
+    from actors.operations.locks import Lock
+    from actors.operations.operations import Operations
 
 P = ParamSpec("P")
 R = TypeVar("R")

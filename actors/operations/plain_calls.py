@@ -9,14 +9,14 @@ import msgspec
 
 from actors.clients.signals import CANCEL
 from actors.jobs.call_policy import CallPolicy
-from actors.jobs.calls import Calls
-from actors.jobs.child_calls import ChildCalls
-from actors.jobs.children import tell_child
-from actors.jobs.hosting import Target
 from actors.jobs.journal import Entry, Pending
-from actors.jobs.output_cache import Found, OutputCache, key_of
-from actors.jobs.records import Records
-from actors.jobs.values import name_of
+from actors.operations.calls import Calls
+from actors.operations.child_calls import ChildCalls
+from actors.operations.children import tell_child
+from actors.operations.hosting import Target
+from actors.operations.output_cache import Found, OutputCache, key_of
+from actors.operations.records import Records
+from actors.operations.values import name_of
 from bus.errors import UsageError
 from bus.failure import CallFailed, failure_of
 from bus.messages import ReplyFailed

@@ -8,10 +8,10 @@ import msgspec
 
 from actors.jobs.amendments import amended_policy
 from actors.jobs.call_policy import CallPolicy
-from actors.jobs.hosting import Target
 from actors.jobs.journal import Entry, Pending
-from actors.jobs.operation_core import OperationCore
-from actors.jobs.values import bind, value_of
+from actors.operations.hosting import Target
+from actors.operations.operation_core import OperationCore
+from actors.operations.values import bind, value_of
 from bus.messages import CallAgent, CallTool, ReplyFailed
 from store.log import Recorded
 

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from actors.jobs.turns import Turns
+from actors.operations.turns import Turns
 
 
 @dataclass(slots=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 from actors.clients.requests import publish_wake
 from actors.clients.signals import make_signal
-from actors.jobs.hosting import Hosting
 from actors.jobs.journal import Entry, Journal, Pending
+from actors.operations.hosting import Hosting
 from bus.crash import crash_point
 from bus.messages import CallJob
 from store.log import append_unfenced

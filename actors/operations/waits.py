@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 
 from actors.clients.signals import RESERVED
-from actors.jobs.branches import current_branch
 from actors.jobs.journal import Pending
-from actors.jobs.records import Records
-from actors.jobs.values import instant_in, raw_of, signal_data
+from actors.operations.branches import current_branch
+from actors.operations.records import Records
+from actors.operations.values import instant_in, raw_of, signal_data
 from bus.errors import UsageError
 from bus.messages import Signal
 from bus.subjects import check_name

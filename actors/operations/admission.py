@@ -13,8 +13,8 @@ from typing import Any
 
 from actors.components.component import Component
 from actors.components.limit_key import limit_name
-from actors.jobs.locks import Locks, key_name
 from actors.locks.claim import LockName
+from actors.operations.locks import Locks, key_name
 from supervisor.rate import Rate
 
 # What the keys of these operations begin with.

@@ -9,8 +9,8 @@ import msgspec
 
 from actors.components.component import Component
 from actors.components.registry import parse_ref
-from actors.jobs.hosting import Target
 from actors.jobs.journal import Entry, Pending, Spent, Succeeded
+from actors.operations.hosting import Target
 from bus.errors import UsageError
 from bus.failure import CallFailed
 

@@ -3,7 +3,7 @@
 Keys: an operation is known by its name and its place: ``quote:2`` is the second call of ``quote``,
 ``gather:1.0/quote:1`` the first one in the first branch of the first gather. A key is given when the method is
 called, not when it is awaited, so ``gather(job.call(a), job.call(b))`` is the same on every run, and parallel
-branches do not count each other. On a replay what is recorded comes back in the log's order (``actors.jobs.turns``).
+branches do not count each other. On a replay what is recorded comes back in the log's order (``actors.operations.turns``).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from actors.jobs.branches import current_branch
 from actors.jobs.halts import Fenced, Halt
 from actors.jobs.hold import HOLD
-from actors.jobs.hosting import Hosting
 from actors.jobs.journal import Journal
-from actors.jobs.turns import NEW, Turns
+from actors.operations.branches import current_branch
+from actors.operations.hosting import Hosting
+from actors.operations.turns import NEW, Turns
 from bus.amendment import Change
 from bus.approval_events import ApprovalAnswered
 from bus.errors import Fenced as FencedError

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any
 
-from actors.jobs.admission import Admission
-from actors.jobs.approvals import Approvals
-from actors.jobs.branches import run_branches
 from actors.jobs.call_policy import CallPolicy
-from actors.jobs.undos import Undos
-from actors.jobs.values import name_of
-from actors.jobs.waits import Waits
+from actors.operations.admission import Admission
+from actors.operations.approvals import Approvals
+from actors.operations.branches import run_branches
+from actors.operations.undos import Undos
+from actors.operations.values import name_of
+from actors.operations.waits import Waits
 
 
 class Operations(Undos, Waits, Approvals, Admission):

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from actors.jobs.journal import Entry, Pending
-from actors.jobs.question import Question
-from actors.jobs.records import Records
-from actors.jobs.values import raw_of
+from actors.operations.question import Question
+from actors.operations.records import Records
+from actors.operations.values import raw_of
 from bus.approval_events import ApprovalAsked, ApprovalEscalated
 from store.approval import Approval, Decision
 from store.log import Recorded

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 
 from actors.jobs.call_policy import CallPolicy
-from actors.jobs.hosting import Target
 from actors.jobs.journal import Entry, Journal, Succeeded
-from actors.jobs.plain_calls import PlainCalls
-from actors.jobs.values import bind, name_of
+from actors.operations.hosting import Target
+from actors.operations.plain_calls import PlainCalls
+from actors.operations.values import bind, name_of
 from bus.errors import UsageError
 from bus.failure import CallFailed
 from bus.subjects import CallKind

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from actors.clients.requests import JobRequest, publish_request
-from actors.jobs.hosting import Target
-from actors.jobs.job import ChildJob
 from actors.jobs.job_retry import retry_job
 from actors.jobs.journal import Entry, Pending
-from actors.jobs.operation_core import OperationCore
-from actors.jobs.values import bind, name_of, value_of
+from actors.operations.hosting import Target
+from actors.operations.job import ChildJob
+from actors.operations.operation_core import OperationCore
+from actors.operations.values import bind, name_of, value_of
 from bus import jobid
 from bus.crash import crash_point
 from bus.errors import UsageError

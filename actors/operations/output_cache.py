@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from actors.jobs.hosting import Target
+from actors.operations.hosting import Target
 from bus.connection import Bus
 from bus.errors import BusError
 from bus.kv import Kv

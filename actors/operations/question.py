@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from actors.components.schema import output_schema
-from actors.jobs.values import to_json
+from actors.operations.values import to_json
 from bus.approval_events import ApprovalAsked, Escalation
 from bus.errors import UsageError
 from bus.event import NULL

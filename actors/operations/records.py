@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from actors.jobs.journal import Pending
-from actors.jobs.operation_core import OperationCore
-from actors.jobs.values import raw_of, to_json
+from actors.operations.operation_core import OperationCore
+from actors.operations.values import raw_of, to_json
 from bus.failure import CallFailed, failure_of
 from bus.messages import Emitted, ReplyFailed
 from bus.subjects import check_name

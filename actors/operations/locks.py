@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from actors.jobs.hosting import Hosting
 from actors.jobs.journal import Entry, Journal, Pending
-from actors.jobs.records import Records
 from actors.jobs.sections import ASKED, GRANTED, LEFT, Asked, Left
-from actors.jobs.values import raw_of
 from actors.locks.claim import Claim, Kind, LockName, check_lock
 from actors.locks.lock_store import Granted, LockStore
 from actors.locks.protocol import acquire, drop, release, withdraw
+from actors.operations.hosting import Hosting
+from actors.operations.records import Records
+from actors.operations.values import raw_of
 from bus.crash import crash_point
 from bus.errors import Fenced as FencedError
 from bus.errors import PermissionRefused, UsageError
