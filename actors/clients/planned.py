@@ -3,7 +3,7 @@
 The schedule is all there is of such a job. It stands at a subject of the job's own and is stored only if there is none
 yet, so a job is planned once, however often it is asked for. It goes when it has fired, or when the job is cancelled:
 who cancels writes a signal into the job's log and wakes the job, as always, and the host that takes the wake-up ends
-the job before it removes the schedule (``actors.jobs.planning``).
+the job before it removes the schedule (``actors.hosts.planning``).
 """
 
 from __future__ import annotations

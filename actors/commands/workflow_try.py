@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from actors.clients.handle import JobHandle
     from actors.commands.session import Session
     from actors.components.component import Component
-    from actors.jobs.host import JobHost
+    from actors.hosts.host import JobHost
     from actors.workflow.finding import Finding
 
 # How long the queue remembers this host after it was killed.
@@ -98,7 +98,7 @@ async def _hosted(client: Client, component: Component[..., Any]) -> AsyncIterat
     """A host of this one workflow; the queue forgets it afterwards."""
     from actors.components.app import App
     from actors.components.registry import Registry
-    from actors.jobs.host import JobHost
+    from actors.hosts.host import JobHost
     from actors.operations.hosting import Hosting
     from bus.streams import wait_for_streams
 

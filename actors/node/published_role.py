@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from actors.components.app import App
 from actors.components.registry import Registry
+from actors.hosts.host import JobHost
 from actors.interpreter.repertoire import Repertoire
-from actors.jobs.host import JobHost
 from actors.node.process import Actor
 from actors.operations.hosting import Hosting
 from actors.workflow.definitions import Definitions

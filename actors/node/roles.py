@@ -12,7 +12,7 @@ from actors.components.announcement import announce
 from actors.components.app import App
 from actors.components.component import Component
 from actors.components.registry import Registry
-from actors.jobs.host import CAPACITY, JobHost
+from actors.hosts.host import CAPACITY, JobHost
 from actors.node.heart import heartbeat_of
 from actors.node.process import EXIT_STUCK, STOP_GRACE_S, Actor
 from actors.operations.hosting import Hosting

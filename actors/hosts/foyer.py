@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from actors.jobs.fair_line import FairLine
+from actors.hosts.fair_line import FairLine
 from bus import headers as h
 from bus import subjects
 from bus.connection import Bus

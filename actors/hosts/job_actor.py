@@ -17,18 +17,11 @@ import msgspec
 
 from actors.clients.signals import CANCEL, TERMINATE, reason_in
 from actors.components.component import Component
-from actors.jobs.closing import and_not_undone, poison, said_with, tell_parent
-from actors.jobs.dead_letters import keep_letter, letter_body
-from actors.jobs.deadline import deadline_of, time_limit
-from actors.jobs.doorbell import Doorbell
-from actors.jobs.fork import announce_fork, forked, read_origin
-from actors.jobs.halts import Cancelled, Fenced, Halt, HandedBack, Parked, Raised, Returned, Terminated
-from actors.jobs.holding import Holding
-from actors.jobs.journal import Journal
-from actors.jobs.order import Order
-from actors.jobs.parking import Parking
-from actors.jobs.planning import TERMINATED, withdraw
-from actors.jobs.takeover import (
+from actors.hosts.closing import and_not_undone, poison, said_with, tell_parent
+from actors.hosts.holding import Holding
+from actors.hosts.parking import Parking
+from actors.hosts.planning import TERMINATED, withdraw
+from actors.hosts.takeover import (
     Decision,
     Drop,
     Finish,
@@ -40,6 +33,13 @@ from actors.jobs.takeover import (
     decide,
     redriven_owner,
 )
+from actors.jobs.dead_letters import keep_letter, letter_body
+from actors.jobs.deadline import deadline_of, time_limit
+from actors.jobs.doorbell import Doorbell
+from actors.jobs.fork import announce_fork, forked, read_origin
+from actors.jobs.halts import Cancelled, Fenced, Halt, HandedBack, Parked, Raised, Returned, Terminated
+from actors.jobs.journal import Journal
+from actors.jobs.order import Order
 from actors.operations.children import tell_children
 from actors.operations.hosting import Hosting
 from actors.operations.job import Job
