@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Generator, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
+from actors.changes.job_retry import retry_job
 from actors.clients.approving import Approving
 from actors.clients.bulk import Told, Verb, can_be, tell_all
 from actors.clients.changing import Changing
@@ -28,7 +29,6 @@ from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal
 from actors.clients.workflows import Workflows
 from actors.components.component import Component
 from actors.jobs.hold import data_of
-from actors.jobs.job_retry import retry_job
 from bus.connection import Bus
 from bus.options import resolve_options
 from bus.subjects import DEFAULT_WORKSPACE, check_job_id, check_name

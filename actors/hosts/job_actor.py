@@ -15,6 +15,7 @@ from typing import Any, assert_never
 
 import msgspec
 
+from actors.changes.fork import announce_fork, forked, read_origin
 from actors.clients.signals import CANCEL, TERMINATE, reason_in
 from actors.components.component import Component
 from actors.hosts.closing import and_not_undone, poison, said_with, tell_parent
@@ -36,7 +37,6 @@ from actors.hosts.takeover import (
 from actors.jobs.dead_letters import keep_letter, letter_body
 from actors.jobs.deadline import deadline_of, time_limit
 from actors.jobs.doorbell import Doorbell
-from actors.jobs.fork import announce_fork, forked, read_origin
 from actors.jobs.halts import Cancelled, Fenced, Halt, HandedBack, Parked, Raised, Returned, Terminated
 from actors.jobs.journal import Journal
 from actors.jobs.order import Order

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from actors.jobs.amendments import amended_policy
+from actors.changes.amendments import amended_policy
 from actors.jobs.call_policy import CallPolicy
 from actors.jobs.journal import Entry, Pending
 from actors.operations.hosting import Target

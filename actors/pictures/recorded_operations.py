@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from actors.jobs.fork_plan import with_copies
+from actors.changes.fork_plan import with_copies
 from actors.jobs.hold import HOLD
 from actors.pictures.drawing import Standing, State
 from bus.messages import CallAgent, CallJob, CallTool, Emitted, JobRetried, JobWaiting, ReplyCompleted, ReplyFailed

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from actors.changes.amendments import check_change, concerns
 from actors.clients.requests import publish_wake
 from actors.clients.signals import unknown_job
-from actors.jobs.amendments import check_change, concerns
 from actors.jobs.journal import Journal
 from bus import subjects
 from bus.amendment import Change, SetPolicy

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from actors.changes.fork_plan import with_copies
 from actors.clients.requests import publish_wake
 from actors.clients.signals import unknown_job
-from actors.jobs.fork_plan import with_copies
 from actors.jobs.hold import HOLD
 from actors.jobs.journal import Entry, Journal, Spent
 from actors.jobs.sections import LEFT

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
+from actors.changes.fork_plan import belongs
 from actors.jobs.call_policy import CallPolicy
-from actors.jobs.fork_plan import belongs
 from bus.amendment import AddItems, AddSteps, Change, FinishMap, SetPolicy, SkipStep
 from bus.errors import UsageError
 from bus.messages import CallTool
