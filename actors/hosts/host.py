@@ -13,12 +13,12 @@ import random
 import time
 from collections.abc import Callable
 
+from actors.dead_letters.rejection import reject
 from actors.hosts.foyer import LOOK_S, Foyer
 from actors.hosts.job_actor import JobActor, NoSuchVersion
 from actors.hosts.planning import plan
 from actors.jobs.halts import HandedBack
 from actors.jobs.order import Order, read_order
-from actors.jobs.rejection import reject
 from actors.node.heart import heartbeat_of
 from actors.operations.hosting import Hosting
 from actors.schedules.firing import fire, is_tick

@@ -18,6 +18,7 @@ import msgspec
 from actors.changes.fork import announce_fork, forked, read_origin
 from actors.clients.signals import CANCEL, TERMINATE, reason_in
 from actors.components.component import Component
+from actors.dead_letters.dead_letters import keep_letter, letter_body
 from actors.hosts.closing import and_not_undone, poison, said_with, tell_parent
 from actors.hosts.holding import Holding
 from actors.hosts.parking import Parking
@@ -34,7 +35,6 @@ from actors.hosts.takeover import (
     decide,
     redriven_owner,
 )
-from actors.jobs.dead_letters import keep_letter, letter_body
 from actors.jobs.deadline import deadline_of, time_limit
 from actors.jobs.doorbell import Doorbell
 from actors.jobs.halts import Cancelled, Fenced, Halt, HandedBack, Parked, Raised, Returned, Terminated
