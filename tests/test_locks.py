@@ -12,10 +12,10 @@ import pytest
 
 from actors import App, Job, Retry
 from actors.changes.job_retry import retry_job
-from actors.clients.requests import publish_wake
 from actors.duties.stray_locks import StrayLocks
 from actors.duties.term import begin_term
 from actors.duties.timing import Timing
+from actors.jobs.requests import publish_wake
 from actors.locks.claim import Claim, LockName
 from actors.locks.lock_store import LockState, LockStore, lock_states
 from actors.testing import replay

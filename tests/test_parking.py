@@ -17,12 +17,12 @@ import psutil
 import pytest
 
 from actors import App, Job
-from actors.clients.requests import publish_wake
 from actors.hosts.holding import Holding
 from actors.hosts.job_actor import JobActor
 from actors.hosts.parking import CROWDED_SHARE, Parking
 from actors.jobs.doorbell import Doorbell
 from actors.jobs.journal import Entry, Journal
+from actors.jobs.requests import publish_wake
 from actors.operations.operations import Operations
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer

@@ -13,11 +13,11 @@ from typing import cast
 
 import msgspec
 
-from actors.clients.requests import publish_wake
 from actors.components.app import App
 from actors.components.registry import Registry
 from actors.hosts.host import CAPACITY, JobHost
 from actors.jobs.ends import read_ends
+from actors.jobs.requests import publish_wake
 from actors.operations.hosting import Hosting
 from actors.tools.tool_actor import ToolActor
 from bus.connection import Bus

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from actors.changes.amendments import check_change, concerns
-from actors.clients.requests import publish_wake
-from actors.clients.signals import unknown_job
 from actors.jobs.journal import Journal
+from actors.jobs.requests import publish_wake
+from actors.jobs.signals import unknown_job
 from bus import subjects
 from bus.amendment import Change, SetPolicy
 from bus.connection import Bus

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from actors.changes.fork_plan import ForkPlan, copies_before, log_incomplete, plan_fork
-from actors.clients.requests import JobRequest, check_request, find_earlier, publish_request
-from actors.clients.signals import unknown_job
+from actors.jobs.requests import JobRequest, check_request, find_earlier, publish_request
+from actors.jobs.signals import unknown_job
 from bus import jobid, subjects
 from bus.connection import Bus
 from bus.crash import crash_point

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from actors.clients.signals import RESERVED
 from actors.jobs.hold import HOLD
 from actors.jobs.journal import Journal, Succeeded
+from actors.jobs.signals import RESERVED
 from bus import jobid
 from bus.errors import UsageError
 from bus.event import NULL, ForkedFrom

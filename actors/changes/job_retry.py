@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from actors.changes.fork_plan import with_copies
-from actors.clients.requests import publish_wake
-from actors.clients.signals import unknown_job
 from actors.jobs.hold import HOLD
 from actors.jobs.journal import Entry, Journal, Spent
+from actors.jobs.requests import publish_wake
 from actors.jobs.sections import LEFT
+from actors.jobs.signals import unknown_job
 from bus import headers as h
 from bus import subjects
 from bus.approval_events import ApprovalAsked

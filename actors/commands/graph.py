@@ -87,7 +87,7 @@ async def _job(session: Session, job: str, how: _Job) -> Drawing | None:
     """Raises: UsageError if there is no such job, BusUnreachable."""
     from datetime import UTC, datetime
 
-    from actors.clients.signals import unknown_job
+    from actors.jobs.signals import unknown_job
     from bus.subjects import check_job_id
     from store.snapshot import take_snapshot
 

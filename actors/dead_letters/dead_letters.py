@@ -19,8 +19,8 @@ from typing import Any, Literal
 import msgspec
 
 from actors.changes.job_retry import Retried, retry_job
-from actors.clients.requests import publish_again
 from actors.jobs.journal import Entry, Journal, Spent, Succeeded
+from actors.jobs.requests import publish_again
 from bus import headers as h
 from bus import subjects
 from bus.connection import Bus

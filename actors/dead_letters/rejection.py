@@ -15,9 +15,9 @@ from datetime import datetime
 
 import msgspec
 
-from actors.clients.requests import publish_wake
 from actors.dead_letters.dead_letters import keep_letter, letter_body
 from actors.jobs.order import Placed, job_id_of, parent_of
+from actors.jobs.requests import publish_wake
 from bus import headers as h
 from bus import jobid, subjects
 from bus.connection import Bus

@@ -6,7 +6,7 @@ from typing import assert_never
 
 import msgspec
 
-from actors.clients.requests import publish_wake
+from actors.jobs.requests import publish_wake
 from actors.operations.hosting import Hosting
 from bus.crash import crash_point
 from bus.event import Parent

@@ -12,9 +12,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from actors.clients.signals import PAUSE, RESUME
 from actors.jobs.halts import Fenced, Halt
 from actors.jobs.hold import Word, data_of
+from actors.jobs.signals import PAUSE, RESUME
 from actors.operations.children import tell_children
 from actors.operations.operations import Operations
 from bus.errors import BusError

@@ -16,7 +16,6 @@ from typing import Any, assert_never
 import msgspec
 
 from actors.changes.fork import announce_fork, forked, read_origin
-from actors.clients.signals import CANCEL, TERMINATE, reason_in
 from actors.components.component import Component
 from actors.dead_letters.dead_letters import keep_letter, letter_body
 from actors.hosts.closing import and_not_undone, poison, said_with, tell_parent
@@ -40,6 +39,7 @@ from actors.jobs.doorbell import Doorbell
 from actors.jobs.halts import Cancelled, Fenced, Halt, HandedBack, Parked, Raised, Returned, Terminated
 from actors.jobs.journal import Journal
 from actors.jobs.order import Order
+from actors.jobs.signals import CANCEL, TERMINATE, reason_in
 from actors.operations.children import tell_children
 from actors.operations.hosting import Hosting
 from actors.operations.job import Job

@@ -15,8 +15,8 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from actors.clients.requests import publish_schedule
 from actors.jobs.halts import Fenced, Halt, Parked
+from actors.jobs.requests import publish_schedule
 from actors.operations.operations import Operations
 from bus.errors import BusError
 from bus.errors import Fenced as FencedError

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.clients.planned import find_planned, publish_plan, remove_planned
-from actors.clients.signals import CANCEL, TERMINATE, reason_in
 from actors.jobs.journal import Journal
 from actors.jobs.order import Order
+from actors.jobs.planned import find_planned, publish_plan, remove_planned
+from actors.jobs.signals import CANCEL, TERMINATE, reason_in
 from actors.operations.hosting import Hosting
 from bus import headers as h
 from bus import subjects

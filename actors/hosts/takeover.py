@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from actors.clients.signals import CANCEL, TERMINATE
 from actors.jobs.journal import Journal
+from actors.jobs.signals import CANCEL, TERMINATE
 from bus.event import ForkedFrom
 from bus.messages import JobSubmitted
 

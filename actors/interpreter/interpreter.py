@@ -14,13 +14,13 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from actors.clients.signals import CANCEL
 from actors.interpreter.amending import CannotChange, make_change
 from actors.interpreter.asks import Ask, Call
 from actors.interpreter.deeds import do
 from actors.interpreter.machine import Broken, Finished, Machine, Withdrawn
 from actors.interpreter.plan import Plan
 from actors.jobs.journal import ChangedCode
+from actors.jobs.signals import CANCEL
 from actors.operations.branches import Branch, current_branch
 from actors.operations.operations import Operations
 from bus.amendment import Change, SetPolicy

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from actors.changes.job_retry import retry_job
-from actors.clients.requests import JobRequest, publish_request
 from actors.jobs.journal import Entry, Pending
+from actors.jobs.requests import JobRequest, publish_request
 from actors.operations.hosting import Target
 from actors.operations.job import ChildJob
 from actors.operations.operation_core import OperationCore

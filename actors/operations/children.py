@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.clients.requests import publish_wake
-from actors.clients.signals import make_signal
 from actors.jobs.journal import Entry, Journal, Pending
+from actors.jobs.requests import publish_wake
+from actors.jobs.signals import make_signal
 from actors.operations.hosting import Hosting
 from bus.crash import crash_point
 from bus.messages import CallJob

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from actors.clients.signals import CANCEL
 from actors.jobs.call_policy import CallPolicy
 from actors.jobs.journal import Entry, Pending
+from actors.jobs.signals import CANCEL
 from actors.operations.calls import Calls
 from actors.operations.child_calls import ChildCalls
 from actors.operations.children import tell_child

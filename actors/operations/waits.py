@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from actors.clients.signals import RESERVED
 from actors.jobs.journal import Pending
+from actors.jobs.signals import RESERVED
 from actors.operations.branches import current_branch
 from actors.operations.records import Records
 from actors.operations.values import instant_in, raw_of, signal_data

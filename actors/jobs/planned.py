@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from actors.clients.requests import JobRequest, check_request, message_of, same_json
+from actors.jobs.requests import JobRequest, check_request, message_of, same_json
 from bus import headers as h
 from bus import subjects
 from bus.connection import ApiError, Bus, NoResponder

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from actors.clients.planned import find_planned
-from actors.clients.requests import publish_wake
+from actors.jobs.planned import find_planned
+from actors.jobs.requests import publish_wake
 from bus import subjects
 from bus.connection import Bus
 from bus.errors import UsageError
