@@ -14,12 +14,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from actors import App
-from actors.workflow.component_rules import Catalogue
 from actors.workflow.document import Document
 from actors.workflow.editor_schema import document_schema
 from actors.workflow.expression import BadExpression, Expression, embedded, parse
 from actors.workflow.finding import Finding
-from actors.workflow.validation import validate
+from actors.workflow_rules.component_rules import Catalogue
+from actors.workflow_rules.validation import validate
 from tests.documents import MUTATIONS, broken_documents, documents, lists_of
 from tests.strategies import json_values
 

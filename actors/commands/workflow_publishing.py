@@ -18,7 +18,7 @@ from actors.console.workflow_page import workflow_page
 from actors.workflow.document import Document
 from actors.workflow.document_file import bases_beside, read_file
 from actors.workflow.source import Source, read_source
-from actors.workflow.validation import check
+from actors.workflow_rules.validation import check
 from bus.errors import UsageError
 
 if TYPE_CHECKING:

@@ -243,8 +243,8 @@ async def _show_file(session: Session, file: Path, params: list[str], form: Form
     from actors.commands.arguments import parse_inputs
     from actors.workflow.document_file import bases_beside, read_file
     from actors.workflow.source import read_source
-    from actors.workflow.validation import check
     from actors.workflow.writing import by_rank
+    from actors.workflow_rules.validation import check
 
     source = read_source(str(file), read_file(file))
     checked = check(source, bases=bases_beside(), params=parse_inputs(params))

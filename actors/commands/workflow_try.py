@@ -79,10 +79,10 @@ async def _component(
     from msgspec.structs import replace
 
     from actors.interpreter.component import workflow_component
-    from actors.workflow.component_rules import Catalogue
     from actors.workflow.document_file import bases_beside, read_file
     from actors.workflow.source import read_source
-    from actors.workflow.validation import check
+    from actors.workflow_rules.component_rules import Catalogue
+    from actors.workflow_rules.validation import check
     from bus import jobid
 
     source, workflows = read_source(str(file), read_file(file)), client.workflows

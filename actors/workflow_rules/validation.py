@@ -9,21 +9,21 @@ from typing import Any
 import msgspec
 
 from actors.components.version import parse_version
-from actors.workflow.component_rules import Catalogue, component_faults
 from actors.workflow.document import Document
-from actors.workflow.expression_sites import Site, sites
 from actors.workflow.extension import NO_BASES, Bases
 from actors.workflow.finding import Fault, Finding, clip, path_text
 from actors.workflow.layer import Spotted
 from actors.workflow.merged import Merged, merge
-from actors.workflow.order_rules import order_faults
 from actors.workflow.outline import Outline, outline
-from actors.workflow.reference_rules import reference_faults
-from actors.workflow.removal_rules import removal_faults
-from actors.workflow.schema_rules import schema_faults
 from actors.workflow.shape import Shaped, shape
 from actors.workflow.source import Format, Source, read_source
-from actors.workflow.type_rules import type_faults
+from actors.workflow_rules.component_rules import Catalogue, component_faults
+from actors.workflow_rules.expression_sites import Site, sites
+from actors.workflow_rules.order_rules import order_faults
+from actors.workflow_rules.reference_rules import reference_faults
+from actors.workflow_rules.removal_rules import removal_faults
+from actors.workflow_rules.schema_rules import schema_faults
+from actors.workflow_rules.type_rules import type_faults
 from bus.errors import UsageError
 
 

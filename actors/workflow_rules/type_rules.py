@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from actors.workflow.component_rules import Catalogue
 from actors.workflow.document import CallStep, Document, EndStep
 from actors.workflow.expression import Expression, parse
-from actors.workflow.expression_sites import Site, has_expression
 from actors.workflow.finding import Fault, Path, did_you_mean
 from actors.workflow.outline import Entry, Outline
-from actors.workflow.schema_rules import misfits
-from actors.workflow.schema_type import (
+from actors.workflow_rules.component_rules import Catalogue
+from actors.workflow_rules.expression_sites import Site, has_expression
+from actors.workflow_rules.schema_rules import misfits
+from actors.workflow_rules.schema_type import (
     ANYTHING,
     Known,
     Missing,
@@ -23,7 +23,7 @@ from actors.workflow.schema_type import (
     misfit,
     resolved,
 )
-from actors.workflow.value_types import COUNT, Place, ValueTypes, component, component_of, route, routes
+from actors.workflow_rules.value_types import COUNT, Place, ValueTypes, component, component_of, route, routes
 
 _CONDITION = known({"type": "boolean"})
 _LIST = known({"type": "array"})

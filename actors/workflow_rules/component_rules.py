@@ -12,10 +12,10 @@ from actors.components.component import ComponentInfo
 from actors.components.registry import parse_ref
 from actors.components.version import parse_version
 from actors.workflow.document import CallStep
-from actors.workflow.expression_sites import has_expression
 from actors.workflow.finding import Fault, Path, did_you_mean
 from actors.workflow.outline import Entry, Outline
-from actors.workflow.schema_rules import misfits
+from actors.workflow_rules.expression_sites import has_expression
+from actors.workflow_rules.schema_rules import misfits
 from bus.errors import UsageError
 from bus.subjects import CallKind
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from actors.workflow.document import Document, MapStep
 from actors.workflow.expression import FUNCTIONS, BadExpression, Expression, Member, parse
-from actors.workflow.expression_sites import Site
 from actors.workflow.finding import Fault, did_you_mean
 from actors.workflow.outline import Entry, Outline, Scope
+from actors.workflow_rules.expression_sites import Site
 
 # What every expression may name: the input, the parameters, the outcomes of steps, the time, and who runs.
 VARIABLES = frozenset(("input", "params", "steps", "now", "job"))

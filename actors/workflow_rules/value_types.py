@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from actors.components.component import ComponentInfo
-from actors.workflow.component_rules import Catalogue
 from actors.workflow.document import CallStep, Document, JobStep, MapStep, ParallelStep, SetStep, SwitchStep
 from actors.workflow.expression import embedded, without_texts
 from actors.workflow.outline import Entry, Outline, goes_to
-from actors.workflow.schema_type import ANYTHING, Known, Missing, is_anything, item, known, member
+from actors.workflow_rules.component_rules import Catalogue
+from actors.workflow_rules.schema_type import ANYTHING, Known, Missing, is_anything, item, known, member
 from bus.errors import UsageError
 from bus.subjects import CallKind
 

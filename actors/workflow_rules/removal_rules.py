@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from actors.workflow.document import AddStep
 from actors.workflow.expression import Expression, parse
-from actors.workflow.expression_sites import Site
 from actors.workflow.finding import Fault
 from actors.workflow.layer import Spotted
-from actors.workflow.order_rules import names_in
 from actors.workflow.origins import Spot
 from actors.workflow.outline import Outline
+from actors.workflow_rules.expression_sites import Site
+from actors.workflow_rules.order_rules import names_in
 
 
 def removal_faults(outline: Outline, expressions: Iterable[Site], removed: Mapping[str, Spot]) -> Iterator[Spotted]:
