@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from actors.console.page import Page
     from actors.reference.entry import Library, Workflow
     from actors.reference.folder import Differences
-    from actors.workflow.definitions import Definitions
+    from actors.workflow_versions.definitions import Definitions
 
 FOLDER = "docs/reference"
 

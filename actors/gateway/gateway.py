@@ -45,7 +45,7 @@ from actors.jobs.requests import (
     publish_request,
 )
 from actors.jobs.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal
-from actors.workflow.definitions import Definitions
+from actors.workflow_versions.definitions import Definitions
 from bus import subjects
 from bus.connection import Bus
 from bus.errors import TooLarge, UsageError

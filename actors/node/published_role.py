@@ -14,7 +14,7 @@ from actors.hosts.host import JobHost
 from actors.interpreter.repertoire import Repertoire
 from actors.node.process import Actor
 from actors.operations.hosting import Hosting
-from actors.workflow.definitions import Definitions
+from actors.workflow_versions.definitions import Definitions
 from bus.errors import BusError, UsageError
 from bus.service import Service
 from bus.streams import wait_for_streams

@@ -15,7 +15,9 @@ import msgspec
 from actors.components.component import ComponentInfo
 from actors.components.registry import BUCKET as REGISTRY_BUCKET
 from actors.components.version import Version, parse_version
-from actors.workflow.definition import (
+from actors.workflow.document import Document
+from actors.workflow.finding import Fault, did_you_mean
+from actors.workflow_versions.definition import (
     Definition,
     Deprecation,
     Listed,
@@ -25,9 +27,7 @@ from actors.workflow.definition import (
     parse_key,
     parse_reference,
 )
-from actors.workflow.document import Document
-from actors.workflow.finding import Fault, did_you_mean
-from actors.workflow.publishing import Published, judge
+from actors.workflow_versions.publishing import Published, judge
 from bus.connection import Bus, NoResponder
 from bus.errors import Ambiguous, Fenced, UsageError
 from bus.kv import Entry, Kv, KvCache

@@ -15,8 +15,8 @@ import msgspec
 from actors.components.version import parse_version
 from actors.workflow.document import CallStep, Document
 from actors.workflow.finding import Path, path_text
-from actors.workflow.narrowing import Narrowing, narrowings
 from actors.workflow.outline import Entry, outline
+from actors.workflow_versions.narrowing import Narrowing, narrowings
 
 Schema = dict[str, Any]
 _KEEPS = "a job that runs keeps its version"

@@ -12,10 +12,10 @@ from actors.components.version import parse_version
 from actors.workflow.document import Document
 from actors.workflow.extension import NO_BASES, Bases
 from actors.workflow.finding import Finding, Path, clip, did_you_mean
-from actors.workflow.publishing import Published
 from actors.workflow.source import Source
 from actors.workflow_rules.component_rules import Catalogue
 from actors.workflow_rules.validation import check
+from actors.workflow_versions.publishing import Published
 from bus.errors import UsageError
 
 # What publishing a document beside others would do. Raises: UsageError.

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from actors.components.version import Version, parse_version
-from actors.workflow.compatibility import Change, breaking, compare, differences, next_version
-from actors.workflow.definition import Definition, canonical, sha256_of
 from actors.workflow.document import Document
+from actors.workflow_versions.compatibility import Change, breaking, compare, differences, next_version
+from actors.workflow_versions.definition import Definition, canonical, sha256_of
 from bus.errors import UsageError
 from bus.subjects import check_name
 
