@@ -3,7 +3,7 @@
 Keys: an operation is known by its name and its place: ``quote:2`` is the second call of ``quote``,
 ``gather:1.0/quote:1`` the first one in the first branch of the first gather. A key is given when the method is
 called, not when it is awaited, so ``gather(job.call(a), job.call(b))`` is the same on every run, and parallel
-branches do not count each other. On a replay what is recorded comes back in the log's order (``actors.operations.turns``).
+branches do not count each other. On a replay what is recorded comes back in the log's order (``turns``).
 """
 
 from __future__ import annotations
