@@ -265,6 +265,17 @@ async def test_a_failed_step_is_retried(on: Troupe) -> None:
         await client.retry(saga)
 
 
+async def test_a_deadline_undoes(on: Troupe) -> None:
+    """A workflow whose time is up undoes what it did, and fails by the deadline."""
+    undone.clear()
+    job = f"waits-{os.urandom(4).hex()}"
+    await on.submit("waits", job, {}, **{"Job-Deadline": "2s"})
+    end = await on.end(job)
+    assert isinstance(end, JobFailed)
+    assert end.failure.code == "deadline"
+    assert undone == ["waits"]
+
+
 async def test_a_child_that_lost_the_race_is_cancelled(on: Troupe) -> None:
     """A job that was started for a step is cancelled when the step is given up, also if the parent ends just then."""
     job = f"racing-{os.urandom(4).hex()}"

@@ -61,8 +61,8 @@ class Interpreter:
         ops.turns.enter(1)
         ops.on_noted, ops.on_cancel, ops.on_amended = self._plan_flush, self._cancel_at, self._amend_at
         try:
-            if found := ops.journal.next_signal(CANCEL):
-                self._cancel_at(found[0])
+            if ops.cancelled_at is not None:
+                self._cancel_at(ops.cancelled_at)
             for sequence, change in ops.journal.amendments:
                 self._amend_at(sequence, change)
             self.machine.start()
