@@ -20,7 +20,6 @@ from actors.interpreter.deeds import do
 from actors.interpreter.machine import Broken, Finished, Machine, Withdrawn
 from actors.interpreter.plan import Plan
 from actors.jobs.journal import ChangedCode
-from actors.jobs.signals import CANCEL
 from actors.operations.branches import Branch, current_branch
 from actors.operations.operations import Operations
 from bus.amendment import Change, SetPolicy
