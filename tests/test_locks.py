@@ -305,7 +305,7 @@ async def test_a_host_that_lost_the_job_cannot_queue(nats_server: EmbeddedServer
 
 
 async def test_what_is_gone_is_removed_again(nats_server: EmbeddedServer) -> None:
-    """A place that another one has removed, wherever it stood, is no error: before its first, or later."""
+    """To remove a place that another one has removed is no error, wherever in the stream it stood."""
     async with troupe(nats_server.url, app) as on:
         store = LockStore(on.bus, on.blobs, LockName("default", "lock", "x"))
         places = [await on.bus.append(f"$KV.locks.other.{n}", b"{}") for n in range(4)]
