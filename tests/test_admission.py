@@ -13,11 +13,11 @@ import msgspec
 import pytest
 
 from actors import App, AtOnce, Job, Rate
-from actors.clients.requests import publish_wake
+from actors.changes.job_retry import retry_job
 from actors.components.limit_key import limit_name, value_at
 from actors.console.component_page import ComponentRow, schema_page
 from actors.console.page import plain_lines
-from actors.jobs.job_retry import retry_job
+from actors.jobs.requests import publish_wake
 from actors.locks.claim import LockName
 from actors.locks.lock_store import lock_states
 from actors.locks.rate_desk import RateDesk

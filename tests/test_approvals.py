@@ -12,9 +12,9 @@ import pytest
 
 from actors import App, Escalation, Job, Retry
 from actors.clients.client import Client
-from actors.clients.requests import publish_wake
 from actors.duties.stuck_jobs import StuckJobs
-from actors.jobs.host import JobHost
+from actors.hosts.host import JobHost
+from actors.jobs.requests import publish_wake
 from actors.testing import record_history, replay
 from bus.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalEscalated
 from bus.embedded import EmbeddedServer

@@ -10,8 +10,8 @@ import pytest
 
 from actors import App, Job, Retry
 from actors.clients.client import Client
-from actors.clients.signals import make_signal
-from actors.jobs.host import JobHost
+from actors.hosts.host import JobHost
+from actors.jobs.signals import make_signal
 from actors.testing import record_history, replay
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
