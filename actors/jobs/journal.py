@@ -316,7 +316,7 @@ class Journal:
     def last_outcome(self) -> int:
         """The last sequence at which a replay has something to give back; 0 if there is nothing."""
         outcomes = (max(entry.sequence, entry.asked_at) for entry in self.entries.values())
-        return max(*outcomes, *self.signals, 0, 0)
+        return max(*outcomes, *self.signals, *self.changes, 0, 0)
 
     def has_gap(self, subject: str, last_sequence: int) -> bool:
         """Whether the subject's previous message, as the server counts, is one that we have not seen."""

@@ -35,7 +35,8 @@ class OperationCore:
     the instant at which each wait ends by itself; when nothing is busy the job may be parked. ``asking`` counts calls
     whose command is about to be stored, ``noting`` outcomes of the host's own that are. A paused job begins nothing
     new: all that is not recorded yet waits in :meth:`unpaused` before it counts as busy. A function that sets
-    ``on_cancel`` winds itself up when it is told the place of the signal; while it does, no pause holds it. One that
+    ``on_cancel`` winds itself up when it is told the place of the signal, 0 for a deadline (``cancelled_at`` says it to
+    one that begins only then); while it does, no pause holds it. One that
     sets ``on_amended`` is told of each amendment as it is heard, with its place in the log; those that were in the log
     when the job was taken up are in ``journal.amendments``.
     """
@@ -55,6 +56,7 @@ class OperationCore:
         self.asking = 0
         self.noting = 0
         self.winding_up = False
+        self.cancelled_at: int | None = None
         self.not_undone: tuple[str, ...] = ()
         self.waits: dict[str, datetime | None] = {}
         self.on_idle: Callable[[], None] = lambda: None
