@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.jobs.dead_letters import (
+from actors.dead_letters.dead_letters import (
     Letter,
     Redriven,
     drop,

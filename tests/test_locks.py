@@ -11,11 +11,11 @@ from collections import Counter
 import pytest
 
 from actors import App, Job, Retry
-from actors.clients.requests import publish_wake
+from actors.changes.job_retry import retry_job
 from actors.duties.stray_locks import StrayLocks
 from actors.duties.term import begin_term
 from actors.duties.timing import Timing
-from actors.jobs.job_retry import retry_job
+from actors.jobs.requests import publish_wake
 from actors.locks.claim import Claim, LockName
 from actors.locks.lock_store import LockState, LockStore, lock_states
 from actors.testing import replay

@@ -18,11 +18,11 @@ from actors import App, Client, ToolContext
 from actors.components.registry import Registry
 from actors.gateway.gateway import Gateway
 from actors.gateway.sweep import Sweep
-from actors.workflow.batch import read_batch
 from actors.workflow.document import Document
-from actors.workflow.publishing import judge
 from actors.workflow.source import Source, read_source
 from actors.workflow.writing import plain
+from actors.workflow_versions.batch import read_batch
+from actors.workflow_versions.publishing import judge
 from bus import subjects
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer

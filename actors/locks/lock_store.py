@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from actors.clients.requests import publish_wake
+from actors.jobs.requests import publish_wake
 from actors.locks.claim import Claim, Head, Held, Kind, LockName, Waiting
 from actors.locks.protocol import Moved
 from bus import headers as h
