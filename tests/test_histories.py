@@ -12,7 +12,7 @@ import pytest
 
 from actors.commands.verify import verify
 from actors.components.component import Component
-from actors.jobs.operations import Operations
+from actors.operations.operations import Operations
 from actors.testing import replay
 from bus.messages import JobSubmitted, encode
 from examples import approval, shop, survey
