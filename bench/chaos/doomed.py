@@ -14,9 +14,9 @@ from typing import Any, Literal
 import msgspec
 
 from actors.components.registry import Registry
-from actors.jobs.host import JobHost
-from actors.jobs.hosting import Hosting
-from actors.jobs.operation_core import OperationCore
+from actors.hosts.host import JobHost
+from actors.operations.hosting import Hosting
+from actors.operations.operation_core import OperationCore
 from bench.chaos.everything import app_of, names_of
 from bus import crash
 from bus.connection import Bus

@@ -11,7 +11,7 @@ from actors import App, Retry, ToolContext
 from actors.interpreter.component import workflow_component
 from actors.workflow.document import Document
 from actors.workflow.source import read_source
-from actors.workflow.validation import check_source
+from actors.workflow_rules.validation import check_source
 from bus.failure import TerminalError
 
 EVERYTHING = (Path(__file__).parent / "everything.yaml").read_text()
