@@ -310,6 +310,24 @@ def test_cancel_undoes() -> None:
     assert undone == ["C", "H"]
 
 
+def test_what_is_given_up_while_it_is_out() -> None:
+    """A call that would have to be undone is still waited for, and said not to be wanted; a wait is just left."""
+    play = played(
+        """
+steps:
+  - {id: a, kind: job, run: child, compensate: {tool: undo, with: {of: "${ steps.a.output }"}}}
+  - {id: b, kind: wait, signal: go, compensate: {tool: undo, with: {of: b}}}
+""",
+        undo=lambda of: None,
+    )
+    play.cancel()
+    assert play.dropped == ["b/"]
+    assert play.machine.recalls == [play.pending[0].id]
+    play.answer("a/", 7)
+    assert isinstance(play.end, Withdrawn)
+    assert play.inputs("undo") == [{"of": 7}]
+
+
 def test_explicit_end() -> None:
     """A step of kind end ends everything at once."""
     play = played(

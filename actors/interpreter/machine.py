@@ -25,7 +25,7 @@ from actors.interpreter.joins import is_met, is_unmet
 from actors.interpreter.kinds import BEGIN, FRAME_ENDED, frame_failed
 from actors.interpreter.plan import ListPlan, Plan
 from actors.interpreter.undoing import Undoing
-from actors.workflow.document import Goto
+from actors.workflow.document import CallStep, Goto
 from bus.failure import Failure
 
 GOTO_LIMIT = 100
@@ -56,8 +56,9 @@ End = Finished | Broken | Withdrawn
 
 
 class Machine:
-    """One run of a plan. After each call: take ``asks`` and ``drops`` (asks that nobody waits for any more).
+    """One run of a plan. After each call: take ``asks``, ``drops`` (asks that nobody waits for any more), ``recalls``.
 
+    The last are asks that are not wanted any more, but waited for: what was done for them may have to be undone.
     ``end`` is set when it is over; then nothing more is asked for.
     """
 
@@ -65,6 +66,7 @@ class Machine:
         self.plan = plan
         self.asks: list[Ask] = []
         self.drops: list[str] = []
+        self.recalls: list[str] = []
         self.end: End | None = None
         self.undoing = Undoing(self)
         self._waiting: dict[str, tuple[Run, str]] = {}
@@ -152,8 +154,9 @@ class Machine:
     def _drop(self, run: Run, role: str) -> None:
         """Wait for it no longer; but for a call that would have to be undone."""
         id_ = run.asks.pop(role)
-        if role == "main" and run.plan.undo is not None:
+        if role == "main" and run.plan.undo is not None and isinstance(run.plan.step, CallStep):
             self.undoing.may_come_late(run)
+            self.recalls.append(id_)
         else:
             del self._waiting[id_]
             self.drops.append(id_)
