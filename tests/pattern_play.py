@@ -9,7 +9,7 @@ from actors.interpreter.asks import Ask, Lock, Unlock
 from actors.interpreter.machine import Finished
 from actors.workflow.document import Document
 from actors.workflow.source import read_source
-from actors.workflow.validation import check_source
+from actors.workflow_rules.validation import check_source
 from tests.play import NEVER, Play, Tool
 
 FOLDER = Path(__file__).parent.parent / "examples" / "patterns"

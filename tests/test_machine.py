@@ -600,3 +600,13 @@ def test_a_step_is_skipped_from_outside() -> None:
     assert result(play.go_on()) is None
     with pytest.raises(CannotChange, match="no step"):
         skip(play.machine, "each")
+
+
+def test_a_loop_that_only_computes_has_an_end() -> None:
+    """It cannot hold up everything else in its process for ever."""
+    play = played("""
+steps:
+  - {id: spin, kind: loop, until: "false", max_rounds: 100000000,
+     steps: [{id: a, kind: set, values: {n: "${ round }"}}]}
+""")
+    assert failure(play).code == "runaway"

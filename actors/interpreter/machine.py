@@ -29,6 +29,8 @@ from actors.workflow.document import CallStep, Goto
 from bus.failure import Failure
 
 GOTO_LIMIT = 100
+# What may follow from one answer: some seconds of work.
+WORK_LIMIT = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +170,19 @@ class Machine:
         self._agenda.append(thing)
 
     def _work(self) -> None:
+        left = WORK_LIMIT
         while self._agenda and self.end is None:
             self._agenda.popleft()()
+            left -= 1
+            if not left:
+                self._stop_runaway()
+
+    def _stop_runaway(self) -> None:
+        """While it works, nothing else in this process does: not the other jobs, not the heartbeat."""
+        message = f"{WORK_LIMIT:,} steps began or ended, one by the other, with nothing to wait for in between"
+        failure = Failure(code="runaway", message=message, retryable=False, hint="does a loop or a goto have no end?")
+        self.give_up_all(self.top)
+        self.finish(Broken(failure))
 
     def _try(self, run: Run, thing: Callable[[], None]) -> None:
         try:
