@@ -17,7 +17,7 @@ from actors.components.registry import Registry
 from actors.hosts.host import JobHost
 from actors.operations.hosting import Hosting
 from actors.operations.operation_core import OperationCore
-from bench.chaos.everything import app_of, names_of
+from bench.chaos.pieces import app_of, names_of
 from bus import crash
 from bus.connection import Bus
 from bus.leases import LeaseBook
@@ -49,12 +49,12 @@ class Doom(msgspec.Struct, frozen=True):
 
 
 class Cast(msgspec.Struct, frozen=True):
-    """What a host runs: the documents, made anew under the run's number."""
+    """What a host runs: a piece, under the names of one run. ``book``: where it notes what it holds."""
 
     url: str
+    piece: str
     number: str
     book: str
-    texts: tuple[str, ...] = ()
     doom: Doom | None = None
     job: str = ""
 
@@ -68,7 +68,7 @@ def be_host(cast: Cast) -> None:
 
 
 async def _host(cast: Cast) -> None:
-    app = app_of(cast.number, *cast.texts)
+    app = app_of(cast.piece, cast.number)
     bus = await Bus.connect(ConnectOptions(servers=[cast.url]), name="doomed")
     leases = LeaseBook(Path(cast.book))
     await hand_back_inherited(bus, leases)

@@ -1,92 +1,91 @@
-"""A workflow document that uses every kind of step, the two that it starts, and the tools that they call.
-
-The tools tell what they did to ``effects``, outside of everything that is killed: one line for each attempt.
-"""
+"""The piece ``everything``: who answers it, and what it has to come to."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Coroutine
+from typing import Any
 
-from actors import App, Retry, ToolContext
-from actors.interpreter.component import workflow_component
-from actors.workflow.document import Document
-from actors.workflow.source import read_source
-from actors.workflow_rules.validation import check_source
-from bus.failure import TerminalError
+import msgspec
 
-EVERYTHING = (Path(__file__).parent / "everything.yaml").read_text()
-PART = """
-name: part-NUMBER
-version: 1.0.0
-input: {type: object, required: [n], properties: {n: {type: integer}}}
-steps: [{id: one, kind: tool, run: work, with: {n: "${ input.n }"}}]
-result: ${ steps.one.output }
-"""
-LOST = """
-name: lost-NUMBER
-version: 1.0.0
-steps: [{id: ever, kind: wait, signal: never}]
-"""
-effects: list[str] = []
-tools = App("everything", version="1.0.0")
+from bench.chaos.house import House
+from bench.chaos.proof import last_end, prove
+from bench.chaos.rehearsal import Piece, Run
+from bus.approval_events import ApprovalAsked
+from bus.messages import (
+    CallJob,
+    Emitted,
+    Ended,
+    Event,
+    JobCancelled,
+    JobCompleted,
+    JobWaiting,
+    ReplyCompleted,
+)
 
-
-@tools.tool
-async def work(ctx: ToolContext, n: int) -> int:
-    """One more."""
-    effects.append(ctx.idempotency_key)
-    return n + 1
+WORD = "abracadabra"
+RESULT = {
+    "numbers": [3, 6, 6, 3, 10, 3],
+    "states": ["failed", "failed", "failed", "cancelled"],
+    "asked": 17,
+    "word": WORD,
+}
 
 
-@tools.tool
-async def tick(ctx: ToolContext) -> int:
-    """How often its step has come by."""
-    effects.append(ctx.idempotency_key)
-    return int(ctx.call.rpartition(":")[2])
+class People:
+    """Answer what the job asks, each thing once, also if a second host asks it again."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, at: House, event: Event) -> Coroutine[Any, Any, object] | None:
+        """What is to be done about an event."""
+        match event:
+            case ApprovalAsked():
+                return self._once("ask", lambda: at.client.approve(event.job, event.call, by="ann", edit={"n": 17}))
+            case ReplyCompleted(call="word/signal-word:1/from"):
+                return self._once("word", lambda: at.client.signal(event.job, "word", WORD))
+            case JobWaiting(on=on) if any(key.startswith("parks/") for key in on):
+                return self._once("go", lambda: at.client.signal(event.job, "go"))
+            case _:
+                return None
+
+    def _once(self, what: str, say: Any) -> Coroutine[Any, Any, object] | None:
+        if what in self._said:
+            return None
+        self._said.add(what)
+        return say()  # type: ignore[no-any-return]
 
 
-@tools.tool(retry=Retry(attempts=1))
-async def broken(ctx: ToolContext, n: int = 0) -> int:  # noqa: ARG001
-    """Fails for good."""
-    effects.append(ctx.idempotency_key)
-    raise TerminalError("it is broken", code="broken")
+async def judge(run: Run) -> None:
+    """Same result, choices that stand, children that ended as they should, and all that holds for every run."""
+    end = last_end(run)
+    if not isinstance(end, JobCompleted):
+        run.wrong.append(f"ended as {end}")
+        return
+    result = msgspec.json.decode(end.output)
+    if {key: result[key] for key in RESULT} != RESULT:
+        run.wrong.append(f"gave {result}")
+    _judge_choices(run, result)
+    _judge_children(run)
+    await prove(run, twice=("first/shaky:1",))
 
 
-@tools.tool(breaker=None)
-async def shaky(ctx: ToolContext, n: int) -> int:
-    """Fails the first time."""
-    effects.append(ctx.idempotency_key)
-    if ctx.attempt == 1:
-        raise RuntimeError("shaken")
-    return n + 1
+def _judge_choices(run: Run, result: dict[str, Any]) -> None:
+    """What was told of a choice when it was made is what the result says of it."""
+    told = {r.event.name: msgspec.json.decode(r.event.data) for r in run.log if isinstance(r.event, Emitted)}
+    if told["noted"]["at"] != result["at"] or told["won"]["who"] != result["race"]:
+        run.wrong.append(f"told {told}, and gave {result}")
+    if result["race"].count("completed") != 1 or len(result["each"]) != 3:
+        run.wrong.append(f"not one has won: {result}")
 
 
-@tools.tool
-async def undo(ctx: ToolContext, what: str | int) -> None:  # noqa: ARG001
-    """Undoes something."""
-    effects.append(ctx.idempotency_key)
+def _judge_children(run: Run) -> None:
+    """Those that are given up are cancelled."""
+    for child, log in run.children.items():
+        call = next(r.event.call for r in run.log if isinstance(r.event, CallJob) and r.event.child == child)
+        end = next((r.event for r in log if isinstance(r.event, Ended)), None)
+        if not isinstance(end, JobCancelled if "lost" in call else JobCompleted):
+            run.wrong.append(f"child of {call} ended as {end and end.kind}")
 
 
-def document(text: str, number: str = "0") -> Document:
-    """The document in a text. Raises: ValueError if it is not valid."""
-    made, findings = check_source(read_source("made.yaml", text.replace("NUMBER", number).encode(), None))
-    if made is None or findings:
-        raise ValueError("\n".join(map(str, findings)))
-    return made
-
-
-def app_of(number: str, *texts: str) -> App:
-    """An app of its own with these documents, and the tools to call."""
-    app = App("everything", version="1.0.0")
-    app.components.extend(tools.components)
-    for text in texts or (EVERYTHING, PART, LOST):
-        app.components.append(workflow_component(document(text, number), app=app.name))
-    return app
-
-
-def names_of(app: App) -> list[str]:
-    """The workflows of an app."""
-    return [component.name for component in app.components if component.kind == "job"]
-
-
-__all__ = ["EVERYTHING", "LOST", "PART", "app_of", "document", "effects", "names_of", "tools"]
+EVERYTHING = Piece("everything", {"n": 2}, People, judge)

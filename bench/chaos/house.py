@@ -16,7 +16,7 @@ import msgspec
 
 from actors.clients.client import Client
 from actors.tools.tool_actor import ToolActor
-from bench.chaos.everything import tools
+from bench.chaos import players
 from bench.chaos.forking import Forks, forks
 from bus import headers as h
 from bus import subjects
@@ -25,6 +25,7 @@ from bus.errors import BusError, UsageError
 from bus.messages import Event, decode
 from bus.options import ConnectOptions
 from bus.streams import JOBS, ensure_streams, stream_info
+from bus.subjects import PRIORITIES
 from store.log import Recorded, read_job
 
 _LOOK_S = 0.05
@@ -33,7 +34,10 @@ Watcher = Callable[["House", Event], Coroutine[Any, Any, object] | None]
 
 
 class House:
-    """``watchers`` see each event of their job as it is stored, once, and may do something about it."""
+    """``watchers`` see each event of their job as it is stored, once, and may do something about it.
+
+    ``stubborn`` are jobs that are retried when they fail: that is not their end.
+    """
 
     def __init__(self, url: str, bus: Bus, forks: Forks, folder: Path) -> None:
         self.url = url
@@ -42,13 +46,14 @@ class House:
         self.folder = folder
         self.client = Client(bus)
         self.watchers: dict[str, Watcher] = {}
+        self.stubborn: set[str] = set()
         self._ends: dict[str, asyncio.Future[str]] = {}
         self._tasks: set[asyncio.Task[object]] = set()
 
     def on_event(self, msg: Message) -> None:
         """One event of any job."""
         place = subjects.parse_event((msg.headers or {}).get(h.SUBJECT, msg.subject))
-        if place.kind in ENDS:
+        if place.kind in ENDS and not (place.kind == "job.failed" and place.job in self.stubborn):
             self._end(place.job, place.kind)
         watcher = self.watchers.get(place.job)
         doing = watcher(self, decode(msg.data, subject=msg.subject, sequence=0)) if watcher else None
@@ -68,10 +73,6 @@ class House:
         async with asyncio.timeout(deadline_s):
             return await asyncio.shield(ended)
 
-    def forget_end(self, job: str) -> None:
-        """The job goes on: it will have another end."""
-        self._ends.pop(job, None)
-
     async def submit(self, workflow: str, job: str, body: Any) -> None:
         """Publish a request."""
         await self.bus.append(f"jobs.default.{workflow}", msgspec.json.encode(body), headers={h.JOB_ID: job})
@@ -87,6 +88,12 @@ class House:
                 if not await self._requests(names):
                     return
                 await asyncio.sleep(_LOOK_S)
+
+    async def forget(self, names: list[str]) -> None:
+        """Delete the consumers of these workflows: a stream has at most 1,000, and each run has its own."""
+        for name in names:
+            for priority in PRIORITIES:
+                await self.bus.api(f"CONSUMER.DELETE.{JOBS}.job-{name}-{priority}")
 
     async def _requests(self, names: list[str]) -> int:
         info = await stream_info(self.bus, JOBS, subjects="jobs.>")
@@ -110,7 +117,7 @@ async def house(url: str) -> AsyncIterator[House]:
         await ensure_streams(bus)
         made = House(url, bus, await stack.enter_async_context(forks()), folder)
         await bus.subscribe("events.default.>", made.on_event)
-        for component in tools.components:
+        for component in (c for c in players.app.components if c.kind == "tool"):
             actor = ToolActor(bus, made.client.blobs, component, name=component.name)
             await actor.start()
             stack.push_async_callback(actor.stop, 0.1)

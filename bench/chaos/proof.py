@@ -1,0 +1,53 @@
+"""What has to be right after every run, whatever was played and wherever its host died."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from actors.testing import replay
+from bench.chaos.pieces import app_of
+from bench.chaos.players import effects
+from bench.chaos.rehearsal import Run
+from bus.messages import CallJob, CallTool, Emitted, Ended, Event, JobRetried, ReplyCompleted, ReplyFailed
+
+# A lock that comes while its place in the queue is still being made is told of twice.
+_MAY_BE_TOLD_TWICE = ("", "lock")
+
+
+async def prove(run: Run, *, twice: tuple[str, ...] = ()) -> None:
+    """Each decision once, each call once (but for those that are tried ``twice``), and a replay goes the same way."""
+    _prove_decisions(run)
+    _prove_effects(run, twice)
+    component = app_of(run.piece.name, run.number).find("job", run.workflow, None)
+    assert component is not None
+    if (found := await replay(component, run.log)).difference is not None:
+        run.wrong.append(f"replay: {found.difference}")
+
+
+def _prove_decisions(run: Run) -> None:
+    retries = sum(isinstance(r.event, JobRetried) for r in run.log)
+    notes = (ReplyCompleted, ReplyFailed)
+    for counted in (
+        Counter(r.event.call for r in run.log if isinstance(r.event, CallTool | CallJob)),
+        Counter(r.event.call for r in run.log if isinstance(r.event, notes) and r.event.op not in _MAY_BE_TOLD_TWICE),
+        Counter(r.event.call for r in run.log if isinstance(r.event, Emitted)),
+    ):
+        run.wrong += [f"{call} is recorded {times} times" for call, times in counted.items() if times > 1 + retries]
+    if sum(isinstance(r.event, Ended) for r in run.log) != 1 + retries:
+        run.wrong.append("has two ends")
+
+
+def _prove_effects(run: Run, twice: tuple[str, ...]) -> None:
+    logs = [run.log, *run.children.values()]
+    commands = Counter(f"{r.event.job}/{r.event.call}" for log in logs for r in log if isinstance(r.event, CallTool))
+    for call in twice:
+        commands[f"{run.job}/{call}"] *= 2
+    jobs = {run.job, *run.children}
+    found = Counter(line for line in effects if line.split("/")[0] in jobs)
+    if found != commands:
+        run.wrong.append(f"ran {dict(found - commands)} too often, and {dict(commands - found)} not")
+
+
+def last_end(run: Run) -> Event:
+    """How it ended at last."""
+    return next(r.event for r in reversed(run.log) if isinstance(r.event, Ended))
