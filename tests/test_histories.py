@@ -16,8 +16,8 @@ from actors.operations.operations import Operations
 from actors.testing import replay
 from bus.messages import JobSubmitted, encode
 from examples import approval, shop, survey
+from store.job_fold import fold_view
 from store.snapshot import Snapshot, decode_snapshot
-from store.view import fold_view
 from tests.record_histories import HISTORIES, RECORDINGS, record
 
 FILES = sorted(HISTORIES.glob("*.json"))
