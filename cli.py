@@ -182,7 +182,8 @@ def _choice_of(
 async def _up(
     target: str, port: int, name: str, only: list[str] | None, without: list[str] | None, replicas: list[str] | None
 ) -> int:
-    from bus.embedded import EmbeddedServer, local_server
+    from bus.embedded import EmbeddedServer
+    from bus.local_server import local_server
     from bus.options import resolve_options
 
     server = await local_server(port=port)
