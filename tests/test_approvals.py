@@ -305,7 +305,7 @@ async def _has(on: Troupe, job: str, kind: type) -> bool:
 async def test_answers_crossed_with_parking(nats_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that comes at any moment of parking, deaf hosts and all, is decided on once."""
     async with troupe(nats_server.url, app, hosts=2, park_after_s=0.01) as on, Client(on.bus) as client:
-        monkeypatch.setattr(JobHost, "_on_signal", lambda *_: None)
+        monkeypatch.setattr(JobHost, "_on_word", lambda *_: None)
         jobs = [f"q{n}" for n in range(12)]
         for job in jobs:
             await on.submit("council", job, {"quorum": 2})

@@ -39,6 +39,19 @@ def parse_pair(pair: str) -> tuple[str, Any]:
     return name, parse_json(text, name) if is_json else text
 
 
+def json_hint(pairs: Iterable[str], path: str) -> str:
+    """What to write if the text that was given at ``path`` of the input was meant as JSON; nothing if it was not."""
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        if path == f"$.{name}" and not name.endswith(":"):
+            try:
+                msgspec.json.decode(text)
+            except msgspec.DecodeError:
+                return ""
+            return f"{name}={text} is text; write {name}:={text} for JSON"
+    return ""
+
+
 def parse_json(text: str, what: str) -> Any:
     """JSON from the command line. Raises: UsageError."""
     try:
