@@ -322,6 +322,20 @@ def test_a_sleep_that_is_not_over_sleeps() -> None:
     assert "sleeping" not in text_of(job_page(view, at(61)))
 
 
+def test_what_an_ended_job_left_open_does_not_run() -> None:
+    """A call that was given up, and a sleep that was cut short, are not shown as if the job still waited for them."""
+    due = msgspec.Raw(msgspec.json.encode(at(60)))
+    view = view_of(
+        CallTool(job="j1", at=at(0), call="a:1", name="a", version=1),
+        ReplyCompleted(job="j1", at=at(1), call="sleep:1", op="sleep", output=due),
+        JobCompleted(job="j1", at=at(10)),
+    )
+    text = text_of(job_page(view, at(11)))
+    assert re.search(r"^calls +2  \(1 not awaited\)$", text, re.MULTILINE)
+    assert re.search(r"^a:1 +a v1 +not awaited ", text, re.MULTILINE)
+    assert re.search(r"^sleep:1 +sleep +not awaited ", text, re.MULTILINE)
+
+
 def test_of_many_calls_those_in_trouble_are_shown() -> None:
     """A job with thousands of calls fits a screen, and what needs a look is on it."""
     many: list[Event] = []

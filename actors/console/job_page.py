@@ -20,6 +20,9 @@ CALL_LIMIT = 60
 _VALUE_LIMIT = 300
 _CALL_NOTE_LIMIT = 80
 _TRACEBACK_LINES = 30
+# A call that was given up, or a job that was only started: what becomes of it is no matter of this job's any more.
+_LEFT = "not awaited"
+_OPEN = ("running", "retrying")
 
 STATE_STYLES: dict[str, Style] = {
     "planned": "busy",
@@ -84,7 +87,7 @@ def _facts(view: JobView, now: datetime, zone: tzinfo | None) -> Block:
             ("host", _host(view)),
             ("paused by", _paused(view, now)),
             ("waits for", _waits(view, now)),
-            ("calls", _call_counts(view.calls)),
+            ("calls", _call_counts(view)),
             ("retried", plural(view.retries, "time") if view.retries else ""),
             ("dead letters", ", ".join(str(letter) for letter in view.letters)),
             ("input", _value(view.input)),
@@ -133,11 +136,12 @@ def _waits(view: JobView, now: datetime) -> str:
     return " ".join(part for part in (one_line(", ".join(view.waiting_on)), until) if part)
 
 
-def _call_counts(calls: Sequence[CallView]) -> str:
+def _call_counts(view: JobView) -> str:
+    calls = view.calls
     if not calls:
         return ""
-    states = [call.state for call in calls]
-    told = [f"{states.count(s)} {s}" for s in ("running", "retrying", "failed") if s in states]
+    states = [_LEFT if view.has_ended and call.state in _OPEN else call.state for call in calls]
+    told = [f"{states.count(s)} {s}" for s in ("running", "retrying", "failed", _LEFT) if s in states]
     retried = sum(call.attempts > 1 for call in calls)
     told += [f"{retried} needed more than one attempt"] if retried else []
     return count(len(calls)) + (f"  ({', '.join(told)})" if told else "")
@@ -199,7 +203,7 @@ def _timeline(view: JobView, now: datetime, *, ascii_only: bool, limit: int | No
         builder.add(
             one_line(call.call, 60),
             _what(call),
-            _call_state(call, now),
+            _call_state(call, now, is_over=view.has_ended),
             str(call.attempts) if call.attempts else "",
             "+" + duration(max(0.0, (call.started_at - axis.start).total_seconds())),
             duration(call.duration_s if call.ended_at else (axis.end - call.started_at).total_seconds()),
@@ -229,8 +233,11 @@ def _chosen(calls: Sequence[CallView], limit: int | None) -> list[CallView]:
     return [calls[i] for i in sorted(ranked[:limit])]
 
 
-def _call_state(call: CallView, now: datetime) -> Span:
-    if call.kind == "sleep" and call.ended_at and call.ended_at > now:
+def _call_state(call: CallView, now: datetime, *, is_over: bool) -> Span:
+    is_asleep = call.kind == "sleep" and call.ended_at is not None and call.ended_at > now
+    if is_over and (is_asleep or call.state in _OPEN):
+        return Span(_LEFT, "dim")
+    if is_asleep:
         return Span("sleeping", "busy")
     return Span(call.state, STATE_STYLES.get(call.state, ""))
 
