@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from actors.commands import amend as amend_commands
 from actors.commands import approvals as approval_commands
 from actors.commands import breakers as breaker_commands
-from actors.commands import change as change_commands
 from actors.commands import control, workflow_registry
 from actors.commands import dead as dead_commands
+from actors.commands import fork as fork_commands
 from actors.commands import history as history_commands
 from actors.commands import locks as lock_commands
 from actors.commands import outbox as outbox_commands
@@ -305,7 +306,8 @@ for _command in (control.pause, control.resume, control.cancel, control.terminat
 app.command()(approval_commands.approvals)
 app.command()(approval_commands.approve)
 app.command()(approval_commands.reject)
-app.command()(change_commands.fork)
+app.command()(fork_commands.fork)
+app.add_typer(amend_commands.app, name="amend")
 
 
 # ---- look

@@ -35,12 +35,16 @@ if TYPE_CHECKING:
     from bus.failure import RetryableError as RetryableError
     from bus.failure import TerminalError as TerminalError
     from store.approval import Decision as Decision
+    from supervisor.at_once import AtOnce as AtOnce
     from supervisor.breaker import Breaker as Breaker
     from supervisor.limits import Limits as Limits
+    from supervisor.rate import Rate as Rate
     from supervisor.restart import Group as Group
     from supervisor.retry import Retry as Retry
 
 _HOMES = {
+    "AtOnce": "supervisor.at_once",
+    "Rate": "supervisor.rate",
     "Limits": "supervisor.limits",
     "Group": "supervisor.restart",
     "Breaker": "supervisor.breaker",

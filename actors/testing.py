@@ -26,6 +26,7 @@ import msgspec
 from actors.clients.client import Client
 from actors.components.component import Component
 from actors.components.registry import parse_ref
+from actors.jobs.admission import ADMISSIONS
 from actors.jobs.call_policy import CallPolicy
 from actors.jobs.halts import Halt
 from actors.jobs.hosting import Hosting, Target
@@ -183,7 +184,7 @@ class _Asked(Journal):
     def unasked(self) -> list[Entry]:
         """What is recorded and was not asked for."""
         left = [entry for call, entry in self.entries.items() if call not in self.asked]
-        return [entry for entry in left if not self._is_undoing(entry.call)]
+        return [entry for entry in left if not entry.call.startswith(ADMISSIONS) and not self._is_undoing(entry.call)]
 
     def _is_undoing(self, call: str) -> bool:
         """Whether it is how something was undone that the function had put on record: no function asks for that."""

@@ -151,7 +151,7 @@ class Mailbox:
         self.last_sequence = 0
         self._next = f"{bus.js_api}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._on_delivery = on_delivery
-        self._capacity = capacity
+        self._capacity = self._usual = capacity
         self._allowance: int | None = None
         self._rebuild = rebuild
         self._leases = leases
@@ -200,6 +200,12 @@ class Mailbox:
         """Take as many messages as there is room for again."""
         self._allowance = None
         self._wake.set()
+
+    def widen(self, capacity: int) -> None:
+        """Keep up to ``capacity`` messages in flight from here; less than there are means that none is asked for."""
+        if self._capacity and capacity != self._capacity:
+            self._capacity = capacity
+            self._wake.set()
 
     async def _recall_pulls(self) -> None:
         """The server gives nothing to a pull whose inbox nobody listens to, so the inbox changes."""
@@ -260,7 +266,7 @@ class Mailbox:
     @property
     def is_crowded(self) -> bool:
         """Whether three quarters of the room are taken: below that the server is asked for more."""
-        return len(self.in_flight) > self._capacity * 3 // 4
+        return len(self.in_flight) > self._usual * 3 // 4
 
     def _room(self) -> int:
         asked = sum(p.left for p in self._pulls.values())

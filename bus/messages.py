@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from bus.amendment import Change
 from bus.approval_events import ApprovalEvent
 from bus.errors import Unreadable, UsageError
 from bus.event import NULL, BaseEvent, ForkedFrom, Parent
@@ -32,6 +33,7 @@ class JobSubmitted(BaseEvent, frozen=True, tag="job.submitted"):
 
     A fork brings what its source had recorded: ``recorded`` are copies of events, which stand in no log of their own,
     so nobody is given a command a second time. At ``deadline_at`` the job fails if it has not ended by then.
+    ``amendable``: it has steps, which may be changed while it runs.
     """
 
     workflow: str
@@ -45,6 +47,7 @@ class JobSubmitted(BaseEvent, frozen=True, tag="job.submitted"):
     forked_from: ForkedFrom | None = None
     recorded: tuple[Copy, ...] = ()
     deadline_at: datetime | None = None
+    amendable: bool = False
 
 
 class JobOwned(BaseEvent, frozen=True, tag="job.owned"):
@@ -109,6 +112,16 @@ class JobRetried(BaseEvent, frozen=True, tag="job.retried"):
     """
 
     calls: tuple[str, ...] = ()
+    by: str = ""
+
+
+class JobAmended(BaseEvent, frozen=True, tag="job.amended"):
+    """Something is to go on otherwise. ``change`` is None only where the whole event lies in the object store.
+
+    Whoever appends this publishes a wake-up request after it, as after a signal.
+    """
+
+    change: Change | None = None
     by: str = ""
 
 
@@ -252,7 +265,7 @@ class Emitted(BaseEvent, frozen=True, tag="emit"):
 
 # ---- what a fork takes with it
 
-Copied = CallTool | CallAgent | CallJob | ReplyCompleted | ReplyFailed | Emitted
+Copied = CallTool | CallAgent | CallJob | ReplyCompleted | ReplyFailed | Emitted | JobAmended
 
 
 class Copy(msgspec.Struct, frozen=True):
@@ -299,7 +312,7 @@ class DeadDropped(BaseEvent, frozen=True, tag="dead.dropped"):
 
 
 JobEnd = JobCompleted | JobFailed | JobCancelled | JobRejected
-JobEvent = JobSubmitted | JobOwned | JobWaiting | JobPaused | JobResumed | JobRetried | JobForked | JobEnd
+JobEvent = JobSubmitted | JobOwned | JobWaiting | JobPaused | JobResumed | JobRetried | JobAmended | JobForked | JobEnd
 Call = CallTool | CallAgent | CallJob
 Reply = ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress
 DeadEvent = DeadKept | DeadRedriven | DeadDropped

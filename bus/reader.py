@@ -6,6 +6,7 @@ again until it is there (``store.log``).
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -97,16 +98,21 @@ async def last(bus: Bus, stream: str, subject: str) -> Stored | None:
     return None if _is_status(msg) else stored_of(msg)
 
 
-async def last_sequence(bus: Bus, stream: str, subject: str) -> int:
-    """The sequence of the newest message of one subject, 0 if there is none; asked of the stream's leader."""
+async def newest(bus: Bus, stream: str, subject: str) -> tuple[bytes, int] | None:
+    """Body and sequence of the newest message of one subject, None if there is none; asked of the stream's leader."""
     try:
         found = await bus.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
     except ApiError as error:
         if error.err_code == _NOT_FOUND:
-            return 0
+            return None
         raise
-    sequence: int = found["message"]["seq"]
-    return sequence
+    return base64.b64decode(found["message"].get("data", "")), found["message"]["seq"]
+
+
+async def last_sequence(bus: Bus, stream: str, subject: str) -> int:
+    """The sequence of the newest message of one subject, 0 if there is none; asked of the stream's leader."""
+    found = await newest(bus, stream, subject)
+    return found[1] if found else 0
 
 
 async def at_sequence(bus: Bus, stream: str, sequence: int) -> Stored | None:

@@ -15,7 +15,7 @@ from bus.objects import Blobs
 
 CLAIM_BYTES = 256 * 1024
 # What a reference leaves out: a letter's body is text, what a fork takes with it are events, the others are JSON.
-_BULK = {"input": msgspec.Raw(b"null"), "output": msgspec.Raw(b"null"), "body": "", "recorded": ()}
+_BULK = {"input": msgspec.Raw(b"null"), "output": msgspec.Raw(b"null"), "body": "", "recorded": (), "change": None}
 
 
 async def claim(blobs: Blobs, event: Event) -> bytes:

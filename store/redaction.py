@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from bus.amendment import AddItems, AddSteps, Change
 from bus.event import NULL, BaseEvent
 from bus.failure import Failure
-from bus.messages import Copy, JobSubmitted, ReplyCompleted, encode
+from bus.messages import Copy, JobAmended, JobSubmitted, ReplyCompleted, encode
 from store.snapshot import Snapshot, SnapshotEvent
 
 E = TypeVar("E", bound=BaseEvent)
@@ -47,11 +48,23 @@ def redact_event(event: E) -> E:
     changes |= {name: _text(getattr(event, name)) for name in _TEXTS if hasattr(event, name)}
     if hasattr(event, "headers"):
         changes["headers"] = None
+    if isinstance(event, JobAmended):
+        changes["change"] = _change(event.change)
     if isinstance(event, JobSubmitted):
         changes["recorded"] = tuple(Copy(copy.sequence, redact_event(copy.event)) for copy in event.recorded)
     if isinstance(failure := getattr(event, "failure", None), Failure):
         changes["failure"] = _failure(failure)
     return msgspec.structs.replace(event, **changes)
+
+
+def _change(change: Change | None) -> Change | None:
+    match change:
+        case AddSteps(steps=raw):
+            return msgspec.structs.replace(change, steps=_json(raw))
+        case AddItems(items=raw):
+            return msgspec.structs.replace(change, items=_json(raw))
+        case _:
+            return change
 
 
 def _failure(failure: Failure) -> Failure:

@@ -14,6 +14,7 @@ from typing import Literal, assert_never
 
 import msgspec
 
+from bus.amendment import Change
 from bus.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalEscalated
 from bus.errors import UsageError
 from bus.event import NULL, ForkedFrom, Parent
@@ -27,6 +28,7 @@ from bus.messages import (
     DeadRedriven,
     Emitted,
     Event,
+    JobAmended,
     JobCancelled,
     JobCompleted,
     JobFailed,
@@ -104,6 +106,15 @@ class SignalView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     data: msgspec.Raw = NULL
 
 
+class AmendmentView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A change that somebody made to the job while it was under way."""
+
+    sequence: int
+    at: datetime
+    by: str = ""
+    change: Change | None = None
+
+
 class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A job at one moment: everything in its log up to ``last_sequence``.
 
@@ -143,6 +154,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     paused_at: datetime | None = None
     calls: tuple[CallView, ...] = ()
     signals: tuple[SignalView, ...] = ()
+    amendments: tuple[AmendmentView, ...] = ()
     approvals: tuple[ApprovalView, ...] = ()
     retries: int = 0
     letters: tuple[int, ...] = ()
@@ -226,8 +238,8 @@ class JobFold:
                 self._on_emitted(view, event)
             case Signal() | ApprovalAsked() | ApprovalAnswered() | ApprovalEscalated():
                 self._on_word(view, sequence, event)
-            case JobRetried() | JobForked():
-                self._on_branched(view, event)
+            case JobRetried() | JobForked() | JobAmended():
+                self._on_turned(view, sequence, event)
             case DeadKept() | DeadRedriven() | DeadDropped():
                 self._on_letter(sequence, event)
             case _:
@@ -255,6 +267,9 @@ class JobFold:
                     self._calls[call.call] = msgspec.structs.replace(_replied(call, reply), copied=True)
                 case Emitted() as emitted:
                     self._calls[emitted.call] = msgspec.structs.replace(_emitted(emitted), copied=True)
+                case JobAmended() as amended:
+                    assert self._view is not None
+                    self._on_turned(self._view, copy.sequence, amended)
                 case command:
                     self._on_command(command)
 
@@ -288,11 +303,15 @@ class JobFold:
         if call is None or call.state not in ("completed", "failed"):
             self._calls[event.call] = _emitted(event)
 
-    def _on_branched(self, view: JobView, event: JobRetried | JobForked) -> None:
-        if isinstance(event, JobRetried):
-            self._on_retried(view, event)
-        else:  # it may be told twice
-            self._set(msgspec.structs.replace(view, forks=tuple(dict.fromkeys((*view.forks, event.fork)))))
+    def _on_turned(self, view: JobView, sequence: int, event: JobRetried | JobForked | JobAmended) -> None:
+        match event:
+            case JobRetried():
+                self._on_retried(view, event)
+            case JobForked():  # it may be told twice
+                self._set(msgspec.structs.replace(view, forks=tuple(dict.fromkeys((*view.forks, event.fork)))))
+            case JobAmended(by=by, at=at, change=change):
+                amendment = AmendmentView(sequence=sequence, at=at, by=by, change=change)
+                self._set(msgspec.structs.replace(view, amendments=(*view.amendments, amendment)))
 
     def _on_retried(self, view: JobView, event: JobRetried) -> None:
         """Only a failed job can be retried: it waits for a host again."""

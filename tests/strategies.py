@@ -8,6 +8,7 @@ from typing import Any, get_args
 import msgspec
 from hypothesis import strategies as st
 
+from bus.amendment import AddItems, AddSteps, FinishMap, SetPolicy, SkipStep
 from bus.approval_events import Escalation
 from bus.event import BlobRef, ForkedFrom, Parent
 from bus.failure import Failure
@@ -40,6 +41,13 @@ failures = st.builds(
     traceback=texts,
     details=st.none() | st.dictionaries(texts, json_values, max_size=2),
 )
+changes = st.one_of(
+    st.builds(SetPolicy, texts, st.none() | st.dictionaries(names, json_values, max_size=2), st.none() | seconds),
+    st.builds(AddSteps, raws, texts),
+    st.builds(AddItems, texts, raws),
+    st.builds(FinishMap, texts),
+    st.builds(SkipStep, texts),
+)
 _COUNTS = ("level", "quorum", "letter", "signal", "epoch", "failures", "slow", "deliveries", "stream_sequence", "point")
 _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "job": names,
@@ -57,12 +65,13 @@ _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "roles": st.lists(names, max_size=3).map(tuple),
     "escalations": st.lists(st.builds(Escalation, after_s=seconds, roles=st.just(("head",))), max_size=2).map(tuple),
     "forked_from": st.none() | st.builds(ForkedFrom, names, names, st.integers(0, 2**53), texts),
+    "change": st.none() | changes,
     "until": st.none() | instants,
     "on": st.lists(texts, max_size=3).map(tuple),
     "retry": st.none() | st.dictionaries(names, json_values, max_size=2),
     "timeout_s": st.none() | seconds,
     "total": st.none() | seconds,
-    **dict.fromkeys(("handed_back", "expected", "forced", "approved"), st.booleans()),
+    **dict.fromkeys(("handed_back", "expected", "forced", "amendable", "approved"), st.booleans()),
     "calls": st.lists(texts, max_size=3).map(tuple),
     "headers": st.none() | st.dictionaries(names, texts, max_size=2),
     "cause": st.sampled_from(get_args(KillCause)),
@@ -80,7 +89,7 @@ def events_of(event_type: type[Any], **fixed: st.SearchStrategy[Any]) -> st.Sear
     if event_type is BreakerOpened:
         fields["calls"] = st.integers(0, 2**53)
     if event_type is JobSubmitted:
-        copies = st.builds(Copy, st.integers(0, 2**53), events_of(CallTool) | events_of(ReplyCompleted))
+        copies = st.builds(Copy, st.integers(0, 2**53), st.builds(ReplyCompleted, job=names, call=texts, output=raws))
         fields["recorded"] = st.lists(copies, max_size=2).map(tuple)
     if event_type is ReplyRetrying:
         fields["failure"] = st.none() | failures

@@ -86,6 +86,22 @@ def test_fork(shell: Shell) -> None:
     assert code == 2 and "no operation 'stop:5'" in err and "step:1" in err
 
 
+def test_amend(shell: Shell) -> None:
+    """A policy is changed and shown; steps of a function cannot be, and what is no step is named."""
+    shell.json("submit", "waiter", "name=go", "--job-id", "cc-amended")
+    in_state(shell, "cc-amended", "waiting")
+    said = shell.json("amend", "cc-amended", "step", "--retry-attempts", "9", "--timeout-s", "3", "--on-open", "fail")
+    assert said["sequence"] and said["in_flight"] == []
+    _, out, _ = shell("show", "cc-amended")
+    assert "step: attempts 9, timeout_s 3.0, on_open fail" in out
+    for words in (("inject", "cc-amended", "--step", '{"id": "x"}'), ("add", "cc-amended", "each", "1"),
+                  ("finish", "cc-amended", "each"), ("skip", "cc-amended", "each")):  # fmt: skip
+        code, _, err = shell("amend", *words)
+        assert code == 2 and "has no steps that can be changed" in err
+    shell.json("signal", "cc-amended", "go")
+    assert shell("result", "cc-amended", "--wait", "--timeout", "30")[0] == 0
+
+
 def test_planned_jobs(shell: Shell) -> None:
     """A delayed job shows when it begins, is found by its state, cancelled, and its result does not hang."""
     terms = ("--delay", "2h", "--deadline", "1h30m")
@@ -115,6 +131,9 @@ def test_planned_jobs(shell: Shell) -> None:
         (("resume", "--state", "odd"), "cannot be picked by state"),
         (("terminate", "--older-than", "soon"), "cannot read the age"),
         (("retry", "a", "b", "--wait"), "for one JOB"),
+        (("amend", "a", "b"), "nothing is changed"),
+        (("amend", "inject", "a", "--step", "{"), "--step cannot be read"),
+        (("amend", "inject", "a", "--step", "no/such.yaml"), "cannot read no/such.yaml"),
         (("fork", "a", "--from", "b", "--dry-run", "--wait"), "a dry run starts nothing"),
         (("submit", "waiter", "--delay", "soon"), "cannot read the duration 'soon' (at --delay)"),
         (("submit", "waiter", "--at", "2026-12-01T08:00"), "has no time zone (at --at)"),

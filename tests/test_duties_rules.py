@@ -16,6 +16,7 @@ from bus.event import Parent
 from bus.failure import Failure
 from bus.messages import (
     Event,
+    JobAmended,
     JobCancelled,
     JobCompleted,
     JobFailed,
@@ -185,6 +186,8 @@ def test_signal_that_woke_nobody() -> None:
     parked = ((0.0, SUBMITTED), (0.0, OWNED), (0.0, waiting), (100.0, signal))
     assert suspects(*parked, now_s=129) == []
     assert suspects(*parked, now_s=130) == [Unheard(KEY, "w", 3, "signal.ok")]
+    amended = (*parked[:-1], (100.0, JobAmended(job="j")))
+    assert suspects(*amended, now_s=130) == [Unheard(KEY, "w", 3, "job.amended")]
 
 
 def test_child_whose_end_was_not_told() -> None:

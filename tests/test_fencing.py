@@ -16,7 +16,7 @@ from bus import jobid
 from bus.connection import Bus, Message
 from bus.embedded import EmbeddedServer
 from bus.errors import Fenced
-from bus.messages import CallTool, JobCompleted, JobOwned, JobSubmitted, ReplyCompleted, Signal
+from bus.messages import CallTool, JobCancelled, JobCompleted, JobOwned, JobSubmitted, ReplyCompleted, Signal
 from bus.objects import Blobs
 from bus.options import ConnectOptions
 from bus.streams import JOBS, ensure_streams
@@ -100,6 +100,17 @@ async def test_a_log_that_is_not_empty_is_not_created_blindly(bus: Bus) -> None:
     last_owned = max((r.sequence for r in await log.read() if isinstance(r.event, JobOwned)), default=0)
     assert await log.create_late(submitted(log), owned(log), last_owned, last_owned)
     assert {r.event.kind for r in await log.read()} == {"signal.cancel", "job.submitted", "job.owned"}
+
+
+async def test_what_was_ended_before_it_began_never_begins(bus: Bus) -> None:
+    """A planned job is cancelled after its host has read the log and before it takes it up: it is not taken up."""
+    (log,) = logs_of(bus, 1)
+    await append_unfenced(bus, Blobs(bus), "default", Signal(job=log.job, name="cancel"))
+    assert not await log.create(submitted(log), owned(log))
+    life_at = max((r.sequence for r in await log.read() if r.event.kind.startswith("job.")), default=0)
+    await append_unfenced(bus, Blobs(bus), "default", JobCancelled(job=log.job))
+    assert not await log.create_late(submitted(log), owned(log), life_at, life_at)
+    assert "job.submitted" not in {r.event.kind for r in await log.read()}
 
 
 async def test_appends_wait_for_a_claim_of_their_own_host(bus: Bus) -> None:

@@ -28,7 +28,16 @@ from bus.embedded import EmbeddedServer
 from bus.errors import StreamFull, UsageError
 from bus.event import Parent
 from bus.failure import Failure
-from bus.messages import DeadKept, JobCompleted, JobRejected, JobSubmitted, ReplyCompleted, ReplyFailed, Signal
+from bus.messages import (
+    DeadKept,
+    JobAmended,
+    JobCompleted,
+    JobRejected,
+    JobSubmitted,
+    ReplyCompleted,
+    ReplyFailed,
+    Signal,
+)
 from bus.objects import Blobs
 from bus.options import resolve_options
 from bus.reader import Stored, read_all
@@ -433,6 +442,20 @@ async def test_fork(place: Place) -> None:
     refused = await place.refused("fork", {"job": "j3", "from": "now", "input": {"items": "none"}})
     assert refused.path == "$.items"
     assert (await place.refused("fork", {"job": "j3", "from": "nothing"})).code == "unknown_step"
+
+
+async def test_amend(place: Place) -> None:
+    """A change stands in the log and wakes the job; a change that cannot be is refused with its place."""
+    await append_unfenced(place.bus, place.blobs, "default", JobSubmitted(job="j4", workflow="order", version="1.2.0"))
+    change = {"type": "set_policy", "target": "quote", "retry": {"attempts": 7}}
+    answer = await place.call("amend", {"job": "j4", "change": change, "by": "ann"})
+    assert (answer["sequence"] > 0, answer["in_flight"]) == (True, [])
+    (amended,) = [event for event in await place.events("j4") if isinstance(event, JobAmended)]
+    assert (amended.by, msgspec.to_builtins(amended.change)) == ("ann", change)
+    assert [s.headers[h.JOB_WAKE] for s in await place.queued()] == ["amended"]
+    assert (await place.refused("amend", {"job": "j4", "change": {"type": "explode"}})).code == "bad_request"
+    finish = {"type": "finish_map", "step": "each"}
+    assert (await place.refused("amend", {"job": "j4", "change": finish})).code == "not_a_document"
 
 
 async def test_signals_that_cannot_be(place: Place) -> None:

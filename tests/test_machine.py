@@ -452,6 +452,73 @@ def test_paths_are_taken_out_of_expressions_without_a_difference(text: str) -> N
         assert Formula(text, "here").value(scope, now) == expected
 
 
+ENOUGH = """
+steps:
+  - id: bids
+    kind: map
+    over: "[1, 2, 3]"
+    until: "UNTIL"
+    join: {cancel_rest: REST}
+    steps: [{id: ask, kind: tool, run: later}]
+    output: ${ steps.ask.output }
+result: ${ steps.bids.output }
+"""
+
+
+def test_a_map_until_it_is_enough() -> None:
+    """After each instance it is asked whether the outputs so far are enough; then the rest is given up, or goes on."""
+    text = ENOUGH.replace("UNTIL", "outputs.exists(x, x > 5) && size(outputs) * 2 > total")
+    play = played(text.replace("REST", "true"), later=later).answer("bids.2/ask/", 9)
+    assert play.end is None
+    assert result(play.answer("bids.0/ask/", 1)) == [1, 9]
+    assert play.dropped == ["bids.1/ask/"]
+    play = played(text.replace("REST", "false"), later=later).answer("bids.2/ask/", 9).answer("bids.0/ask/", 1)
+    assert play.end is None  # the last one goes on
+    assert result(play.answer("bids.1/ask/", 7)) == [1, 9]
+    never = played(ENOUGH.replace("UNTIL", "false").replace("REST", "true"), later=later)
+    assert result(never.answer("bids.2/ask/", 3).answer("bids.0/ask/", 1).answer("bids.1/ask/", 2)) == [1, 2, 3]
+    wrong = played(ENOUGH.replace("UNTIL", "outputs[0].x").replace("REST", "true"), later=later)
+    assert failure(wrong.answer("bids.2/ask/", 3)).code == "expression"
+
+
+def test_a_step_completes_a_map() -> None:
+    """The map has the outputs that are there by then; one that has not begun is not touched."""
+    play = played(
+        """
+steps:
+  - {id: time, kind: sleep, for_s: 5, completes: [each, next]}
+  - {id: each, kind: map, over: "[1, 2]", steps: [{id: a, kind: tool, run: later}], output: "${ steps.a.output }"}
+  - {id: next, kind: map, over: "[3]", needs: [each], steps: [{id: b, kind: tool, run: later}],
+     output: "${ steps.b.output }"}
+result: ["${ steps.each.output }", "${ steps.next.output }"]
+""",
+        later=later,
+    )
+    play.answer("each.1/a/", "two").answer("time/")
+    assert play.dropped == ["each.0/a/"]
+    assert result(play.answer("next.0/b/", "three")) == [["two"], ["three"]]
+
+
+def test_an_instance_that_waits_for_the_time_when_its_map_is_complete() -> None:
+    """It comes too late for the map's output, and does not keep the workflow from its end."""
+    play = played(
+        """
+steps:
+  - id: each
+    kind: map
+    over: "[1, 2]"
+    join: {n: 1}
+    steps: [{id: a, kind: tool, run: later}]
+    output: "${ now != null }"
+result: ${ steps.each.output }
+""",
+        later=later,
+    )
+    for place in ("each.0/a/", "each.1/a/"):
+        play.machine.answered(play._open(place).id, 1)
+    assert result(play.go_on()) == [True]
+
+
 # ---- changes to what runs
 
 

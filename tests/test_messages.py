@@ -22,7 +22,7 @@ AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 CONTRACT: dict[str, tuple[str, ...]] = {
     "job.submitted": (
         "workflow", "version", "app", "input", "priority", "parent", "traceparent", "requested_at",
-        "deadline_at", "forked_from", "recorded",
+        "deadline_at", "forked_from", "recorded", "amendable",
     ),
     "job.owned": ("host", "request", "node", "pid", "version"),
     "job.waiting": ("on", "until"),
@@ -32,6 +32,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "job.failed": ("failure",),
     "job.cancelled": ("by", "reason", "workflow"),
     "job.retried": ("calls", "by"),
+    "job.amended": ("change", "by"),
     "job.forked": ("fork", "step", "point"),
     "job.rejected": ("workflow", "failure", "requested_job", "input"),
     "call.tool": ("call", "name", "version", "input", "timeout_s", "retry", "traceparent"),

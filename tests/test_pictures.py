@@ -167,12 +167,21 @@ def test_what_leads_elsewhere_is_dashed() -> None:
         {"id": "a", "kind": "tool", "run": "a", "on_error": {"goto": "sorry"}},
         {"id": "m", "kind": "map", "over": "input.x", "join": {"n": 2}, "steps": inner},
         {"id": "more", "kind": "add", "to": "m", "items": "input.y"},
-        {"id": "back", "kind": "goto", "to": "a", "needs": ["m"], "when": "true", "cancels": ["more"]},
+        {
+            "id": "back",
+            "kind": "goto",
+            "to": "a",
+            "needs": ["m"],
+            "when": "true",
+            "cancels": ["more"],
+            "completes": ["m"],
+        },
         {"id": "sorry", "kind": "end", "status": "failed"},
     ]
     drawing = draw_document(msgspec.convert({"name": "w", "version": "1.0.0", "steps": steps}, Document))
     assert {(e.source, e.target, e.text) for e in drawing.edges if e.is_detour} == {
         ("a", "sorry", "on error"), ("more", "m", "adds to"), ("back", "a", "go on at"), ("back", "more", "cancels"),
+        ("back", "m", "completes"),
     }  # fmt: skip
     assert {part.id: part.detail for part in drawing.all_parts()} == {
         "a": "tool a", "m": "map item in input.x 2 of all", "i": "sleep 1 s", "more": "add m", "back": "goto a",

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.testing import load_history
+from bus.amendment import AddItems, AddSteps
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
@@ -24,6 +25,7 @@ from bus.messages import (
     DeadDropped,
     DeadKept,
     Event,
+    JobAmended,
     JobCancelled,
     JobFailed,
     JobRejected,
@@ -151,6 +153,8 @@ HOLDING: list[Event] = [
     JobFailed(job="j1", failure=FAILURE),
     JobCancelled(job="j1", reason=SECRET, by=SECRET),
     JobRejected(job="j1", workflow="w", failure=FAILURE, input=RAW),
+    JobAmended(job="j1", change=AddItems("each", RAW)),
+    JobAmended(job="j1", change=AddSteps(RAW, "each")),
     JobSubmitted(job="j1", workflow="w", version="1.0.0",
                  recorded=(Copy(3, ReplyCompleted(job="j0", call="t:1", output=RAW)),)),
     CallTool(job="j1", call="t:1", name="t", version=1, input=RAW),
@@ -200,15 +204,15 @@ def test_waits_keep_their_instants() -> None:
 # Fields that hold names, numbers and instants. Whoever adds a field says here or in store/redaction.py what it is.
 # fmt: off
 NO_DATA = {
-    "actor", "app", "approved", "at", "attempt", "blob", "call", "calls", "child", "deadline_at", "delay_s",
-    "deliveries", "done", "duration_s", "escalations", "expires_at", "fork", "forked_from", "handed_back", "host",
-    "job", "letter", "level", "name", "node", "on", "op", "parent", "pid", "point", "priority", "quorum",
+    "actor", "amendable", "app", "approved", "at", "attempt", "blob", "call", "calls", "child", "deadline_at",
+    "delay_s", "deliveries", "done", "duration_s", "escalations", "expires_at", "fork", "forked_from", "handed_back",
+    "host", "job", "letter", "level", "name", "node", "on", "op", "parent", "pid", "point", "priority", "quorum",
     "request", "requested_at", "requested_job", "retry", "roles", "signal", "step", "stream", "stream_sequence",
     "subject", "timeout_s", "total", "traceparent", "until", "version", "workflow",
 }
 DATA = {
     "input", "output", "data", "details", "answer", "edit", "edited", "title", "comment", "body", "headers", "failure",
-    "reason", "note", "by", "recorded",
+    "reason", "note", "by", "recorded", "change",
 }
 # fmt: on
 

@@ -342,9 +342,12 @@ NOT_IN_BETWEEN = (JobSubmitted, JobRetried, DeadKept, DeadRedriven, DeadDropped,
 def same(view: JobView) -> JobView:
     """What two histories have to agree on: not sequences, nor the order in which calls were first heard of."""
     signals = tuple(msgspec.structs.replace(signal, sequence=0) for signal in view.signals)
+    amendments = tuple(msgspec.structs.replace(amendment, sequence=0) for amendment in view.amendments)
     calls = tuple(sorted(view.calls, key=lambda call: call.call))
     approvals = tuple(sorted(map(unnumbered, view.approvals), key=lambda approval: approval.step))
-    return msgspec.structs.replace(view, signals=signals, calls=calls, approvals=approvals, last_sequence=0, retries=0)
+    return msgspec.structs.replace(
+        view, signals=signals, amendments=amendments, calls=calls, approvals=approvals, last_sequence=0, retries=0
+    )
 
 
 def unnumbered(approval: ApprovalView) -> ApprovalView:

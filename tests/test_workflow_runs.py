@@ -14,12 +14,14 @@ import pytest
 from actors import App, Retry
 from actors.clients.client import Client
 from actors.interpreter.component import workflow_component
+from bus.amendment import AddItems, AddSteps, FinishMap, SkipStep
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
 from bus.failure import TerminalError
 from bus.messages import CallJob, CallTool, Emitted, JobCancelled, JobCompleted, JobFailed, JobRetried, ReplyCompleted
 from tests.play import document
 from tests.troupe import Troupe, troupe
+from tests.waiting import wait_until
 
 app = App("docs")
 undone: list[str] = []
@@ -106,6 +108,16 @@ steps:
   - {id: ask, kind: approval, needs: [a], title: "${ 'Pay ' + string(steps.a.output) + '?' }",
      details: {amount: "${ steps.a.output }"}, edit: {amount: "${ steps.a.output }"}, roles: [boss]}
 result: {amount: "${ steps.ask.output.edited.amount }", by: "${ steps.ask.output.answers[0].by }"}
+""",
+    "crawl": """
+steps:
+  - id: each
+    kind: map
+    over: "[1]"
+    steps: [{id: visit, kind: wait, signal: go}]
+    output: ${ item }
+  - {id: last, kind: set, needs: [each], values: {all: "${ steps.each.output }"}}
+result: ${ steps.last.output.all }
 """,
     "racing": """
 steps:
@@ -253,6 +265,17 @@ async def test_a_failed_step_is_retried(on: Troupe) -> None:
         await client.retry(saga)
 
 
+async def test_a_deadline_undoes(on: Troupe) -> None:
+    """A workflow whose time is up undoes what it did, and fails by the deadline."""
+    undone.clear()
+    job = f"waits-{os.urandom(4).hex()}"
+    await on.submit("waits", job, {}, **{"Job-Deadline": "2s"})
+    end = await on.end(job)
+    assert isinstance(end, JobFailed)
+    assert end.failure.code == "deadline"
+    assert undone == ["waits"]
+
+
 async def test_a_child_that_lost_the_race_is_cancelled(on: Troupe) -> None:
     """A job that was started for a step is cancelled when the step is given up, also if the parent ends just then."""
     job = f"racing-{os.urandom(4).hex()}"
@@ -260,6 +283,34 @@ async def test_a_child_that_lost_the_race_is_cancelled(on: Troupe) -> None:
     assert isinstance(await on.end(job), JobCompleted)
     child = next(r.event.child for r in await on.events(job) if isinstance(r.event, CallJob))
     assert isinstance(await on.end(child), JobCancelled)
+
+
+async def taken(on: Troupe, job: str, number: int) -> bool:
+    """Whether so many signals were taken by steps."""
+    events = [r.event for r in await on.events(job)]
+    return sum(isinstance(e, ReplyCompleted) and e.op == "signal" for e in events) == number
+
+
+async def test_changes_reach_a_job_that_runs_and_one_that_is_parked(on: Troupe) -> None:
+    """Items, steps and the end of a map, each at its place in the log; what does not fit is told by an event."""
+    client = Client(on.bus)
+    job = f"crawl-{os.urandom(4).hex()}"
+    await on.submit("crawl", job, {})
+    await on.parked(job)
+    await client.amend(job, AddItems("each", msgspec.Raw(b"[2, 3]")))
+    new = [{"id": "extra", "kind": "tool", "run": "double", "with": {"n": 8}}]
+    await client.amend(job, AddSteps(msgspec.Raw(msgspec.json.encode(new))))
+    await client.amend(job, SkipStep("nobody"))
+    for _ in range(2):
+        await on.signal("crawl", job, "go")
+    await wait_until(lambda: taken(on, job, 2))
+    await client.amend(job, FinishMap("each"))
+    end = await on.end(job)
+    assert msgspec.json.decode(end.output) == [1, 2]
+    events = [r.event for r in await on.events(job)]
+    assert [e.call for e in events if isinstance(e, CallTool)] == ["extra/double:1"]
+    told = [msgspec.json.decode(e.data) for e in events if isinstance(e, Emitted)]
+    assert [each["reason"] for each in told] == ["no step 'nobody' waits or runs"]
 
 
 async def test_bad_input_is_refused(on: Troupe) -> None:

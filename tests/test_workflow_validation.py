@@ -244,6 +244,18 @@ def test_what_is_nested_deeply_raises_nothing(depth: int) -> None:
 
 
 SCOPES = {
+    "what a map has found so far, elsewhere": (
+        "- {id: a, kind: map, over: '[1]', until: total > 1, when: total, steps: [{id: b, kind: wait, signal: s}]}",
+        ["unknown_name"],
+    ),
+    "an item named as what a map has": (
+        "- {id: a, kind: map, over: '[1]', as: outputs, steps: [{id: b, kind: emit, event: x}]}",
+        ["bad_value"],
+    ),
+    "what completes what is no map": (
+        "- {id: a, kind: sleep, for_s: 1, completes: [b, c]}\n- {id: b, kind: sleep, for_s: 1}",
+        ["bad_value", "unknown_step"],
+    ),
     "an item outside of its map": (
         ("- {id: m, kind: map, over: '[1]', steps: [{id: a, kind: set, values: {x: '${ item }'}}]}\n"
         "- {id: b, kind: set, values: {x: '${ item }'}}"), ["unknown_name"]),

@@ -1,15 +1,25 @@
-"""Changing how jobs go on: the part of a client that forks them."""
+"""Changing how jobs go on: the part of a client that forks and amends them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+import msgspec
 
 from actors.clients.handle import JobHandle
 from actors.clients.inputs import plain_input
 from actors.clients.submitting import Submitting, while_full
+from actors.jobs.amend import Amended, amend_job
 from actors.jobs.fork import fork_job, look_at_fork
 from actors.jobs.fork_plan import ForkPlan
+from bus.amendment import AddItems, AddSteps, Change, FinishMap, SetPolicy, SkipStep
+from bus.errors import UsageError
 from bus.subjects import check_job_id
+from supervisor.breaker import OnOpen
+from supervisor.retry import Retry
+
+_RETRY = Retry.__struct_fields__
 
 
 class Changing(Submitting):
@@ -42,3 +52,57 @@ class Changing(Submitting):
     async def plan_fork(self, job_id: str, *, from_: str) -> ForkPlan:
         """What :meth:`fork` would reuse and do anew; nothing is done. Raises: as :meth:`fork`."""
         return await look_at_fork(self.bus, self.blobs, self.workspace, job_id, from_)
+
+    # ---- amendments
+
+    async def amend(self, job_id: str, change: Change, *, by: str = "") -> Amended:
+        """Write a change into the job's log and wake it; where it stands there, and which calls in flight it is about.
+
+        Raises: UsageError ``bad_change``, ``unknown_job``, ``job_ended``, or ``not_a_document`` for what only the steps
+        of a workflow document can be told; BusError.
+        """
+        return await amend_job(self.bus, self.blobs, self.workspace, job_id, change, by=by)
+
+    async def set_policy(
+        self,
+        job_id: str,
+        target: str,
+        *,
+        retry: Retry | dict[str, Any] | None = None,
+        timeout_s: float | None = None,
+        on_open: OnOpen | None = None,
+        by: str = "",
+    ) -> Amended:
+        """Have calls of ``target`` (a component's name, a call's key, a step) made otherwise from now on.
+
+        ``retry`` as a dict holds the fields that change. A call that is out follows with its next attempt. A job that
+        has failed takes it too, for when it is retried. Raises: as :meth:`amend`.
+        """
+        fields = {name: getattr(retry, name) for name in _RETRY} if isinstance(retry, Retry) else retry
+        return await self.amend(job_id, SetPolicy(target, fields, timeout_s, on_open), by=by)
+
+    async def add_steps(self, job_id: str, steps: Iterable[dict[str, Any]], *, into: str = "", by: str = "") -> Amended:
+        """Inject steps, written as in a document, into the list within step ``into``, or at the top.
+
+        Raises: as :meth:`amend`.
+        """
+        return await self.amend(job_id, AddSteps(_raw(list(steps), "steps"), into), by=by)
+
+    async def add_items(self, job_id: str, step: str, items: Iterable[Any], *, by: str = "") -> Amended:
+        """Give map ``step`` an instance for each of ``items``. Raises: as :meth:`amend`."""
+        return await self.amend(job_id, AddItems(step, _raw(list(items), "items")), by=by)
+
+    async def finish_map(self, job_id: str, step: str, *, by: str = "") -> Amended:
+        """Complete map ``step`` with what it has by now. Raises: as :meth:`amend`."""
+        return await self.amend(job_id, FinishMap(step), by=by)
+
+    async def skip_step(self, job_id: str, step: str, *, by: str = "") -> Amended:
+        """Give ``step`` up, or do not begin it; what needs it goes on. Raises: as :meth:`amend`."""
+        return await self.amend(job_id, SkipStep(step), by=by)
+
+
+def _raw(values: list[Any], what: str) -> msgspec.Raw:
+    try:
+        return msgspec.Raw(msgspec.json.encode(values))
+    except (TypeError, ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise UsageError(f"the {what} are no JSON: {error}", code="bad_change", path=what) from error

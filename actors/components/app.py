@@ -17,8 +17,10 @@ from actors.components.component import (
 from actors.components.version import parse_version
 from bus.errors import UsageError
 from bus.subjects import CallKind, check_name
+from supervisor.at_once import AtOnce
 from supervisor.breaker import Breaker
 from supervisor.limits import Limits
+from supervisor.rate import Rate
 from supervisor.restart import Group, RestartKind
 from supervisor.retry import Retry
 
@@ -101,6 +103,7 @@ class App:
         stall_s: float = ...,
         limits: Limits = ...,
         breaker: Breaker | None = ...,
+        rate: Rate | None = None,
     ) -> ToolDecorator: ...
     def tool(
         self,
@@ -119,18 +122,20 @@ class App:
         stall_s: float = DEFAULT_STALL_S,
         limits: Limits = _NO_LIMITS,
         breaker: Breaker | None = _DEFAULT_BREAKER,
+        rate: Rate | None = None,
     ) -> Any:
         """Declare a tool: a function, async or not, that does one thing and may be retried.
 
         ``timeout_s`` bounds one attempt, ``replicas`` is how many processes run it on a node, and ``concurrency`` is
         how many calls each of them takes at once. ``group`` is one of the app's supervision groups (empty: its own),
         ``restart`` whether a process that ended is started again, ``stall_s`` how long it may give no sign of life,
-        ``limits`` what it may use of the machine, and ``breaker`` when its calls are held back (None: never).
+        ``limits`` what it may use of the machine, ``breaker`` when its calls are held back (None: never),
+        and ``rate`` how often it may be called, by all replicas together.
         Raises: UsageError if the function cannot be a tool.
         """
         options = Options(name=name, version=version, description=description, retry=retry, timeout_s=timeout_s,
                           replicas=replicas, concurrency=concurrency, group=group, restart=restart, stall_s=stall_s,
-                          limits=limits, breaker=breaker)  # fmt: skip
+                          limits=limits, breaker=breaker, rate=rate)  # fmt: skip
         return self._decorate("tool", fn, options)
 
     @overload
@@ -149,6 +154,8 @@ class App:
         group: str = "",
         stall_s: float = ...,
         limits: Limits = ...,
+        at_once: AtOnce | None = None,
+        rate: Rate | None = None,
     ) -> JobDecorator: ...
     def job(
         self,
@@ -164,15 +171,19 @@ class App:
         group: str = "",
         stall_s: float = DEFAULT_STALL_S,
         limits: Limits = _NO_LIMITS,
+        at_once: AtOnce | None = None,
+        rate: Rate | None = None,
     ) -> Any:
         """Declare a job: an async function whose first parameter is a Job, durable from step to step.
 
         ``timeout_s`` bounds the whole run (None: no limit), ``isolated`` gives each run a process of its own.
         ``group``, ``stall_s`` and ``limits`` as for a tool; jobs that share a host share the strictest of each.
+        ``at_once`` is how many run at the same time, ``rate`` how often one begins; the others wait.
         Raises: UsageError if the function cannot be a job.
         """
         options = Options(name=name, version=version, description=description, timeout_s=timeout_s, replicas=replicas,
-                          isolated=isolated, group=group, stall_s=stall_s, limits=limits)  # fmt: skip
+                          isolated=isolated, group=group, stall_s=stall_s, limits=limits,
+                          at_once=at_once, rate=rate)  # fmt: skip
         return self._decorate("job", fn, options)
 
     def workflow(

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 import msgspec
 
 from actors.components.codec import Codec, InvalidInput, InvalidOutput
+from actors.components.limit_key import check_limit_key
 from actors.components.schema import digest, input_schema, output_schema, read_docstring
 from actors.components.signature import REQUIRED, ContextClass, Parameter, Signature, read_signature
 from actors.components.version import parse_version
 from bus.errors import UsageError
 from bus.subjects import CallKind, check_name
+from supervisor.at_once import AtOnce
 from supervisor.breaker import Breaker
 from supervisor.heartbeat import STALL_LEAST_S
 from supervisor.limits import Limits
 from supervisor.number import is_count, is_number
+from supervisor.rate import Rate
 from supervisor.restart import RESTART_KINDS, RestartKind
 from supervisor.retry import Retry
 
@@ -63,6 +66,8 @@ class ComponentInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     stall_s: float = DEFAULT_STALL_S
     limits: Limits = Limits()
     breaker: Breaker | None = None
+    at_once: AtOnce | None = None
+    rate: Rate | None = None
 
     @property
     def major(self) -> int:
@@ -87,6 +92,8 @@ class Options:
     stall_s: float = DEFAULT_STALL_S
     limits: Limits = field(default_factory=Limits)
     breaker: Breaker | None = None
+    at_once: AtOnce | None = None
+    rate: Rate | None = None
 
     def check(self, label: str) -> None:
         """Raises: UsageError naming the option that cannot be."""
@@ -114,6 +121,10 @@ class Options:
             raise _bad_option(label, "limits", self.limits, "Limits, such as Limits(memory_bytes=512 * 1024**2)")
         if self.breaker is not None and not isinstance(self.breaker, Breaker):
             raise _bad_option(label, "breaker", self.breaker, "a Breaker, or None for no circuit breaker")
+        if self.at_once is not None and not isinstance(self.at_once, AtOnce):
+            raise _bad_option(label, "at_once", self.at_once, "AtOnce, such as AtOnce(3, key='customer'), or None")
+        if self.rate is not None and not isinstance(self.rate, Rate):
+            raise _bad_option(label, "rate", self.rate, "a Rate, such as Rate(100, per_s=60), or None")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -149,10 +160,22 @@ class Component(Generic[P, R_co]):
     signature: Signature = field(repr=False)
     _input: Codec = field(repr=False)
     _output: Codec = field(repr=False)
+    at_once: AtOnce | None = None
+    rate: Rate | None = None
+
+    @property
+    def has_admission(self) -> bool:
+        """Whether a job of it may have to wait before its function begins."""
+        return self.at_once is not None or self.rate is not None
 
     @property
     def winds_up(self) -> bool:
         """Whether its function ends by itself when the job is cancelled, after it has cleaned up durably."""
+        return False
+
+    @property
+    def is_amendable(self) -> bool:
+        """Whether it has steps that can be changed while a job runs, as a workflow document may."""
         return False
 
     @property
@@ -185,6 +208,13 @@ class Component(Generic[P, R_co]):
         values = self._input.decode(raw if raw and not raw.isspace() else b"{}")
         return {name: getattr(values, name) for name in self.input_type.__struct_fields__}
 
+    def decode_raw_input(self, raw: bytes) -> dict[str, Any]:
+        """As :meth:`decode_input`, but of input that does not fit, nothing: whoever runs it will say so."""
+        try:
+            return self.decode_input(raw)
+        except UsageError:
+            return {}
+
     def encode_output(self, value: Any) -> bytes:
         """The JSON of a result, checked against the return annotation. Raises: InvalidOutput."""
         return self._output.encode(value)
@@ -212,6 +242,9 @@ def declare(
     version = options.version if options.version is not None else app_version
     major = parse_version(version, f"version of {label}").major
     signature = read_signature(fn, label, _CONTEXT_CLASSES[kind])
+    for limit in (options.at_once, options.rate):
+        if limit is not None:
+            check_limit_key(limit.key, (parameter.name for parameter in signature.parameters), label)
     doc = read_docstring(inspect.getdoc(fn))
     input_type = _input_type(name, fn.__module__, signature)
     defaults = {p.name: p.default for p in signature.parameters if p.default is not REQUIRED}
@@ -237,6 +270,8 @@ def declare(
         stall_s=options.stall_s,
         limits=options.limits,
         breaker=options.breaker,
+        at_once=options.at_once,
+        rate=options.rate,
         input_type=input_type,
         input_schema=takes,
         output_schema=returns,

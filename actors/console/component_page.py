@@ -66,6 +66,10 @@ def _places(row: ComponentRow) -> Span:
     return Span(", ".join(places))
 
 
+def _for_each(key: str) -> str:
+    return f" for each {one_line(key)}" if key else ""
+
+
 # ---- one component in full
 
 
@@ -88,6 +92,8 @@ def _detail(row: ComponentRow) -> Page:
                 ("time limit", duration(info.timeout_s)),
                 ("attempts", str(info.retry.attempts)),
                 ("concurrency", str(info.concurrency) if info.kind == "tool" else ""),
+                ("at once", f"{info.at_once.limit}{_for_each(info.at_once.key)}" if info.at_once else ""),
+                ("rate", f"{info.rate.limit} in {info.rate.per_s:g} s{_for_each(info.rate.key)}" if info.rate else ""),
             ]
         )
     )

@@ -10,6 +10,7 @@ import msgspec
 from actors.console.amount import clock, count, duration, instant
 from actors.console.page import Line, Span, Style, line, one_line
 from actors.console.system_event_line import SYSTEM_STYLES, system_essentials
+from bus.amendment import in_words
 from bus.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalEscalated, ApprovalEvent
 from bus.failure import Failure
 from bus.messages import (
@@ -22,6 +23,7 @@ from bus.messages import (
     DeadRedriven,
     Emitted,
     Event,
+    JobAmended,
     JobCancelled,
     JobCompleted,
     JobEvent,
@@ -70,6 +72,7 @@ _STYLES: dict[type, Style] = {
     Emitted: "kind",
     DeadKept: "bad",
     JobRetried: "warn",
+    JobAmended: "kind",
     **SYSTEM_STYLES,
 }
 
@@ -172,6 +175,8 @@ def _job(event: JobEvent) -> list[Span | str]:
             return [f"by {one_line(event.by)}" if event.by else ""]
         case JobRetried():
             return [one_line(", ".join(event.calls)), f"by {one_line(event.by)}" if event.by else ""]
+        case JobAmended(by=by, change=change):
+            return [one_line(in_words(change)) if change else "", f"by {one_line(by)}" if by else ""]
         case JobForked():
             return ["as", Span(one_line(event.fork), "name"), f"from {one_line(event.step)}"]
         case JobCompleted():

@@ -41,6 +41,7 @@ def publish_probes(workspace: str) -> list[Probe]:
         Probe(job, "send signals, run jobs and tools", headers=_OTHER_STREAM),
         Probe(subjects.event(workspace, _NAME, "approval.answered"), "answer approvals", "warn", headers=_OTHER_STREAM),
         Probe(subjects.event(workspace, _NAME, "job.retried"), "retry failed jobs", "warn", headers=_OTHER_STREAM),
+        Probe(subjects.event(workspace, _NAME, "job.amended"), "amend jobs", "warn", headers=_OTHER_STREAM),
         Probe(subjects.event(workspace, _NAME, "dead.dropped"), "see to dead letters", "warn", headers=_OTHER_STREAM),
         Probe(subjects.timer(workspace, _NAME, "probe"), "run jobs that sleep", headers=_OTHER_STREAM),
         Probe(f"$KV.registry.{_NAME}", "register components", headers=_OTHER_STREAM),

@@ -19,7 +19,17 @@ from datetime import datetime, timedelta
 
 from bus.approval_events import ApprovalAnswered
 from bus.event import Parent
-from bus.messages import Event, JobCancelled, JobCompleted, JobFailed, JobOwned, JobRetried, JobSubmitted, JobWaiting
+from bus.messages import (
+    Event,
+    JobAmended,
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobOwned,
+    JobRetried,
+    JobSubmitted,
+    JobWaiting,
+)
 from bus.messages import Signal as SignalEvent
 
 Key = tuple[str, str]  # workspace, job
@@ -143,7 +153,7 @@ def _change(job: OpenJob, sequence: int, event: Event, now_s: float) -> None:
             job.on, job.until = (), None
         case JobWaiting(on=on, until=until) if sequence > job.waiting_at:
             job.waiting_at, job.on, job.until, job.changed_s = sequence, _kept_once(on), until, now_s
-        case SignalEvent() | ApprovalAnswered() if sequence > job.signal_at:
+        case SignalEvent() | ApprovalAnswered() | JobAmended() if sequence > job.signal_at:
             job.signal_at, job.signal, job.signal_s = sequence, sys.intern(event.kind), now_s
         case _:
             pass

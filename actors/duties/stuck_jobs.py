@@ -40,8 +40,8 @@ _ANSWERS = subjects.event("*", "*", "approval.answered")
 # The kinds whose bodies are not needed: an output may be big.
 _ENDS = frozenset({"job.completed", "job.failed", "job.cancelled"})
 _AT_ONCE = 32
-# One answer holds the last messages of 1,024 subjects at most, and a job has ten kinds of events of its own.
-_JOBS_A_READ = 100
+# One answer holds the last messages of 1,024 subjects at most, and a job has twelve kinds of events of its own.
+_JOBS_A_READ = 80
 # So many events are read again at most after a change of leaders: a second's work.
 SAVE_EVENTS = 5_000
 # The very first leader of an old log may need minutes; its successor goes on from where it was.

@@ -1,4 +1,4 @@
-"""Changes to how jobs go on as NATS services: ``api.<workspace>.jobs.fork``.
+"""Changes to how jobs go on as NATS services: ``api.<workspace>.jobs.fork`` and ``…jobs.amend``.
 
 nats req api.default.jobs.fork '{"job": "order-17", "from": "charge:1"}'
 """
@@ -12,8 +12,10 @@ import msgspec
 from actors.components.registry import Registry
 from actors.components.version import parse_version
 from actors.gateway.input_check import check_input
+from actors.jobs.amend import amend_job
 from actors.jobs.fork import fork_job, look_at_fork
 from actors.jobs.fork_plan import ForkPlan
+from bus.amendment import Change
 from bus.connection import Bus
 from bus.event import NULL
 from bus.objects import Blobs
@@ -37,6 +39,14 @@ class Fork(_Body, frozen=True):
     dry_run: bool = False
 
 
+class Amend(_Body, frozen=True):
+    """``jobs.amend``; ``change`` says in its ``type`` what kind it is."""
+
+    job: str
+    change: Change
+    by: str = ""
+
+
 class ChangeService:
     """Answers for the gateway. Every method may raise UsageError and BusError."""
 
@@ -57,6 +67,11 @@ class ChangeService:
         made = await fork_job(self._bus, self._blobs, workspace, body.job, body.from_, raw=raw, fork=fork)
         answer = {"job": made.job, "workspace": workspace, **_shown(made.plan)}
         return answer | ({"existing": True} if made.existing else {})
+
+    async def amend(self, workspace: str, body: Amend) -> dict[str, Any]:
+        """A change to a job that is under way."""
+        amended = await amend_job(self._bus, self._blobs, workspace, body.job, body.change, by=body.by)
+        return {"job": amended.job, "sequence": amended.sequence, "in_flight": amended.in_flight}
 
     def _check_input(self, plan: ForkPlan, raw: bytes) -> None:
         """Against the version that the source began with, as far as it is registered; its host checks it again."""

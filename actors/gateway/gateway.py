@@ -31,7 +31,7 @@ from actors.clients.terms import terms_of
 from actors.components.component import ComponentInfo
 from actors.components.registry import Registry
 from actors.gateway.approval_service import ApprovalService, Approve, ListApprovals, Reject
-from actors.gateway.change_service import ChangeService, Fork
+from actors.gateway.change_service import Amend, ChangeService, Fork
 from actors.gateway.dead_service import DeadService, DropLetters, ListLetters, RedriveLetters, RetryJob, ShowLetter
 from actors.gateway.input_check import check_input
 from actors.gateway.schedule_service import AddSchedule, ListSchedules, NamedSchedule, RunSchedule, ScheduleService
@@ -177,6 +177,7 @@ class Gateway:
         await self._serve("jobs", "reject", Reject, self._approvals.reject)
         await self._serve("approvals", "list", ListApprovals, self._approvals.list)
         await self._serve("jobs", "fork", Fork, self._changes.fork)
+        await self._serve("jobs", "amend", Amend, self._changes.amend)
         await self._serve("dead", "list", ListLetters, self._dead.list)
         await self._serve("dead", "show", ShowLetter, self._dead.show)
         await self._serve("dead", "redrive", RedriveLetters, self._dead.redrive)

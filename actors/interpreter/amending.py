@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from actors.interpreter.counted import add_items, close_map
 from actors.interpreter.formula import FormulaFailed
 from actors.interpreter.frame import Frame, Run
@@ -16,6 +18,7 @@ from actors.interpreter.plan import ListPlan, StepPlan, followers_of, plan_step
 from actors.workflow.document import Document, MapStep, Steps
 from actors.workflow.outline import outline
 from actors.workflow.shape import shape
+from bus.amendment import AddItems, AddSteps, Change, FinishMap, SetPolicy, SkipStep
 
 
 class CannotChange(Exception):
@@ -32,6 +35,21 @@ def _frames(frame: Frame) -> Iterator[Frame]:
     for run in frame.runs.values():
         for inner in run.frames.values():
             yield from _frames(inner)
+
+
+def make_change(machine: Machine, change: Change) -> None:
+    """Make a change that the log holds. Raises: CannotChange."""
+    match change:
+        case AddSteps(steps=steps, into=into):
+            add_steps(machine, msgspec.json.decode(steps), into)
+        case AddItems(step=step, items=items):
+            add_to_map(machine, step, msgspec.json.decode(items))
+        case FinishMap(step=step):
+            finish_map(machine, step)
+        case SkipStep(step=step):
+            skip(machine, step)
+        case SetPolicy():
+            pass  # of calls, not of the machine
 
 
 def skip(machine: Machine, name: str) -> None:

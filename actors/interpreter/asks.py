@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 from actors.workflow.document import ApprovalStep
 from bus.subjects import Priority
@@ -11,8 +12,7 @@ from supervisor.breaker import OnOpen
 from supervisor.retry import Retry
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """Run a component. ``cache_s``: an output that was had at most so long ago for the same ``cache_key`` will do.
 
     ``cache_key`` None stands for the input. ``waits``: for the end of a job that is started.
@@ -30,15 +30,13 @@ class Call:
     waits: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Sleep:
+class Sleep(msgspec.Struct, frozen=True):
     """Wait for a time."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class WaitSignal:
+class WaitSignal(msgspec.Struct, frozen=True):
     """Wait for a signal; ``fresh``: one that comes from now on."""
 
     signal: str
@@ -46,8 +44,7 @@ class WaitSignal:
     fresh: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Approve:
+class Approve(msgspec.Struct, frozen=True):
     """Ask people; ``title``, ``details`` and ``edit`` are those of ``step``, computed."""
 
     step: ApprovalStep
@@ -56,28 +53,24 @@ class Approve:
     edit: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(msgspec.Struct, frozen=True):
     """Write an event of the user's."""
 
     event: str
     data: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(msgspec.Struct, frozen=True):
     """The time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(msgspec.Struct, frozen=True):
     """Take a lock; answered with the key that it is given back under."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unlock:
+class Unlock(msgspec.Struct, frozen=True):
     """Give a lock back; ``key`` is what taking it was answered with."""
 
     key: str
@@ -86,8 +79,7 @@ class Unlock:
 What = Call | Sleep | WaitSignal | Approve | Emit | Clock | Lock | Unlock
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """``id`` is how it is answered; ``place`` is where it stands in the job, what its durable keys begin with."""
 
     id: str

@@ -39,6 +39,11 @@ class WorkflowComponent(Component[..., Any]):
         """Other steps are another workflow, whatever the version says."""
         return True
 
+    @property
+    def is_amendable(self) -> bool:
+        """Its steps can be changed while it runs."""
+        return True
+
     def bind_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The JSON input of these keyword arguments. Raises: InvalidInput."""
         if args:

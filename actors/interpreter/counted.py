@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from actors.interpreter.asks import Sleep
 from actors.interpreter.formula import FormulaFailed, Scope
@@ -47,8 +47,9 @@ def add_items(machine: Machine, run: Run, items: list[Any]) -> None:
 
 
 def close_map(machine: Machine, run: Run) -> None:
-    """Let a map be complete with what it has; the rest is given up."""
-    _complete(machine, run, cancel_rest=True)
+    """Let a map be complete with what it has, if it runs; the rest is given up."""
+    if run.status == "running" and not run.is_closed:
+        _complete(machine, run, cancel_rest=True)
 
 
 def _open(machine: Machine, run: Run, number: int) -> None:
@@ -66,9 +67,7 @@ def _begun(run: Run) -> int:
 
 def _go_on(machine: Machine, run: Run) -> None:
     """Begin what may begin; end the step if it is decided."""
-    if run.status != "running":
-        return
-    if _is_decided(machine, run):
+    if run.status != "running" or run.is_closed or _is_decided(machine, run):
         return
     limit = getattr(run.plan.step, "max_parallel", None) or len(run.items)
     while len(run.frames) < limit and _begun(run) < len(run.items):
@@ -76,34 +75,44 @@ def _go_on(machine: Machine, run: Run) -> None:
 
 
 def _is_decided(machine: Machine, run: Run) -> bool:
-    n, counted = wanted(run), _counted(run)
-    good = sum(run.ended.get(number, False) for number in counted) if len(counted) < len(run.items) else run.good
-    left = sum(number not in run.ended for number in counted) if n is not None else 0
-    if n is not None and good >= n:
-        join = run.plan.step.join
-        _complete(machine, run, cancel_rest=join is not None and join.cancel_rest)
-    elif n is not None and good + left < n:
-        message = f"{n} of {len(counted)} have to complete, {len(counted) - good - left} did not"
-        cause = run.failure.message if run.failure else ""
-        failure = Failure(code="join_unmet", message=": ".join(filter(None, (message, cause))), retryable=False)
-        machine.fail(run, failure)
-    elif len(run.ended) == len(run.items) or (len(counted) < len(run.items) and all(c in run.ended for c in counted)):
-        _complete(machine, run, cancel_rest=bool(run.plan.step.join and run.plan.step.join.cancel_rest))
-    else:
-        return False
-    return True
+    """End the step if enough have completed, if too few can, or if nothing that counts is left."""
+    n, tally = wanted(run), _tally(run)
+    if tally.left == 0 if n is None else tally.good >= n:
+        _complete(machine, run, cancel_rest=_cancels_rest(run))
+        return True
+    if n is not None and tally.good + tally.left < n:
+        machine.fail(run, _unmet(run, n, tally))
+        return True
+    return False
 
 
-def _counted(run: Run) -> range | list[int]:
-    """Numbers of those that a join counts."""
-    join = run.plan.step.join
-    if isinstance(run.plan.step, ParallelStep) and join is not None and join.of:
-        return [run.items.index(name) for name in join.of]
-    return range(len(run.items))
+class _Tally(NamedTuple):
+    """Of those that the join counts: how many there are, have completed, and are not over."""
+
+    counted: int
+    good: int
+    left: int
+
+
+def _tally(run: Run) -> _Tally:
+    join, there_are = run.plan.step.join, len(run.items)
+    if not isinstance(run.plan.step, ParallelStep) or join is None or not join.of:
+        return _Tally(there_are, run.good, there_are - len(run.ended))
+    numbers = {run.items.index(name) for name in join.of}
+    over = [run.ended[number] for number in numbers if number in run.ended]
+    return _Tally(len(numbers), sum(over), len(numbers) - len(over))
+
+
+def _unmet(run: Run, n: int, tally: _Tally) -> Failure:
+    message = f"{n} of {tally.counted} have to complete, {tally.counted - tally.good - tally.left} did not"
+    cause = run.failure.message if run.failure else ""
+    return Failure(code="join_unmet", message=": ".join(filter(None, (message, cause))), retryable=False)
 
 
 def _complete(machine: Machine, run: Run, *, cancel_rest: bool) -> None:
     run.is_closed = True
+    # One that is over and only waits for the time, to compute what it gives, comes too late.
+    run.frames = {number: frame for number, frame in run.frames.items() if not frame.is_over}
     if not cancel_rest and run.frames:
         machine.linger(run)
     else:
@@ -116,10 +125,19 @@ def _complete(machine: Machine, run: Run, *, cancel_rest: bool) -> None:
 
 def _give_output(machine: Machine, run: Run) -> None:
     if isinstance(run.plan.step, MapStep):
-        machine.complete(run, [run.outputs[number] for number in sorted(run.outputs)])
+        machine.complete(run, _outputs(run))
     else:
         assert run.plan.output is not None
         machine.complete(run, run.plan.output.value(run.frame.scope, run.now))
+
+
+def _outputs(run: Run) -> list[Any]:
+    return [run.outputs[number] for number in sorted(run.outputs)]
+
+
+def _cancels_rest(run: Run) -> bool:
+    join = run.plan.step.join
+    return join is not None and join.cancel_rest
 
 
 # ---- a list inside is over
@@ -135,12 +153,27 @@ def instance_ended(machine: Machine, run: Run, frame: Frame) -> None:
 
 def _instance_output(machine: Machine, run: Run, frame: Frame) -> None:
     assert run.plan.output is not None
+    if run.is_closed:  # it has waited for the time too long
+        return
     try:
         run.outputs[frame.number] = run.plan.output.value(frame.scope, run.now)
     except FormulaFailed as error:
         inside_failed(machine, run, frame, error.failure)
+        return
+    if _is_enough(run):
+        run.ended[frame.number] = True
+        run.good += 1
+        _complete(machine, run, cancel_rest=_cancels_rest(run))
     else:
         _leave(machine, run, frame, completed=True)
+
+
+def _is_enough(run: Run) -> bool:
+    """Whether the outputs so far are all that a map was to find. Raises: FormulaFailed, which fails the map."""
+    until = run.plan.until
+    if until is None:
+        return False
+    return until.truth(Scope(run.frame.scope, {"outputs": _outputs(run), "total": len(run.items)}), run.now)
 
 
 def branch_ended(machine: Machine, run: Run, frame: Frame) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
+
+import msgspec
 
 from actors.interpreter.formula import Scope
 from actors.interpreter.plan import ListPlan, StepPlan
@@ -14,8 +15,7 @@ from bus.failure import Failure
 Status = Literal["waiting", "running", "completed", "skipped", "failed", "cancelled"]
 
 
-@dataclass(slots=True, eq=False)
-class Frame:
+class Frame(msgspec.Struct, eq=False):
     """One run of a list. ``number`` is the instance, round, case or branch; ``active`` counts steps on their way.
 
     ``prefix`` is what the places of its steps begin with: empty at the top, ``each.3/`` in an instance of map each.
@@ -26,7 +26,7 @@ class Frame:
     scope: Scope
     owner: Run | None
     number: int = 0
-    runs: dict[str, Run] = field(default_factory=dict)
+    runs: dict[str, Run] = msgspec.field(default_factory=dict)
     active: int = 0
     is_over: bool = False
 
@@ -43,8 +43,7 @@ class Frame:
         return False
 
 
-@dataclass(slots=True, eq=False)
-class Run:
+class Run(msgspec.Struct, eq=False):
     """One step of a frame. ``asks``: what it has asked for and not got, by role.
 
     Of what is inside of it: ``frames`` that run, by number; ``ended`` whether each that is over completed; ``good`` how
@@ -57,19 +56,19 @@ class Run:
     status: Status = "waiting"
     output: Any = None
     failure: Failure | None = None
-    given: dict[str, Any] = field(default_factory=dict)
+    given: dict[str, Any] = msgspec.field(default_factory=dict)
     now: datetime | None = None
-    asks: dict[str, str] = field(default_factory=dict)
-    frames: dict[int, Frame] = field(default_factory=dict)
-    ended: dict[int, bool] = field(default_factory=dict)
+    asks: dict[str, str] = msgspec.field(default_factory=dict)
+    frames: dict[int, Frame] = msgspec.field(default_factory=dict)
+    ended: dict[int, bool] = msgspec.field(default_factory=dict)
     good: int = 0
-    outputs: dict[int, Any] = field(default_factory=dict)
-    items: list[Any] = field(default_factory=list)
+    outputs: dict[int, Any] = msgspec.field(default_factory=dict)
+    items: list[Any] = msgspec.field(default_factory=list)
     times: int = 0
     gone: bool = False
     lingers: bool = False
     is_closed: bool = False
-    then: dict[str, Callable[[], None]] = field(default_factory=dict)
+    then: dict[str, Callable[[], None]] = msgspec.field(default_factory=dict)
     lock_key: str = ""
 
     @property

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from actors.clients.signals import CANCEL
+from actors.interpreter.amending import CannotChange, make_change
 from actors.interpreter.asks import Ask, Call
 from actors.interpreter.deeds import do
 from actors.interpreter.machine import Broken, Finished, Machine, Withdrawn
@@ -22,6 +22,7 @@ from actors.interpreter.plan import Plan
 from actors.jobs.branches import Branch, current_branch
 from actors.jobs.journal import ChangedCode
 from actors.jobs.operations import Operations
+from bus.amendment import Change, SetPolicy
 from bus.errors import BusError
 from bus.failure import CallFailed, failure_of
 
@@ -29,6 +30,8 @@ log = logging.getLogger("callboard.interpreter")
 
 # So long may what was given up take to clean up (to give a lock back, to tell a child) when the workflow is over.
 LEAVE_S = 5.0
+# The event that says that a change from outside did not fit the workflow as it stood.
+LEFT_OUT = "change_left_out"
 
 
 class Interpreter:
@@ -55,10 +58,12 @@ class Interpreter:
         """The result. Raises: CallFailed if the workflow failed; gives None if it was cancelled."""
         ops = self._ops
         ops.turns.enter(1)
-        ops.on_noted, ops.on_cancel = self._plan_flush, self._cancel_at
+        ops.on_noted, ops.on_cancel, ops.on_amended = self._plan_flush, self._cancel_at, self._amend_at
         try:
-            if found := ops.journal.next_signal(CANCEL):
-                self._cancel_at(found[0])
+            if ops.cancelled_at is not None:
+                self._cancel_at(ops.cancelled_at)
+            for sequence, change in ops.journal.amendments:
+                self._amend_at(sequence, change)
             self.machine.start()
             self._follow()
             while self.machine.end is None:
@@ -68,7 +73,7 @@ class Interpreter:
                 raise self._broken from None
             raise
         finally:
-            ops.on_noted, ops.on_cancel = _nothing, None
+            ops.on_noted, ops.on_cancel, ops.on_amended = _nothing, None, None
             ops.turns.leave()
             await self._give_up()
         return self._result()
@@ -242,14 +247,42 @@ class Interpreter:
             self._break(error)
 
     def _cancel_at(self, sequence: int) -> None:
-        """The job is to be cancelled: wind up, once all that came before the word for it has been taken up."""
+        """The job is to be cancelled, a signal says: wind up."""
         self._spawn(self._cancel(sequence))
 
     async def _cancel(self, sequence: int) -> None:
-        if self._ops.turns.replaying:
-            await self._ops.turns.wait(sequence)
         self._ops.wind_up()
-        self._arrive(sequence, self.machine.cancel)
+        self._arrive(await self._taken_up(f"cancelled.{sequence}/", sequence), self.machine.cancel)
+
+    async def _taken_up(self, place: str, sequence: int) -> int:
+        """Where in the log a word from outside is taken up. It may be heard late, after what came later than it; so its
+        place among the outcomes is put on record, for every replay alike.
+        """
+        branch = Branch(place, 0)
+        current_branch.set(branch)
+        await self._ops.record("taken", lambda: sequence)
+        return branch.clock
+
+    def _amend_at(self, sequence: int, change: Change) -> None:
+        """The workflow is to go on otherwise from that place in the log. Policies are the calls' own affair."""
+        if not isinstance(change, SetPolicy):
+            self._spawn(self._amend(sequence, change))
+
+    async def _amend(self, sequence: int, change: Change) -> None:
+        place = await self._taken_up(f"amended.{sequence}/", sequence)
+        self._arrive(place, partial(self._make_change, sequence, change))
+
+    def _make_change(self, sequence: int, change: Change) -> None:
+        try:
+            self.machine.tell(partial(make_change, self.machine, change))
+        except CannotChange as error:
+            self._spawn(self._say_left_out(sequence, str(error)))
+
+    async def _say_left_out(self, sequence: int, reason: str) -> None:
+        """Who asked for it has been answered long ago; so the log says it."""
+        log.warning("%s: the change at %d is left out: %s", self._ops.job, sequence, reason)
+        current_branch.set(Branch(f"amended.{sequence}/", 0))
+        await self._ops.emit(LEFT_OUT, {"amended": sequence, "reason": reason})
 
 
 def _nothing() -> None:

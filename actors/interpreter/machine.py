@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from actors.interpreter.asks import Ask, Clock, Lock, Unlock, What
+from actors.interpreter.counted import close_map
 from actors.interpreter.formula import FormulaFailed, Scope
 from actors.interpreter.frame import Frame, Run
 from actors.interpreter.joins import is_met, is_unmet
@@ -269,9 +270,13 @@ class Machine:
         run.output = output
         if run.plan.undo is not None:
             self.undoing.remember(run)
+        # Those that run now, and not one that begins because another one is complete.
+        maps = [run.frame.runs[name] for name in run.plan.step.completes if run.frame.runs[name].status == "running"]
         self._end(run, "completed")
         for name in run.plan.step.cancels:
             self.cancel_step(run.frame.runs[name])
+        for each in maps:
+            close_map(self, each)
 
     def _end(self, run: Run, status: Any) -> None:
         run.status = status

@@ -129,7 +129,7 @@ def plan_step(entry: Entry) -> StepPlan:
     made.output = Template(getattr(step, "output", None), f"{step.id}.output")
     if step.compensate is not None:
         made.undo = Template(step.compensate.with_, f"{step.id}.compensate.with")
-    if isinstance(step, LoopStep):
+    if isinstance(step, LoopStep | MapStep) and step.until is not None:
         made.until = Formula(step.until, f"{step.id}.until")
     if isinstance(step, SwitchStep):
         made.cases = tuple(Formula(case.when, f"{step.id}.cases[{n}].when") for n, case in enumerate(step.cases))

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from actors.jobs.amendments import amended_policy
 from actors.jobs.call_policy import CallPolicy
 from actors.jobs.hosting import Target
 from actors.jobs.journal import Entry, Pending
@@ -40,6 +41,9 @@ class Calls(OperationCore):
 
     async def _ask(self, key: str, target: Target, body: bytes, policy: CallPolicy) -> None:
         """Give the command; or, if the circuit is open and the job will not wait, record that it was refused."""
+        if amendments := self.journal.amendments:
+            changes = [change for _, change in amendments]
+            policy = amended_policy(policy, changes, key, target.name, target.retry)
         if policy.waits_for(target):
             await self._command(key, target, body, policy)
         elif failure := await self.hosting.refusal(target):

@@ -7,6 +7,7 @@ from typing import assert_never
 import msgspec
 
 from actors.clients.requests import publish_wake
+from actors.jobs.halts import Cancelled, Raised
 from actors.jobs.hosting import Hosting
 from bus.crash import crash_point
 from bus.event import Parent
@@ -50,6 +51,13 @@ def and_not_undone(failure: Failure, left: tuple[str, ...]) -> Failure:
 def said_with(reason: str, left: tuple[str, ...]) -> str:
     """A reason, and what could not be undone."""
     return f"{reason}; not undone, since that failed too: {', '.join(left)}" if left else reason
+
+
+def with_not_undone(end: Cancelled | Raised, left: tuple[str, ...]) -> Cancelled | Raised:
+    """How a job ends, and what of it could not be undone."""
+    if isinstance(end, Raised):
+        return Raised(and_not_undone(end.failure, left))
+    return Cancelled(end.by, said_with(end.reason, left))
 
 
 def poison(times: int) -> Failure:

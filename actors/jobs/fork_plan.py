@@ -107,6 +107,7 @@ def copies_before(job: str, events: Sequence[Recorded], point: int, fork: str) -
             wanted |= {entry.sequence, entry.asked_at}
         elif isinstance(entry.command, CallJob) and entry.asked_at < point and not entry.is_void:
             children.add(entry.asked_at)
+    wanted |= {sequence for sequence in journal.changes if sequence < point}
     return tuple(
         Copy(r.sequence, _own(r.event, fork) if r.sequence in children else r.event)
         for r in events

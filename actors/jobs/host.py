@@ -11,7 +11,9 @@ import logging
 import os
 import random
 import time
+from collections.abc import Callable
 
+from actors.jobs.foyer import LOOK_S, Foyer
 from actors.jobs.halts import HandedBack
 from actors.jobs.hosting import Hosting
 from actors.jobs.job_actor import JobActor, NoSuchVersion
@@ -27,7 +29,7 @@ from bus.connection import Message
 from bus.errors import BusError, Unreadable, UsageError
 from bus.leases import LeaseBook
 from bus.mailbox import Delivery, Mailbox
-from bus.messages import Signal, decode
+from bus.messages import JobAmended, Signal, decode
 from bus.streams import JOBS, ensure_consumer
 from bus.subjects import PRIORITIES, Priority
 from store.log import Recorded
@@ -42,7 +44,7 @@ CAPACITY = 1000
 
 
 class JobHost:
-    """Runs workflows of one app, or published ones. ``capacity``: jobs in flight for each workflow and priority.
+    """Runs workflows of one app, or published ones. ``capacity``: jobs in flight for each workflow, see ``foyer``.
 
     ``lease_s``: a host that is not heard of for so long has lost its jobs; the same for all hosts of a workflow.
     ``forget_s``: the queue forgets workflows that no host has served for so long (None: never).
@@ -68,6 +70,7 @@ class JobHost:
         self._forget_s = forget_s
         self._leases = leases
         self._mailboxes: list[Mailbox] = []
+        self._foyers: list[Foyer] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._wakes: dict[tuple[str, str], list[Delivery]] = {}
         self._tickers: list[asyncio.Task[None]] = []
@@ -80,18 +83,20 @@ class JobHost:
         """Begin to take jobs. Raises: BusError."""
         bus = self.hosting.bus
         await self.hosting.board.start()
-        for kind in ("signal.*", "approval.answered"):
-            await bus.subscribe(subjects.live("*", "*", kind), self._on_signal)
+        for kind in ("signal.*", "approval.answered", "job.amended"):
+            await bus.subscribe(subjects.live("*", "*", kind), self._on_word)
         bus.on_reconnect.append(self._read_all_on)
         for workflow in self._first:
             await self.add(workflow)
-        self._tickers = [asyncio.create_task(self._keep()), asyncio.create_task(self._poll())]
+        self._tickers = [asyncio.create_task(each()) for each in (self._keep, self._poll, self._look)]
 
     async def add(self, workflow: str) -> None:
         """Take jobs of one more workflow from now on; nothing if it is served already. Raises: BusError."""
         if workflow in self.workflows:
             return
-        made = [self._mailbox(workflow, priority) for priority in PRIORITIES]
+        foyer = Foyer(workflow, self._capacity, self._begin)
+        foyer.mailboxes = {priority: self._mailbox(workflow, priority, foyer) for priority in PRIORITIES}
+        made = list(foyer.mailboxes.values())
         self._mailboxes += made
         try:
             for mailbox in made:
@@ -102,14 +107,16 @@ class JobHost:
                 await mailbox.hand_back()
             self._mailboxes = [mailbox for mailbox in self._mailboxes if mailbox not in made]
             raise
+        self._foyers.append(foyer)
         self.workflows.append(workflow)
 
-    def _mailbox(self, workflow: str, priority: Priority) -> Mailbox:
+    def _mailbox(self, workflow: str, priority: Priority, foyer: Foyer) -> Mailbox:
         name = f"job-{workflow}-{priority}"
         filters = subjects.request_filters(workflow, priority)
         bus = self.hosting.bus
         return Mailbox(
-            bus, JOBS, name, self._on_request, capacity=self._capacity, leases=self._leases,
+            bus, JOBS, name, lambda delivery: foyer.enter(delivery, priority), capacity=foyer.window,
+            leases=self._leases,
             rebuild=lambda: ensure_consumer(
                 bus, JOBS, name, filters, ack_wait_s=self._lease_s, inactive_s=self._forget_s
             ),
@@ -120,6 +127,8 @@ class JobHost:
         self._stopping = True
         for mailbox in self._mailboxes:
             await mailbox.stop_taking()
+        for foyer in self._foyers:
+            foyer.close()
         for ticker in self._tickers:
             ticker.cancel()
         for actor in list(self.running.values()):
@@ -144,10 +153,15 @@ class JobHost:
 
     # ---- requests
 
-    def _on_request(self, delivery: Delivery) -> None:
+    def _begin(self, delivery: Delivery, ended: Callable[[], None]) -> None:
         task = asyncio.create_task(delivery.nak() if self._stopping else self._serve(delivery))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            ended()
+
+        task.add_done_callback(done)
 
     async def _serve(self, delivery: Delivery) -> None:
         """One request to its end: acked, handed back, refused with a trace, or forgotten since it is another's."""
@@ -213,11 +227,11 @@ class JobHost:
             if not self.running:
                 self._since_s = time.monotonic()
             for delivery in self._wakes.pop(key, ()):
-                self._on_request(delivery)
+                self._begin(delivery, _nothing)
 
     # ---- signals, leases, doubts
 
-    def _on_signal(self, msg: Message) -> None:
+    def _on_word(self, msg: Message) -> None:
         place = subjects.parse_event(msg.subject)
         actor = self.running.get((place.workspace, place.job))
         if actor is None:
@@ -228,7 +242,7 @@ class JobHost:
         except Unreadable as error:
             log.warning("left out: %s", error)
             return
-        if isinstance(event, Signal | ApprovalAnswered):
+        if isinstance(event, Signal | ApprovalAnswered | JobAmended):
             if event.blob is None:
                 actor.ring(Recorded(sequence, event))
             else:
@@ -254,12 +268,23 @@ class JobHost:
             for mailbox in self._mailboxes:
                 await mailbox.keep_leases()
 
+    async def _look(self) -> None:
+        """As long as more requests wait than can run: whose are they?"""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for foyer in list(self._foyers):
+                await foyer.look(self.hosting.bus)
+
     async def _poll(self) -> None:
         """A doorbell may be missed: read the log of every job that has waited for long."""
         while True:
             await asyncio.sleep(POLL_S)
             for actor in list(self.running.values()):
                 actor.read_on_if_quiet(POLL_S)
+
+
+def _nothing() -> None:
+    """A wake-up that waited for its job has no place to give back."""
 
 
 def _backoff_s(deliveries: int) -> float:

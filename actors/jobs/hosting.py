@@ -13,12 +13,14 @@ from actors.components.component import Component, ComponentInfo
 from actors.components.registry import Registry, parse_ref
 from actors.components.version import parse_version
 from actors.jobs.switchboard import Switchboard
+from actors.locks.rate_desk import RateDesk
 from bus.connection import Bus
 from bus.errors import UsageError
 from bus.failure import Failure
 from bus.objects import Blobs
 from bus.subjects import CallKind, Priority
 from supervisor.breaker import Breaker
+from supervisor.retry import Retry
 
 if TYPE_CHECKING:
     from actors.interpreter.repertoire import Repertoire  # which imports what hosts are made of
@@ -47,9 +49,16 @@ class Hosting:
     _workflows: dict[tuple[str, int | None], Component[..., Any]] = field(default_factory=dict)
     _own: dict[tuple[str, tuple[CallKind, ...]], Target] = field(default_factory=dict)
     _breakers: Breakers | None = None
+    _rates: RateDesk | None = None
 
     def __post_init__(self) -> None:
         self.board = Switchboard(self.bus)
+
+    @property
+    def rates(self) -> RateDesk:
+        """Where turns of a rate are reserved."""
+        self._rates = self._rates or RateDesk(self.bus)
+        return self._rates
 
     def newest(self, name: str, wanted: str = "") -> Component[..., Any]:
         """What a new job runs on; ``wanted`` is a major or a whole version, or empty. Raises: UsageError."""
@@ -91,17 +100,20 @@ class Hosting:
     def resolve(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
         """The component that ``target`` (a component or a reference) means. Raises: UsageError with near misses."""
         if isinstance(target, Component):
-            return Target(target.kind, target.name, target.major, target, target.breaker)
+            return Target(target.kind, target.name, target.major, target, target.breaker, retry=target.retry)
         if (known := self._own.get((target, kinds))) is not None:
             return known
         app, name, major = parse_ref(target)
         if app in ("", self.app.name):
             for kind in kinds:
                 if (component := self.app.find(kind, name, major)) is not None:
-                    found = Target(kind, name, component.major, component, component.breaker, version=_text(major))
+                    found = Target(
+                        kind, name, component.major, component, component.breaker, version=_text(major),
+                        retry=component.retry,
+                    )  # fmt: skip
                     return self._own.setdefault((target, kinds), found)
         info: ComponentInfo = self.registry.resolve(target, kinds)
-        return Target(info.kind, info.name, info.major, breaker=info.breaker, version=_text(major))
+        return Target(info.kind, info.name, info.major, breaker=info.breaker, version=_text(major), retry=info.retry)
 
     async def find(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
         """As :meth:`resolve`, but gives a node that is just starting ``UNKNOWN_GRACE_S`` to register what it has."""
@@ -142,7 +154,7 @@ def _major_in(version: str) -> int | None:
 class Target:
     """What a call goes to; ``component`` is there if this app has it, and then input and output are typed.
 
-    ``breaker`` is a tool's own policy, as far as it is known; ``priority`` and ``version``
+    ``breaker`` and ``retry`` are a tool's own, as far as they are known; ``priority`` and ``version``
     (the major that was asked for, if one was) are those of a job's request.
     """
 
@@ -152,6 +164,7 @@ class Target:
     component: Component[..., Any] | None = None
     breaker: Breaker | None = None
     priority: Priority = "normal"
+    retry: Retry | None = None
     version: str = ""
 
 

@@ -18,7 +18,7 @@ import msgspec
 from actors.clients.signals import CANCEL, TERMINATE, reason_in
 from actors.components.component import Component
 from actors.jobs.children import tell_children
-from actors.jobs.closing import and_not_undone, poison, said_with, tell_parent
+from actors.jobs.closing import and_not_undone, poison, said_with, tell_parent, with_not_undone
 from actors.jobs.dead_letters import keep_letter, letter_body
 from actors.jobs.deadline import deadline_of, time_limit
 from actors.jobs.doorbell import Doorbell
@@ -87,7 +87,7 @@ class JobActor:
         self._log = JobLog(hosting.bus, hosting.blobs, order.workspace, order.job)
         self._bell = Doorbell(hosting.board, self._log, self.journal, self._hear)
         self._halted: Halt | None = None
-        self._cancelling: Cancelled | None = None
+        self._winding: Cancelled | Raised | None = None
         self._winds_up = False
         self._is_undoing = False
         self._task: asyncio.Task[Any] | None = None
@@ -157,6 +157,7 @@ class JobActor:
             job=order.job, workflow=order.workflow, version=component.version, app=component.app,
             input=msgspec.Raw(order.body or b"{}"), priority=order.priority, parent=order.parent,
             traceparent=order.traceparent, requested_at=self.lease.stored_at, deadline_at=order.deadline_at,
+            amendable=component.is_amendable,
         )  # fmt: skip
 
     async def _fork(self) -> JobSubmitted:
@@ -286,14 +287,16 @@ class JobActor:
         try:
             arguments = component.decode_input(bytes(submitted.input))
             assert component.context_param is not None
+            if component.has_admission:
+                await ops.admit(component, arguments)
             value = await component.fn(**{component.context_param: Job(ops)}, **arguments)
             halt: Halt = Returned(msgspec.Raw(component.encode_output(value)))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
             halt = Raised(describe(error))
         if self.journal.hold.is_paused:
             await ops.unpaused()
-        if (cancelled := self._cancelling) is not None:
-            return Cancelled(cancelled.by, said_with(cancelled.reason, ops.not_undone))
+        if self._winding is not None:
+            return with_not_undone(self._winding, ops.not_undone)
         return halt
 
     def _forget_halt(self) -> None:
@@ -324,10 +327,25 @@ class JobActor:
             return None
         left_s = (limit.at - datetime.now(UTC)).total_seconds()
         if left_s <= 0:
-            self.halt(Raised(limit.failure))
+            self._time_is_up(Raised(limit.failure))
         else:
-            self._deadline = asyncio.get_running_loop().call_later(left_s, self.halt, Raised(limit.failure))
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.call_later(left_s, self._time_is_up, Raised(limit.failure))
         return limit.at
+
+    def _time_is_up(self, raised: Raised) -> None:
+        if self._winds_up:
+            self._wind_up(raised, 0)
+        else:
+            self.halt(raised)
+
+    def _wind_up(self, end: Cancelled | Raised, sequence: int) -> None:
+        """Let the function undo what it did and end by itself; that is how the job ends then."""
+        if self._winding is None and self._operations:
+            self._winding = end
+            self._operations.cancelled_at = sequence
+            if self._operations.on_cancel:
+                self._operations.on_cancel(sequence)
 
     # ---- hear
 
@@ -374,10 +392,8 @@ class JobActor:
         cancelled = Cancelled(signal.by, reason_in(signal))
         if not self._winds_up:
             self.halt(cancelled)
-        elif self._cancelling is None:
-            self._cancelling = cancelled
-            if self._operations and self._operations.on_cancel:
-                self._operations.on_cancel(sequence)
+        else:
+            self._wind_up(cancelled, sequence)
 
     # ---- end
 

@@ -16,6 +16,7 @@ import msgspec
 
 from actors.jobs.hold import Hold, word_in
 from actors.jobs.sections import OPS, Sections
+from bus.amendment import Change
 from bus.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalEscalated
 from bus.failure import Failure, TerminalError
 from bus.messages import (
@@ -25,6 +26,7 @@ from bus.messages import (
     Copy,
     Emitted,
     Event,
+    JobAmended,
     JobCancelled,
     JobCompleted,
     JobFailed,
@@ -142,6 +144,12 @@ class Journal:
     heard: dict[str, int] = field(default_factory=dict)
     consumed: set[int] = field(default_factory=set)
     sections: Sections = field(default_factory=Sections)
+    changes: dict[int, Change] = field(default_factory=dict)
+
+    @property
+    def amendments(self) -> list[tuple[int, Change]]:
+        """What was changed, by the log's order. Nearly always nothing."""
+        return sorted(self.changes.items(), key=lambda pair: pair[0]) if self.changes else []
 
     @property
     def has_calls_out(self) -> bool:
@@ -248,6 +256,8 @@ class Journal:
                 self._retry(event, sequence)
             case JobPaused() | JobResumed():
                 self.hold.heed(event)
+            case JobAmended(change=change) if change is not None:
+                self.changes[sequence] = change
             case JobRejected() | _:
                 pass
 
@@ -255,8 +265,9 @@ class Journal:
         """What a fork brings along stands where it stood in its source: before everything of its own."""
         for copy in recorded:
             self.apply(Recorded(copy.sequence, copy.event))
-            entry = self.entries[copy.event.call]
-            entry.copied = copy.sequence in (entry.asked_at, entry.sequence)
+            if not isinstance(copy.event, JobAmended):
+                entry = self.entries[copy.event.call]
+                entry.copied = copy.sequence in (entry.asked_at, entry.sequence)
 
     def _retry(self, event: JobRetried, sequence: int) -> None:
         """Nobody's job, with nothing in its way: its end is void, and what has no outcome now is asked for anew."""
@@ -305,7 +316,7 @@ class Journal:
     def last_outcome(self) -> int:
         """The last sequence at which a replay has something to give back; 0 if there is nothing."""
         outcomes = (max(entry.sequence, entry.asked_at) for entry in self.entries.values())
-        return max(*outcomes, *self.signals, 0, 0)
+        return max(*outcomes, *self.signals, *self.changes, 0, 0)
 
     def has_gap(self, subject: str, last_sequence: int) -> bool:
         """Whether the subject's previous message, as the server counts, is one that we have not seen."""

@@ -83,11 +83,11 @@ class Locks(Records):
         if timeout_s is not None and not (is_number(timeout_s) and 0 <= timeout_s < TIMEOUT_MOST_S):
             raise UsageError(f"timeout_s of lock {name!r} cannot be {timeout_s!r}", code="bad_lock", path="timeout_s",
                              hint="seconds, 0 or more, ten years at most")  # fmt: skip
-        return Lock(self, self.new_key(_key_name("lock", name)), name, limit, timeout_s)
+        return Lock(self, self.new_key(key_name("lock", name)), name, limit, timeout_s)
 
     def slot(self, name: str, limit: int) -> Coroutine[Any, Any, int]:
         """Be one of ``limit`` jobs that run under that name, until the job's end."""
-        return self.take(self.new_key(_key_name("slot", name)), "slot", name, limit, None)
+        return self.take(self.new_key(key_name("slot", name)), "slot", name, limit, None)
 
     async def take(self, key: str, kind: Kind, name: str, limit: int, timeout_s: float | None) -> int:
         """The token, once the lock is the job's. Raises: TimeoutError."""
@@ -123,7 +123,7 @@ class Locks(Records):
         return entry
 
     def _recorded(self, key: str, asked: Asked) -> Entry | None:
-        entry = self.journal.recall(key, GRANTED, _key_name(asked.kind, asked.name))
+        entry = self.journal.recall(key, GRANTED, key_name(asked.kind, asked.name))
         return None if entry is None or isinstance(entry.outcome, Pending) else entry
 
     async def _seek(self, key: str, asked: Asked, *, is_late: bool) -> None:
@@ -187,7 +187,8 @@ async def drop_locks(hosting: Hosting, workspace: str, job: str, journal: Journa
             log.warning("%s: lock %s is not dropped: %s", job, name.key, error)
 
 
-def _key_name(kind: Kind, name: str) -> str:
+def key_name(kind: Kind, name: str) -> str:
+    """What the key of an operation about that lock, slot or rate begins with."""
     return f"{kind}-{LockName('', kind, name).token}"
 
 

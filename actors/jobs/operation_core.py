@@ -21,9 +21,10 @@ from actors.jobs.hold import HOLD
 from actors.jobs.hosting import Hosting
 from actors.jobs.journal import Journal
 from actors.jobs.turns import NEW, Turns
+from bus.amendment import Change
 from bus.approval_events import ApprovalAnswered
 from bus.errors import Fenced as FencedError
-from bus.messages import Emitted, Event, JobSubmitted, ReplyCompleted, ReplyFailed, Signal
+from bus.messages import Emitted, Event, JobAmended, JobSubmitted, ReplyCompleted, ReplyFailed, Signal
 from store.log import JobLog, Recorded
 
 
@@ -34,7 +35,10 @@ class OperationCore:
     the instant at which each wait ends by itself; when nothing is busy the job may be parked. ``asking`` counts calls
     whose command is about to be stored, ``noting`` outcomes of the host's own that are. A paused job begins nothing
     new: all that is not recorded yet waits in :meth:`unpaused` before it counts as busy. A function that sets
-    ``on_cancel`` winds itself up when it is told the place of the signal; while it does, no pause holds it.
+    ``on_cancel`` winds itself up when it is told the place of the signal, 0 for a deadline (``cancelled_at`` says it to
+    one that begins only then); while it does, no pause holds it. One that
+    sets ``on_amended`` is told of each amendment as it is heard, with its place in the log; those that were in the log
+    when the job was taken up are in ``journal.amendments``.
     """
 
     def __init__(
@@ -52,17 +56,20 @@ class OperationCore:
         self.asking = 0
         self.noting = 0
         self.winding_up = False
+        self.cancelled_at: int | None = None
         self.not_undone: tuple[str, ...] = ()
         self.waits: dict[str, datetime | None] = {}
         self.on_idle: Callable[[], None] = lambda: None
         self.on_asked: Callable[[], None] = lambda: None
         self.on_signal: Callable[[], None] = lambda: None
         self.on_noted: Callable[[], None] = lambda: None
+        self.on_amended: Callable[[int, Change], None] | None = None
         self.on_cancel: Callable[[int], None] | None = None
         self.listen: Callable[[], Awaitable[None]] | None = None
         self.turns = Turns(journal.last_outcome)
         self._halt = halt
         self._counts: dict[str, int] = {}
+        self._amended = {sequence for sequence, _ in journal.amendments}
         self._futures: dict[str, asyncio.Future[None]] = {}
         self._held: dict[asyncio.Future[None], None] = {}  # in the order in which they came
         self._loop = asyncio.get_running_loop()
@@ -119,6 +126,16 @@ class OperationCore:
         elif isinstance(recorded.event, Signal):
             self.wake_signal_waits()
             self.on_signal()
+        elif isinstance(recorded.event, JobAmended):
+            self._hear_amendment(recorded.sequence, recorded.event)
+
+    def _hear_amendment(self, sequence: int, event: JobAmended) -> None:
+        """Events may be heard twice; each amendment is told once."""
+        if event.change is None or sequence in self._amended:
+            return
+        self._amended.add(sequence)
+        if self.on_amended is not None:
+            self.on_amended(sequence, event.change)
 
     async def read_on(self) -> None:
         """Take up all that is stored by now: a doorbell may have been missed."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any
 
+from actors.jobs.admission import Admission
 from actors.jobs.approvals import Approvals
 from actors.jobs.branches import run_branches
 from actors.jobs.call_policy import CallPolicy
-from actors.jobs.locks import Locks
 from actors.jobs.undos import Undos
 from actors.jobs.values import name_of
 from actors.jobs.waits import Waits
 
 
-class Operations(Undos, Waits, Approvals, Locks):
+class Operations(Undos, Waits, Approvals, Admission):
     """All that ``Job`` offers; each base class is a file of its own for one concern."""
 
     def call(

@@ -16,8 +16,8 @@ import msgspec
 
 from bus.errors import UsageError
 
-# A lock that jobs ask for by name, or the right of a job to run at all (``actors.limits.concurrency``).
-Kind = Literal["lock", "slot"]
+# A lock that jobs ask for by name, the right of a job to run at all, or (no lock, but kept beside them) a rate.
+Kind = Literal["lock", "slot", "rate"]
 
 NAME_LIMIT_BYTES = 512
 LIMIT_MOST = 10_000

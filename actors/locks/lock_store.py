@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from actors.clients.requests import publish_wake
-from actors.locks.claim import Claim, Head, Held, LockName, Waiting
+from actors.locks.claim import Claim, Head, Held, Kind, LockName, Waiting
 from actors.locks.protocol import Moved
 from bus import headers as h
 from bus.connection import ApiError, Bus, NoResponder
@@ -228,6 +228,7 @@ def _state(key: str, head: Head, revision: int, queue: list[Waiting]) -> LockSta
 
 def lock_name(state: LockState) -> LockName:
     """Where a lock that was read from the bucket lives. Raises: UsageError for what is no kind of lock."""
-    if state.kind not in ("lock", "slot"):
-        raise UsageError(f"{state.kind} is no kind of lock", code="bad_lock")
-    return LockName(state.workspace, "lock" if state.kind == "lock" else "slot", state.name)
+    try:
+        return LockName(state.workspace, msgspec.convert(state.kind, Kind), state.name)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{state.kind} is no kind of lock", code="bad_lock") from error

@@ -137,6 +137,7 @@ def _detours(entry: Entry) -> Iterator[tuple[str, str]]:
     if isinstance(step, AddStep):
         yield step.to, "adds to"
     yield from ((name, "cancels") for name in step.cancels)
+    yield from ((name, "completes") for name in step.completes)
 
 
 def _join_text(entry: Entry) -> str:

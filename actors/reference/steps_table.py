@@ -68,6 +68,8 @@ def _policy(entry: Entry, library: Library) -> Iterator[str]:
         yield from _call_policy(step)
     if isinstance(step, MapStep) and step.max_parallel is not None:
         yield f"{step.max_parallel} at a time"
+    if isinstance(step, MapStep) and step.until is not None:
+        yield f"until {code(step.until)}"
     if isinstance(step.on_error, Goto):
         yield f"on error go on at {code(step.on_error.goto)}"
     elif step.on_error != "fail":
@@ -78,6 +80,8 @@ def _policy(entry: Entry, library: Library) -> Iterator[str]:
         yield f"lock {code(step.lock)}"
     if step.cancels:
         yield f"cancels {', '.join(map(code, step.cancels))}"
+    if step.completes:
+        yield f"completes {', '.join(map(code, step.completes))}"
 
 
 def _call_policy(step: CallStep) -> Iterator[str]:

@@ -12,7 +12,7 @@ it had no answer, its job's host writes it anew as well.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bus import subjects
 from bus.connection import Bus
@@ -22,7 +22,7 @@ from bus.reader import last_of_each, read_all
 from bus.streams import EVENTS
 
 _ENDS = ("job.completed", "job.cancelled")
-_FAILED, _RETRIED = "job.failed", "job.retried"
+_FAILED, _RETRIED, _AMENDED = "job.failed", "job.retried", "job.amended"
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Past:
     """``failed`` counts recorded failed attempts, ``handed_back`` deliveries that were no attempt.
 
     ``given_out_anew``: the job was retried since, and its host writes this command anew, or has done so.
+    ``is_amended``: the job was changed at some time, perhaps in how this call is to be made.
     """
 
     answered: bool = False
@@ -37,6 +38,7 @@ class Past:
     handed_back: int = 0
     job_over: bool = False
     given_out_anew: bool = False
+    is_amended: bool = field(default=False, compare=False)
     last_failed: ReplyRetrying | None = field(default=None, compare=False)
 
 
@@ -93,7 +95,7 @@ def standing(past: Past, deliveries: int) -> Standing:
 
 async def past_attempts(bus: Bus, workspace: str, event: CallTool, sequence: int) -> Past:
     """Read what the log says of the call that was given out at ``sequence``. Raises: BusError."""
-    kinds = (*_ENDS, _FAILED, _RETRIED)
+    kinds = (*_ENDS, _FAILED, _RETRIED, _AMENDED)
     stored = await last_of_each(bus, EVENTS, [subjects.event(workspace, event.job, kind) for kind in kinds])
     newest = {subjects.parse_event(s.subject).kind: s.sequence for s in stored}
     failed, retried = newest.get(_FAILED, 0), newest.get(_RETRIED, 0)
@@ -101,7 +103,8 @@ async def past_attempts(bus: Bus, workspace: str, event: CallTool, sequence: int
         return Past(given_out_anew=True)
     since = retried if failed < retried else sequence
     said = await _replies(bus, workspace, event.job, since=min(since, sequence))
-    return fold_past(said, event.call, sequence, job_over=failed > retried or any(end in newest for end in _ENDS))
+    past = fold_past(said, event.call, sequence, job_over=failed > retried or any(end in newest for end in _ENDS))
+    return replace(past, is_amended=_AMENDED in newest)
 
 
 async def _replies(bus: Bus, workspace: str, job: str, *, since: int) -> list[tuple[int, Event]]:

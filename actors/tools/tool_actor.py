@@ -17,6 +17,8 @@ from typing import Any, assert_never
 from actors.breakers.breakers import Breakers
 from actors.breakers.circuit import Permit
 from actors.components.component import Component
+from actors.jobs.amend import read_amendments
+from actors.jobs.amendments import amended_command
 from actors.jobs.order import MISSING_AFTER
 from actors.node.heart import heartbeat_of
 from actors.tools.invocation import Invocation, Stuck, Watchdog
@@ -25,11 +27,13 @@ from actors.tools.progress import ProgressReports
 from actors.tools.quarantine import Quarantine
 from actors.tools.retry_wait import rest_of_wait_s
 from actors.tools.serving import Serving
-from actors.tools.tool_call import backoff_s, read_call, refuse
+from actors.tools.tool_call import amendment_in, backoff_s, read_call, refuse
 from actors.tools.tool_context import ToolContext
 from actors.tools.tool_gate import ToolGate
+from actors.tools.tool_pace import ToolPace
 from actors.tools.tool_replies import ToolReplies
 from bus import subjects
+from bus.amendment import Change
 from bus.connection import Bus, Message
 from bus.errors import BusError, Unreadable
 from bus.event import utc_now
@@ -98,12 +102,14 @@ class ToolActor:
             on_gap=self._note_gap,
         )  # fmt: skip
         self._gate = ToolGate(self._breakers, component, self._mailbox)
+        self._pace = ToolPace(bus, component, component.rate) if component.rate is not None else None
 
     # ---- life
 
     async def start(self) -> None:
         """Begin to take calls. Raises: BusError."""
         await self._bus.subscribe(subjects.live("*", "*", "job.cancelled"), self._on_cancelled)
+        await self._bus.subscribe(subjects.live("*", "*", "job.amended"), self._on_amended)
         self._bus.on_reconnect.append(self._note_gap)
         await self._gate.open()
         await self._mailbox.start()
@@ -216,7 +222,10 @@ class ToolActor:
         if self._stopping:
             await self._hand_back(serving)
         elif await self._is_due(serving):
-            await self._run_in_place(serving)
+            if self._pace is not None and (again_s := await self._pace.turn(serving)):
+                await self._replies.came_early(serving, again_s)
+            else:
+                await self._run_in_place(serving)
 
     async def _hand_back(self, serving: Serving) -> None:
         """To whoever may take it, with no attempt spent."""
@@ -253,6 +262,9 @@ class ToolActor:
                 return False
             case Due(attempt, after_death):
                 serving.attempt, serving.suspect = attempt, after_death
+                if past.is_amended:
+                    changes = await read_amendments(self._bus, self._blobs, serving.workspace, serving.event.job)
+                    self._amend(serving, changes)
                 if rest_s := rest_of_wait_s(past.last_failed, utc_now()):
                     await self._replies.came_early(serving, rest_s)
                     return False
@@ -343,6 +355,19 @@ class ToolActor:
             if recording := reports.close():
                 await asyncio.wait({recording})
         return self.component.encode_output(value)
+
+    # ---- amendments
+
+    def _on_amended(self, msg: Message) -> None:
+        """A job was changed: what runs for it is retried as it is said now. Missed, it counts from the next attempt."""
+        place = subjects.parse_event(msg.subject)
+        concerned = [s for s in self.running.values() if (s.workspace, s.event.job) == (place.workspace, place.job)]
+        if concerned and (change := amendment_in(msg)) is not None:
+            for serving in concerned:
+                self._amend(serving, [change])
+
+    def _amend(self, serving: Serving, changes: list[Change]) -> None:
+        serving.event = amended_command(serving.event, changes, self.component.retry)
 
     # ---- cancel
 

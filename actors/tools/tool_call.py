@@ -9,11 +9,12 @@ import msgspec
 
 from actors.jobs.dead_letters import keep_letter, letter_body
 from bus import subjects
-from bus.connection import Bus
+from bus.amendment import Change
+from bus.connection import Bus, Message
 from bus.errors import Unreadable
 from bus.failure import Failure
 from bus.mailbox import Delivery
-from bus.messages import CallTool, DeadKept, ReplyFailed, decode
+from bus.messages import CallTool, DeadKept, JobAmended, ReplyFailed, decode
 from bus.objects import Blobs
 from bus.streams import EVENTS
 from store.artifacts import unclaim
@@ -43,6 +44,15 @@ async def read_call(delivery: Delivery, blobs: Blobs) -> tuple[str, CallTool]:
     if (event.job, event.kind) != (place.job, place.kind):
         raise Unreadable(subject, sequence, f"the body is {event.kind} of job {event.job!r}")
     return place.workspace, event
+
+
+def amendment_in(msg: Message) -> Change | None:
+    """The change that a republished event tells of; None if it cannot be told from it."""
+    try:
+        event = decode(msg.data, subject=msg.subject)
+    except Unreadable:
+        return None
+    return event.change if isinstance(event, JobAmended) else None
 
 
 def refusal(delivery: Delivery, reason: str, *, actor: str) -> ReplyFailed:

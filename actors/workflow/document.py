@@ -81,6 +81,7 @@ class StepBase(Part, frozen=True, kw_only=True, tag_field="kind"):
     compensate: Compensation | None = None
     lock: Text | None = None
     cancels: tuple[str, ...] = ()
+    completes: tuple[str, ...] = ()
 
 
 class CallStep(StepBase, frozen=True, kw_only=True):
@@ -183,11 +184,16 @@ class AddStep(StepBase, frozen=True, kw_only=True, tag="add"):
 
 
 class MapStep(StepBase, frozen=True, kw_only=True, tag="map"):
-    """Run the steps for each item of a list; ``output`` is what each gives."""
+    """Run the steps for each item of a list; ``output`` is what each gives.
+
+    ``until`` is computed after each instance, from the ``outputs`` so far and how many there are (``total``): once it
+    holds, that is enough. The rest goes on, or is cancelled if ``join`` says so.
+    """
 
     over: Expression
     as_: Id = msgspec.field(default="item", name="as")
     max_parallel: Count | None = None
+    until: Expression | None = None
     steps: Steps
     output: Any = None
 

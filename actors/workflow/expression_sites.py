@@ -92,6 +92,8 @@ def _of_kind(entry: Entry) -> Iterator[Site]:
             yield Site((*path, "items"), step.items, entry)
         case MapStep():
             yield Site((*path, "over"), step.over, entry)
+            if step.until is not None:
+                yield Site((*path, "until"), step.until, entry, variables=frozenset(("outputs", "total")))
         case SwitchStep():
             for number, case in enumerate(step.cases):
                 yield Site((*path, "cases", number, "when"), case.when, entry)

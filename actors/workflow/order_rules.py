@@ -17,6 +17,7 @@ def order_faults(outline: Outline, lost: Iterable[str] = ()) -> Iterator[Fault]:
     for entry in outline.entries:
         yield from _names(outline, entry, lost)
         yield from _add(outline, entry, lost)
+        yield from _completes(entry)
         yield from _join(entry, lost)
         yield from _conditions(entry)
     for cycle in outline.cycles:
@@ -49,6 +50,7 @@ def names_in(step: Step) -> Iterator[tuple[Path, str]]:
     """Steps of the same list that a step names beside those in its expressions, each with its place."""
     yield from ((("needs", number), name) for number, name in enumerate(step.needs))
     yield from ((("cancels", number), name) for number, name in enumerate(step.cancels))
+    yield from ((("completes", number), name) for number, name in enumerate(step.completes))
     if step.join is not None and not counts_inside(step):
         yield from ((("join", "of", number), name) for number, name in enumerate(step.join.of))
     if isinstance(step.on_error, Goto):
@@ -72,6 +74,14 @@ def _add(outline: Outline, entry: Entry, lost: frozenset[str]) -> Iterator[Fault
         message = f"there is no map {step.to!r} that this step is inside of, or that stands beside it"
         known = [each.step.id for each in outline.entries if isinstance(each.step, MapStep)]
         yield Fault("unknown_step", (*entry.path, "to"), message, did_you_mean(step.to, maps or known))
+
+
+def _completes(entry: Entry) -> Iterator[Fault]:
+    for number, name in enumerate(entry.step.completes):
+        other = entry.scope.by_id.get(name)
+        if other is not None and not isinstance(other.step, MapStep):
+            message = f"step {name!r} is no map, and only maps can be complete with a part of what they do"
+            yield Fault("bad_value", (*entry.path, "completes", number), message, f"use 'cancels' to give {name!r} up")
 
 
 def _unknown(outline: Outline, entry: Entry, path: Path, name: str) -> Fault:

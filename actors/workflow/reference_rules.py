@@ -14,6 +14,8 @@ from actors.workflow.outline import Entry, Outline, Scope
 # What every expression may name: the input, the parameters, the outcomes of steps, the time, and who runs.
 VARIABLES = frozenset(("input", "params", "steps", "now", "job"))
 OUTCOME = ("output", "status", "error")
+# What a map has beside its item.
+COUNTED = frozenset(("index", "outputs", "total"))
 
 
 def reference_faults(
@@ -21,7 +23,7 @@ def reference_faults(
 ) -> Iterator[Fault]:
     """All faults of a document's expressions; ``lost`` are ids of steps that are broken in themselves."""
     for entry in outline.entries:
-        if isinstance(entry.step, MapStep) and entry.step.as_ in VARIABLES | {"index"}:
+        if isinstance(entry.step, MapStep) and entry.step.as_ in VARIABLES | COUNTED:
             message = f"an item cannot be named {entry.step.as_!r}: that is something else already"
             yield Fault("bad_value", (*entry.path, "as"), message, "'item' is free")
     rules = _Rules(document, outline, frozenset(lost))

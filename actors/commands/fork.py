@@ -1,4 +1,4 @@
-"""``callboard fork``: commands that change how a job goes on, as they are typed. Light: ``--help`` imports it too."""
+"""``callboard fork``, as it is typed. Light: ``--help`` imports it too."""
 
 from __future__ import annotations
 
