@@ -39,6 +39,13 @@ def parse_pair(pair: str) -> tuple[str, Any]:
     return name, parse_json(text, name) if is_json else text
 
 
+def hint_at_json(error: UsageError, pairs: Iterable[str]) -> None:
+    """Give an error about an input the hint that ``name=31`` is a text, if that may be what is wrong."""
+    name = error.path.removeprefix("$.").partition("[")[0].partition(".")[0]
+    if not error.hint and error.path.startswith("$.") and any(pair.startswith(f"{name}=") for pair in pairs):
+        error.hint = f"{name}=... gives a text; {name}:=JSON gives anything else"
+
+
 def parse_json(text: str, what: str) -> Any:
     """JSON from the command line. Raises: UsageError."""
     try:
