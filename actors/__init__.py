@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from actors.components.component import Component as Component
     from actors.components.component import InvalidInput as InvalidInput
     from actors.components.component import InvalidOutput as InvalidOutput
-    from actors.jobs.job import ChildJob as ChildJob
-    from actors.jobs.job import Job as Job
+    from actors.operations.job import ChildJob as ChildJob
+    from actors.operations.job import Job as Job
     from actors.tools.tool_context import ToolContext as ToolContext
     from actors.workflow.document import Cache as Cache
     from actors.workflow.document import Compensation as Compensation
@@ -52,7 +52,7 @@ _HOMES = {
     "CallFailed": "bus.failure",
     "CallboardError": "bus.errors",
     "CircuitOpen": "actors.breakers.dependency",
-    "ChildJob": "actors.jobs.job",
+    "ChildJob": "actors.operations.job",
     "Client": "actors.clients.client",
     "Component": "actors.components.component",
     "Decision": "store.approval",
@@ -60,7 +60,7 @@ _HOMES = {
     "Failure": "bus.failure",
     "InvalidInput": "actors.components.component",
     "InvalidOutput": "actors.components.component",
-    "Job": "actors.jobs.job",
+    "Job": "actors.operations.job",
     "Cache": "actors.workflow.document",
     "Compensation": "actors.workflow.document",
     "Escalate": "actors.workflow.document",

@@ -26,16 +26,16 @@ import msgspec
 from actors.clients.client import Client
 from actors.components.component import Component
 from actors.components.registry import parse_ref
-from actors.jobs.admission import ADMISSIONS
 from actors.jobs.call_policy import CallPolicy
 from actors.jobs.halts import Halt
-from actors.jobs.hosting import Hosting, Target
-from actors.jobs.job import Job
 from actors.jobs.journal import ChangedCode, Entry, Journal
-from actors.jobs.operations import Operations
 from actors.jobs.sections import Asked
-from actors.jobs.undos import UNDO
-from actors.jobs.values import bind
+from actors.operations.admission import ADMISSIONS
+from actors.operations.hosting import Hosting, Target
+from actors.operations.job import Job
+from actors.operations.operations import Operations
+from actors.operations.undos import UNDO
+from actors.operations.values import bind
 from bus.errors import UsageError
 from bus.failure import failure_of
 from bus.messages import Event, JobCompleted, JobFailed, JobSubmitted, decode, encode

@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 from actors.components.component import ComponentInfo
 from actors.workflow import expression
-from actors.workflow.component_rules import Catalogue
 from actors.workflow.outline import outline
 from actors.workflow.shape import shape
 from actors.workflow.source import read_source
-from actors.workflow.validation import validate
+from actors.workflow_rules.component_rules import Catalogue
+from actors.workflow_rules.validation import validate
 
 ROUNDS = 15
 

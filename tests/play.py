@@ -12,7 +12,7 @@ from actors.interpreter.machine import End, Machine
 from actors.interpreter.plan import make_plan
 from actors.workflow.document import Document
 from actors.workflow.source import read_source
-from actors.workflow.validation import check_source
+from actors.workflow_rules.validation import check_source
 from bus.failure import Failure
 
 NEVER: Any = object()

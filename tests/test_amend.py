@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import App, Job, Retry, ToolContext
+from actors.changes.amendments import amended_command, amended_policy, check_change, concerns
 from actors.clients.client import Client
 from actors.clients.outcome import JobFailedError
-from actors.jobs.amendments import amended_command, amended_policy, check_change, concerns
 from actors.jobs.call_policy import CallPolicy
 from actors.jobs.journal import Journal
 from actors.testing import record_history, replay

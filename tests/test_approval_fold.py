@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.jobs.question import make_question
+from actors.operations.question import make_question
 from bus.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalEscalated, Escalation
 from bus.errors import UsageError
 from bus.event import NULL

@@ -12,9 +12,9 @@ import pytest
 
 from actors import App, Escalation, Job, Retry
 from actors.clients.client import Client
-from actors.clients.requests import publish_wake
 from actors.duties.stuck_jobs import StuckJobs
-from actors.jobs.host import JobHost
+from actors.hosts.host import JobHost
+from actors.jobs.requests import publish_wake
 from actors.testing import record_history, replay
 from bus.approval_events import ApprovalAnswered, ApprovalAsked, ApprovalEscalated
 from bus.embedded import EmbeddedServer
@@ -305,7 +305,7 @@ async def _has(on: Troupe, job: str, kind: type) -> bool:
 async def test_answers_crossed_with_parking(nats_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that comes at any moment of parking, deaf hosts and all, is decided on once."""
     async with troupe(nats_server.url, app, hosts=2, park_after_s=0.01) as on, Client(on.bus) as client:
-        monkeypatch.setattr(JobHost, "_on_signal", lambda *_: None)
+        monkeypatch.setattr(JobHost, "_on_word", lambda *_: None)
         jobs = [f"q{n}" for n in range(12)]
         for job in jobs:
             await on.submit("council", job, {"quorum": 2})

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.clients.requests import MAX_INPUT_BYTES, JobRequest, publish_request
+from actors.jobs.requests import MAX_INPUT_BYTES, JobRequest, publish_request
 from bus import headers as h
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer

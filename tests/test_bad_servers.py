@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from actors.clients.requests import JobRequest, publish_request
+from actors.jobs.requests import JobRequest, publish_request
 from actors.node.process import CONNECT_VARIABLE, EXIT_BUS_CLOSED, EXIT_CONFIG
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from actors.breakers.breaker_states import breaker_states, force
-from actors.clients.requests import publish_wake
-from actors.jobs.job_retry import retry_job
+from actors.changes.job_retry import retry_job
+from actors.jobs.requests import publish_wake
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors.jobs.call_policy import CallPolicy
-from actors.jobs.hosting import Target
+from actors.operations.hosting import Target
 from bus.errors import UsageError
 from supervisor.breaker import Breaker
 from supervisor.retry import Retry

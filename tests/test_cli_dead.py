@@ -19,7 +19,7 @@ import pytest
 
 from actors.console.letter_page import letter_page, letters_page, redriven_page
 from actors.console.page import plain_lines
-from actors.jobs.dead_letters import Attempt, Letter, Redriven, WholeLetter
+from actors.dead_letters.dead_letters import Attempt, Letter, Redriven, WholeLetter
 from bus.connection import Bus
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer

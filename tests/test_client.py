@@ -15,7 +15,11 @@ import pytest
 
 from actors import App, Client, Job, UsageError
 from actors.clients.outcome import JobCancelledError, JobFailedError, JobRejectedError
-from actors.clients.requests import (
+from actors.components.component import InvalidInput
+from actors.components.registry import Registry
+from actors.gateway.gateway import Gateway
+from actors.jobs.ends import SHARED_FROM
+from actors.jobs.requests import (
     MAX_INPUT_BYTES,
     JobRequest,
     publish_request,
@@ -23,10 +27,6 @@ from actors.clients.requests import (
     publish_wake,
     same_json,
 )
-from actors.components.component import InvalidInput
-from actors.components.registry import Registry
-from actors.gateway.gateway import Gateway
-from actors.jobs.ends import SHARED_FROM
 from bus import headers as h
 from bus import jobid
 from bus.connection import Bus

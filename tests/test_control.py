@@ -10,8 +10,8 @@ import pytest
 
 from actors import App, Job, Retry
 from actors.clients.client import Client
-from actors.clients.signals import make_signal
-from actors.jobs.host import JobHost
+from actors.hosts.host import JobHost
+from actors.jobs.signals import make_signal
 from actors.testing import record_history, replay
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
@@ -437,7 +437,7 @@ async def test_a_word_that_comes_while_the_job_parks(
         return await store(self, event)
 
     monkeypatch.setattr(JobLog, "append", append)
-    monkeypatch.setattr(JobHost, "_on_signal", lambda self, msg: None)
+    monkeypatch.setattr(JobHost, "_on_word", lambda self, msg: None)
     async with troupe(nats_server.url, app, park_after_s=SOON_S) as on:
         await on.submit("waits", "j", {"name": "parks"})
         await has(on, "j", kind)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from actors.clients.offline import held_request
-from actors.clients.requests import JobRequest
+from actors.jobs.requests import JobRequest
 from bus import headers as h
 from bus.connection import Bus
 from bus.courier import Courier, Round, deliver_inherited

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.jobs.dead_letters import list_letters
+from actors.dead_letters.dead_letters import list_letters
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer
 from bus.messages import CallJob, CallTool, JobCompleted, JobFailed, JobOwned, ReplyCompleted

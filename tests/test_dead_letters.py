@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.jobs.dead_letters import (
+from actors.dead_letters.dead_letters import (
     Letter,
     Redriven,
     drop,
@@ -28,7 +29,7 @@ from bus import headers as h
 from bus.connection import Bus
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer
-from bus.errors import PermissionRefused, UsageError
+from bus.errors import BusError, PermissionRefused, UsageError
 from bus.failure import Failure
 from bus.messages import (
     DeadDropped,
@@ -216,6 +217,13 @@ async def test_a_command_that_nobody_can_read(nats_server: EmbeddedServer, tmp_p
         assert (closed.state, closed.closed_by, closed.reason) == ("dropped", "ann", "a joke")
 
 
+async def is_served(on: Stage, workflow: str) -> bool:
+    """Whether a host has made the consumer of that workflow: from then on its requests are not refused."""
+    with contextlib.suppress(BusError):
+        return bool(await on.bus.api(f"CONSUMER.INFO.{JOBS}.job-{workflow}-normal"))
+    return False
+
+
 async def test_a_request_that_is_refused_comes_back_when_its_workflow_is_there(
     nats_server: EmbeddedServer, tmp_path: Path
 ) -> None:
@@ -235,6 +243,7 @@ async def test_a_request_that_is_refused_comes_back_when_its_workflow_is_there(
         mend(on, "broken")
         async with stage(nats_server.url, tmp_path, APP, node="n2", only=("brittle", "broken")) as n2:
             rejected_at = await ended_at(n2, "r")
+            await wait_until(lambda: is_served(n2, "brittle"), 60)
             await redriven(n2, again.id)
             end = await last_end(n2, "r", since=rejected_at)
             assert isinstance(end, JobCompleted) and bytes(end.output) == b"14"

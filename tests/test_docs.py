@@ -40,7 +40,7 @@ from actors import ToolContext
 from actors.clients.client import Client
 from actors.clients.handle import JobHandle
 from actors.components.app import App
-from actors.jobs.job import Job
+from actors.operations.job import Job
 from bus import headers, messages
 from bus.approval_events import ApprovalAnswered
 from bus.connection import Bus

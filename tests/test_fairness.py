@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors import App, Job
-from actors.jobs.fair_line import WEIGHTS, FairLine
-from actors.jobs.foyer import Places
+from actors.hosts.fair_line import WEIGHTS, FairLine
+from actors.hosts.foyer import Places
 from bus import headers as h
 from bus.embedded import EmbeddedServer
 from bus.reader import read_all
@@ -167,7 +167,7 @@ async def test_a_flood_of_one_workspace_leaves_room_for_another(
     nats_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten jobs that come behind five hundred of another workspace end among the first half of them."""
-    monkeypatch.setattr("actors.jobs.host.LOOK_S", 0.05)
+    monkeypatch.setattr("actors.hosts.host.LOOK_S", 0.05)
     async with troupe(nats_server.url, app, capacity=CAPACITY) as on:
         await flood(on, "many", "normal", 500)
         await flood(on, "few", "normal", 10)

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from actors import App, CallFailed, Job, Retry, TerminalError, ToolContext
+from actors.changes.fork_plan import belongs, copies_before, plan_fork
 from actors.clients.client import Client
 from actors.clients.outcome import JobRejectedError
 from actors.components.component import Component
-from actors.jobs.fork_plan import belongs, copies_before, plan_fork
 from actors.jobs.journal import Journal
 from actors.testing import replay
 from bus import headers as h

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors import App, Job
-from actors.clients.requests import JobRequest, publish_request, publish_wake
 from actors.components.component import InvalidInput
 from actors.components.registry import Registry
 from actors.gateway.gateway import Gateway
 from actors.gateway.input_check import check_input
 from actors.gateway.sweep import Sweep
+from actors.jobs.requests import JobRequest, publish_request, publish_wake
 from bus import headers as h
 from bus import jobid, subjects
 from bus.connection import Bus, NoResponder

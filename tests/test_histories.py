@@ -13,10 +13,10 @@ import pytest
 from actors.commands.verify import verify
 from actors.components.component import Component
 from actors.interpreter.component import WorkflowComponent, workflow_component
-from actors.jobs.operations import Operations
+from actors.operations.operations import Operations
 from actors.testing import replay
 from actors.workflow.source import read_source
-from actors.workflow.validation import check
+from actors.workflow_rules.validation import check
 from bus.messages import JobSubmitted, encode
 from examples import approval, shop, survey
 from examples.workflows.app import app as workflows

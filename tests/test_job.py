@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from actors import App, CallFailed, Job
 from actors.jobs.halts import Halt
-from actors.jobs.hosting import Hosting, Target
 from actors.jobs.journal import Journal
-from actors.jobs.operations import Operations
+from actors.operations.hosting import Hosting, Target
+from actors.operations.operations import Operations
 from bus import jobid
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer

@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from actors.changes.job_retry import causes, retry_job
 from actors.clients.client import Client
 from actors.clients.outcome import JobFailedError
-from actors.clients.requests import publish_wake
+from actors.hosts.takeover import redrive_wake
 from actors.jobs.ends import SHARED_FROM, read_ends
-from actors.jobs.job_retry import causes, retry_job
 from actors.jobs.journal import Journal
-from actors.jobs.takeover import redrive_wake
+from actors.jobs.requests import publish_wake
 from actors.testing import replay
 from bus.connection import ApiError
 from bus.crash import VARIABLE

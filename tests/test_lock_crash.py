@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.clients.signals import make_signal, send_signal
+from actors.jobs.signals import make_signal, send_signal
 from actors.locks.lock_store import lock_states
 from bus.embedded import EmbeddedServer
 from bus.messages import JobCancelled, JobCompleted

@@ -11,11 +11,11 @@ from collections import Counter
 import pytest
 
 from actors import App, Job, Retry
-from actors.clients.requests import publish_wake
+from actors.changes.job_retry import retry_job
 from actors.duties.stray_locks import StrayLocks
 from actors.duties.term import begin_term
 from actors.duties.timing import Timing
-from actors.jobs.job_retry import retry_job
+from actors.jobs.requests import publish_wake
 from actors.locks.claim import Claim, LockName
 from actors.locks.lock_store import LockState, LockStore, lock_states
 from actors.testing import replay
@@ -24,6 +24,7 @@ from bus.errors import UsageError
 from bus.event import utc_now
 from bus.lease import Lease
 from bus.messages import JobCancelled, JobCompleted, JobFailed
+from bus.streams import LOCKS, stream_info
 from tests.stage import ROOT
 from tests.troupe import Troupe, check_decisions, troupe
 from tests.waiting import wait_until
@@ -301,6 +302,18 @@ async def test_a_host_that_lost_the_job_cannot_queue(nats_server: EmbeddedServer
 
 
 # ---- the leader's sweep
+
+
+async def test_what_is_gone_is_removed_again(nats_server: EmbeddedServer) -> None:
+    """To remove a place that another one has removed is no error, wherever in the stream it stood."""
+    async with troupe(nats_server.url, app) as on:
+        store = LockStore(on.bus, on.blobs, LockName("default", "lock", "x"))
+        places = [await on.bus.append(f"$KV.locks.other.{n}", b"{}") for n in range(4)]
+        for place in (places[0], places[2]):
+            await store.remove(place)
+            await store.remove(place)
+        info = await stream_info(on.bus, LOCKS)
+        assert info is not None and info["state"]["messages"] == 2
 
 
 async def test_the_sweep_frees_what_an_ended_job_holds(nats_server: EmbeddedServer) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.clients.requests import check_times
+from actors.jobs.requests import check_times
 from bus.errors import UsageError
 from bus.moment import LIMIT_S, instant_of, moment_text, parse_duration, parse_moment, rfc3339
 

@@ -15,8 +15,8 @@ import pytest
 
 from actors.clients.client import Client
 from actors.clients.offline import hold_request
-from actors.clients.requests import JobRequest
 from actors.doctor.doctor import examine
+from actors.jobs.requests import JobRequest
 from bus.connection import Bus
 from bus.crash import VARIABLE
 from bus.destination import destination_of

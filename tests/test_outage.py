@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from actors import App, Job
-from actors.clients.requests import JobRequest, publish_request
+from actors.jobs.requests import JobRequest, publish_request
 from actors.tools import tool_actor
 from bus import headers as h
 from bus import jobid

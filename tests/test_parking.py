@@ -17,13 +17,13 @@ import psutil
 import pytest
 
 from actors import App, Job
-from actors.clients.requests import publish_wake
+from actors.hosts.holding import Holding
+from actors.hosts.job_actor import JobActor
+from actors.hosts.parking import CROWDED_SHARE, Parking
 from actors.jobs.doorbell import Doorbell
-from actors.jobs.holding import Holding
-from actors.jobs.job_actor import JobActor
 from actors.jobs.journal import Entry, Journal
-from actors.jobs.operations import Operations
-from actors.jobs.parking import CROWDED_SHARE, Parking
+from actors.jobs.requests import publish_wake
+from actors.operations.operations import Operations
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer
 from bus.mailbox import Delivery
@@ -289,7 +289,7 @@ async def test_many_parked_jobs_are_nothing_to_their_host(nats_server: EmbeddedS
 
 async def test_jobs_that_wait_make_room(nats_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that only wait leave early if they keep others out, and stay for their time if there is room."""
-    monkeypatch.setattr("actors.jobs.parking.CROWDED_SHARE", 0.0001)
+    monkeypatch.setattr("actors.hosts.parking.CROWDED_SHARE", 0.0001)
     async with troupe(nats_server.url, app, park_after_s=3600, capacity=8) as on:
         for n in range(12):
             await on.submit("waiter", f"j{n}", {"name": "go"})

@@ -13,7 +13,7 @@ import pytest
 from actors import App, Job
 from actors.clients.client import Client
 from actors.clients.outcome import JobCancelledError, JobRejectedError
-from actors.clients.planned import find_planned, list_planned, publish_plan
+from actors.jobs.planned import find_planned, list_planned, publish_plan
 from bus import headers as h
 from bus import subjects
 from bus.crash import VARIABLE

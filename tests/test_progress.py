@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from actors.clients.requests import publish_wake
+from actors.jobs.requests import publish_wake
 from bus.connection import Bus, Message
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError

@@ -16,8 +16,7 @@ import psutil
 import pytest
 
 from actors import App, Job
-from actors.jobs.journal import CRASH_LOOP_S, Journal
-from actors.jobs.takeover import (
+from actors.hosts.takeover import (
     IN_VAIN_LIMIT,
     IN_VAIN_LIMIT_WAITING,
     Decision,
@@ -32,6 +31,7 @@ from actors.jobs.takeover import (
     redrive_wake,
     redriven_owner,
 )
+from actors.jobs.journal import CRASH_LOOP_S, Journal
 from bus import headers as h
 from bus.embedded import EmbeddedServer
 from bus.failure import Failure

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.clients.requests import publish_wake
+from actors.jobs.requests import publish_wake
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
 from bus.messages import (

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from actors import App, Cache, Compensation, Escalate, Expr, Goto, Join, Param, Retry, UsageError, Workflow, expr
 from actors.builder import steps as builder_steps
 from actors.builder.steps import Block, Steps
-from actors.workflow.component_rules import Catalogue
 from actors.workflow.document import Document, ParallelStep, Step, SwitchStep
 from actors.workflow.finding import Finding
 from actors.workflow.shape import shape
 from actors.workflow.source import read_source
 from actors.workflow.writing import plain
+from actors.workflow_rules.component_rules import Catalogue
 from tests.documents import documents
 
 app = App("shop", version="2.1.0")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from actors.components.version import parse_version
-from actors.workflow.compatibility import Change, breaking, compare, differences, next_version
 from actors.workflow.document import Document
-from actors.workflow.narrowing import narrowings
+from actors.workflow_versions.compatibility import Change, breaking, compare, differences, next_version
+from actors.workflow_versions.narrowing import narrowings
 from tests.documents import documents
 
 BASE: dict[str, Any] = {

@@ -12,9 +12,9 @@ import pytest
 
 from actors import App, Job
 from actors.components.registry import Registry
-from actors.workflow.definition import Definition, Deprecation, key_of, parse_key, sha256_of
-from actors.workflow.definitions import BUCKET, Definitions
 from actors.workflow.document import Document
+from actors.workflow_versions.definition import Definition, Deprecation, key_of, parse_key, sha256_of
+from actors.workflow_versions.definitions import BUCKET, Definitions
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError

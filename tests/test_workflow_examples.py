@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from actors import Client
-from actors.workflow.component_rules import Catalogue
 from actors.workflow.document_file import read_file
 from actors.workflow.source import read_source
-from actors.workflow.validation import check
+from actors.workflow_rules.component_rules import Catalogue
+from actors.workflow_rules.validation import check
 from bus.embedded import EmbeddedServer
 from bus.messages import CallJob, CallTool, Emitted, JobCancelled, JobCompleted, JobFailed, ReplyCompleted
 from examples.workflows.app import app

@@ -22,8 +22,8 @@ from actors.workflow.merged import merge
 from actors.workflow.origins import Origins, Spot
 from actors.workflow.shape import shape
 from actors.workflow.source import read_source
-from actors.workflow.validation import Checked, check
 from actors.workflow.writing import by_rank, plain, to_json, to_yaml
+from actors.workflow_rules.validation import Checked, check
 from tests.documents import documents
 from tests.strategies import json_values, texts
 

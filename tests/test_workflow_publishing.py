@@ -18,11 +18,11 @@ from actors import App, Client, ToolContext
 from actors.components.registry import Registry
 from actors.gateway.gateway import Gateway
 from actors.gateway.sweep import Sweep
-from actors.workflow.batch import read_batch
 from actors.workflow.document import Document
-from actors.workflow.publishing import judge
 from actors.workflow.source import Source, read_source
 from actors.workflow.writing import plain
+from actors.workflow_versions.batch import read_batch
+from actors.workflow_versions.publishing import judge
 from bus import subjects
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
@@ -95,17 +95,17 @@ async def _registered(url: str) -> None:
 
 
 @pytest.fixture
-def shell(server: EmbeddedServer, tmp_path: Path) -> Shell:
+def shell(nats_server: EmbeddedServer, tmp_path: Path) -> Shell:
     """A server with one tool."""
-    asyncio.run(_registered(server.url))
-    return Shell(server, tmp_path)
+    asyncio.run(_registered(nats_server.url))
+    return Shell(nats_server, tmp_path)
 
 
 @pytest.fixture
-async def client(server: EmbeddedServer) -> AsyncIterator[Client]:
+async def client(nats_server: EmbeddedServer) -> AsyncIterator[Client]:
     """A client of the same server."""
-    await _registered(server.url)
-    async with Client.connect(server.url) as opened:
+    await _registered(nats_server.url)
+    async with Client.connect(nats_server.url) as opened:
         yield opened
 
 
@@ -194,8 +194,9 @@ def test_versions(shell: Shell) -> None:
     assert [Path(each["file"]).name for each in files] == ["pub-v-1.1.0.yaml", "pub-v-1.0.0.yaml"]
     again = shell.json("import", str(shell.folder / "out"))["published"]
     assert [each["existing"] for each in again] == [True, True]
+    shell.json("publish", shell.write("other.yaml", ORDER))
     everything = shell.json("export", "--format", "json", str(shell.folder / "every"))
-    assert len(everything) > 2
+    assert sorted(each["name"] for each in everything) == ["pub-order", "pub-v", "pub-v"]
     # as reference pages
     pages = shell.json("docs", "--out", str(shell.folder / "pages"))["pages"]
     assert {"workflows/pub-v.md", "components/tool-pub_quote.md"} <= set(pages)

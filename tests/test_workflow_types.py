@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from actors import App, Job
-from actors.workflow.component_rules import Catalogue
 from actors.workflow.finding import Finding
-from actors.workflow.schema_type import Known, item, known, member, misfit
-from actors.workflow.validation import validate
-from actors.workflow.value_types import route, routes
+from actors.workflow_rules.component_rules import Catalogue
+from actors.workflow_rules.schema_type import Known, item, known, member, misfit
+from actors.workflow_rules.validation import validate
+from actors.workflow_rules.value_types import route, routes
 from tests.strategies import json_values
 
 HEAD = """\

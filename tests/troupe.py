@@ -13,12 +13,12 @@ from typing import cast
 
 import msgspec
 
-from actors.clients.requests import publish_wake
 from actors.components.app import App
 from actors.components.registry import Registry
+from actors.hosts.host import CAPACITY, JobHost
 from actors.jobs.ends import read_ends
-from actors.jobs.host import CAPACITY, JobHost
-from actors.jobs.hosting import Hosting
+from actors.jobs.requests import publish_wake
+from actors.operations.hosting import Hosting
 from actors.tools.tool_actor import ToolActor
 from bus.connection import Bus
 from bus.messages import CallAgent, CallJob, CallTool, Ended, Signal

@@ -9,7 +9,7 @@ import msgspec
 from actors import Expr, Goto, Join, Param, Workflow, expr
 from actors.components.app import App
 from actors.components.component import Component
-from actors.jobs.job import Job
+from actors.operations.job import Job
 from actors.tools.tool_context import ToolContext
 from actors.workflow.document import Document
 from supervisor.retry import Retry

@@ -8,14 +8,14 @@ from typing import Any
 from actors.builder.origin import calling_source
 from actors.builder.steps import Place, Steps
 from actors.builder.value import plain, schema
-from actors.workflow.component_rules import Catalogue
 from actors.workflow.document import Document, Param
 from actors.workflow.finding import Finding
 from actors.workflow.merged import Merged
 from actors.workflow.origins import Origins, Spot
-from actors.workflow.validation import Checked, check_merged
 from actors.workflow.writing import plain as plain_document
 from actors.workflow.writing import to_json, to_yaml
+from actors.workflow_rules.component_rules import Catalogue
+from actors.workflow_rules.validation import Checked, check_merged
 from bus.errors import UsageError
 
 

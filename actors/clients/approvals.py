@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from actors.clients.requests import publish_wake
-from actors.clients.signals import unknown_job
+from actors.jobs.requests import publish_wake
+from actors.jobs.signals import unknown_job
 from bus import headers as h
 from bus import subjects
 from bus.approval_events import ApprovalAnswered, ApprovalEvent

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from actors.clients.entries import Batch, Entry
-from actors.clients.requests import JobRequest, message_of, publish_again, same_json
+from actors.jobs.requests import JobRequest, message_of, publish_again, same_json
 from bus import subjects
 from bus.connection import Bus, Message, NoResponder, is_duplicate, sequence_of
 from bus.crash import crash_point

@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
+from actors.changes.amend import Amended, amend_job
+from actors.changes.fork import fork_job, look_at_fork
+from actors.changes.fork_plan import ForkPlan
 from actors.clients.handle import JobHandle
 from actors.clients.inputs import plain_input
 from actors.clients.submitting import Submitting, while_full
-from actors.jobs.amend import Amended, amend_job
-from actors.jobs.fork import fork_job, look_at_fork
-from actors.jobs.fork_plan import ForkPlan
 from bus.amendment import AddItems, AddSteps, Change, FinishMap, SetPolicy, SkipStep
 from bus.errors import UsageError
 from bus.subjects import check_job_id

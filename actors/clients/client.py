@@ -19,16 +19,16 @@ from collections.abc import AsyncGenerator, Generator, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
+from actors.changes.job_retry import retry_job
 from actors.clients.approving import Approving
 from actors.clients.bulk import Told, Verb, can_be, tell_all
 from actors.clients.changing import Changing
 from actors.clients.handle import JobHandle
 from actors.clients.planned_view import find_jobs, view_of
-from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal
 from actors.clients.workflows import Workflows
 from actors.components.component import Component
 from actors.jobs.hold import data_of
-from actors.jobs.job_retry import retry_job
+from actors.jobs.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal
 from bus.connection import Bus
 from bus.options import resolve_options
 from bus.subjects import DEFAULT_WORKSPACE, check_job_id, check_name

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from actors.clients.requests import MAX_INPUT_BYTES
 from actors.clients.terms import Terms, terms_of
+from actors.jobs.requests import MAX_INPUT_BYTES
 from bus import jobid
 from bus.errors import TooLarge, UsageError
 from bus.subjects import Priority, check_job_id

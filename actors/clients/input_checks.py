@@ -10,7 +10,7 @@ from actors.components.component import Component
 from actors.components.registry import Registry
 from actors.gateway.input_check import check_input
 from actors.gateway.workflow_choice import WorkflowChoice
-from actors.workflow.definitions import Definitions
+from actors.workflow_versions.definitions import Definitions
 from bus.connection import Bus
 from bus.errors import UsageError
 

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from actors.clients.requests import JobRequest, check_request, headers_of
+from actors.jobs.requests import JobRequest, check_request, headers_of
 from bus import subjects
 from bus.connection import Bus
 from bus.courier import Courier

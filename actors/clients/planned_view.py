@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from actors.clients.planned import Planned, find_planned, list_planned
-from actors.clients.signals import unknown_job
+from actors.jobs.planned import Planned, find_planned, list_planned
+from actors.jobs.signals import unknown_job
 from bus import headers as h
 from bus import subjects
 from bus.connection import Bus

@@ -16,11 +16,11 @@ from actors.clients.handle import JobHandle
 from actors.clients.input_checks import check_of
 from actors.clients.inputs import input_of, plain_input
 from actors.clients.offline import OfflineSubmits, check_offline_name
-from actors.clients.requests import JobRequest, check_request, find_earlier, job_id_for, publish_request
 from actors.clients.schedules import Schedules
 from actors.clients.terms import Terms, terms_of
 from actors.components.component import Component
 from actors.jobs.ends import JobEnds
+from actors.jobs.requests import JobRequest, check_request, find_earlier, job_id_for, publish_request
 from bus import jobid, subjects
 from bus.connection import Bus, NoResponder
 from bus.errors import Ambiguous, BusUnreachable, StreamFull

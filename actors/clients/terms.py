@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from actors.clients.requests import check_times
+from actors.jobs.requests import check_times
 from bus.errors import UsageError
 from bus.moment import Moment, instant_of
 from bus.subjects import Priority

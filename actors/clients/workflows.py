@@ -17,18 +17,18 @@ import msgspec
 
 from actors.components.component import ComponentInfo
 from actors.components.registry import Registry
-from actors.workflow.definition import Definition, Listed
-from actors.workflow.definitions import Definitions
-from actors.workflow.publishing import Published
+from actors.workflow_versions.definition import Definition, Listed
+from actors.workflow_versions.definitions import Definitions
+from actors.workflow_versions.publishing import Published
 from bus.connection import Bus
 from bus.errors import UsageError
 from bus.streams import REGISTRY, WORKFLOWS, ensure_streams, stream_info
 
 if TYPE_CHECKING:
-    from actors.workflow.batch import Batch
     from actors.workflow.document import Document
     from actors.workflow.extension import Bases
     from actors.workflow.source import Source
+    from actors.workflow_versions.batch import Batch
 
 Read = Callable[[str], bytes]
 
@@ -104,7 +104,7 @@ class Workflows:
 
         Raises: UsageError ``unknown_param``, BusError.
         """
-        from actors.workflow.batch import read_batch
+        from actors.workflow_versions.batch import read_batch
 
         if await stream_info(self._bus, WORKFLOWS) is None:  # the first node makes it; here there was none yet
             await ensure_streams(self._bus)
@@ -116,7 +116,7 @@ class Workflows:
 
     async def components(self) -> Sequence[ComponentInfo]:
         """What documents may run: the registry, and what is published. Raises: BusError."""
-        from actors.workflow.batch import described
+        from actors.workflow_versions.batch import described
 
         definitions, registry = await self.definitions(), Registry(self._bus)
         if await stream_info(self._bus, REGISTRY) is not None:

@@ -125,7 +125,7 @@ async def _list(session: Session, job: str, every: bool) -> int:
     from datetime import UTC, datetime
 
     from actors.console.letter_page import letters_page
-    from actors.jobs.dead_letters import list_letters as read_letters
+    from actors.dead_letters.dead_letters import list_letters as read_letters
 
     screen = session.screen()
     async with await session.client() as client:
@@ -141,7 +141,7 @@ async def _show(session: Session, number: int) -> int:
     from datetime import UTC, datetime
 
     from actors.console.letter_page import letter_page
-    from actors.jobs.dead_letters import read_letter
+    from actors.dead_letters.dead_letters import read_letter
 
     screen = session.screen()
     async with await session.client() as client:
@@ -157,7 +157,7 @@ async def _redrive(session: Session, ids: list[int], job: str, everything: bool)
     from actors.commands.jobs import user_name
     from actors.commands.session import EXIT_USAGE
     from actors.console.letter_page import redriven_page
-    from actors.jobs.dead_letters import redrive as redrive_letters
+    from actors.dead_letters.dead_letters import redrive as redrive_letters
 
     async with await session.client() as client:
         chosen = await _chosen(client, ids, job, everything)
@@ -176,7 +176,7 @@ async def _redrive(session: Session, ids: list[int], job: str, everything: bool)
 async def _drop(session: Session, ids: list[int], job: str, reason: str) -> int:
     from actors.commands.jobs import user_name
     from actors.console.page import line
-    from actors.jobs.dead_letters import drop as drop_letters
+    from actors.dead_letters.dead_letters import drop as drop_letters
 
     async with await session.client() as client:
         chosen = await _chosen(client, ids, job, everything=False)
@@ -191,7 +191,7 @@ async def _drop(session: Session, ids: list[int], job: str, reason: str) -> int:
 
 async def _chosen(client: Client, ids: list[int], job: str, everything: bool) -> list[int]:
     """The ids that are meant. Raises: UsageError if that is not said, or said twice."""
-    from actors.jobs.dead_letters import list_letters as read_letters
+    from actors.dead_letters.dead_letters import list_letters as read_letters
     from bus.errors import UsageError
 
     if (bool(ids) + bool(job) + everything) != 1:

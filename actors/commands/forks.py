@@ -12,7 +12,7 @@ from actors.console.page import Span, line
 from bus.errors import UsageError
 
 if TYPE_CHECKING:
-    from actors.jobs.fork_plan import ForkPlan
+    from actors.changes.fork_plan import ForkPlan
 
 
 async def fork(

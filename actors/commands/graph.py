@@ -87,7 +87,7 @@ async def _job(session: Session, job: str, how: _Job) -> Drawing | None:
     """Raises: UsageError if there is no such job, BusUnreachable."""
     from datetime import UTC, datetime
 
-    from actors.clients.signals import unknown_job
+    from actors.jobs.signals import unknown_job
     from bus.subjects import check_job_id
     from store.snapshot import take_snapshot
 
@@ -158,7 +158,7 @@ def _document(session: Session, file: Path) -> Document | None:
     from actors.console.workflow_page import workflow_page
     from actors.workflow.document_file import bases_beside, read_file
     from actors.workflow.source import read_source
-    from actors.workflow.validation import check
+    from actors.workflow_rules.validation import check
 
     checked = check(read_source(str(file), read_file(file)), bases=bases_beside())
     if checked.document is None or checked.findings:

@@ -36,8 +36,8 @@ def check_priority(text: str) -> Priority:
 
 def parse_terms(priority: str, delay: str | None, at: str | None, deadline: str | None) -> Terms:
     """What ``--priority``, ``--delay``, ``--at`` and ``--deadline`` say. Raises: UsageError that names the option."""
-    from actors.clients.requests import check_times
     from actors.clients.terms import Terms
+    from actors.jobs.requests import check_times
 
     if delay and at:
         raise UsageError("--delay and --at are given", code="bad_argument", hint="give one of them")

@@ -217,7 +217,7 @@ async def hold(session: Session, workflow: str, body: dict[str, Any], job_id: st
     import msgspec
 
     from actors.clients.offline import check_offline_name, hold_request
-    from actors.clients.requests import JobRequest, job_id_for
+    from actors.jobs.requests import JobRequest, job_id_for
     from bus.destination import destination_of
 
     workspace = session.check_workspace()

@@ -6,13 +6,13 @@ import shlex
 import sys
 from pathlib import Path
 
-from actors.clients.signals import unknown_job
 from actors.commands.session import EXIT_DONE, EXIT_JOB_FAILED, Session
 from actors.commands.verify import verify
 from actors.console.amount import plural, size
 from actors.console.job_page import CALL_LIMIT
 from actors.console.page import line
 from actors.console.replay_page import replay_page, verdict_page
+from actors.jobs.signals import unknown_job
 from bus.errors import UsageError
 from bus.subjects import DEFAULT_WORKSPACE, check_job_id
 from store.redaction import redact

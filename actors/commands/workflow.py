@@ -16,9 +16,9 @@ from actors.commands.workflow_docs import docs
 
 if TYPE_CHECKING:
     from actors.commands.session import Session
-    from actors.workflow.component_rules import Catalogue
     from actors.workflow.extension import Bases
     from actors.workflow.finding import Finding
+    from actors.workflow_rules.component_rules import Catalogue
 
 app = typer.Typer(
     help=(
@@ -75,7 +75,7 @@ async def _validate(session: Session, files: list[Path], params: list[str], *, o
     from actors.console.workflow_page import workflow_page
     from actors.workflow.document_file import bases_beside, read_file
     from actors.workflow.source import read_source
-    from actors.workflow.validation import check
+    from actors.workflow_rules.validation import check
 
     sources = [read_source(str(file), read_file(file)) for file in files]
     texts, given = {source.file for source in sources}, parse_inputs(params)
@@ -92,8 +92,8 @@ async def _validate(session: Session, files: list[Path], params: list[str], *, o
 
 async def _known(session: Session) -> tuple[Catalogue, Bases]:
     """What the registry holds, and what is published. Raises: BusUnreachable, BusError."""
-    from actors.workflow.component_rules import Catalogue
     from actors.workflow.document_file import bases_beside
+    from actors.workflow_rules.component_rules import Catalogue
 
     async with await session.client() as client:
         return Catalogue(await client.workflows.components()), await client.workflows.bases(bases_beside().read)

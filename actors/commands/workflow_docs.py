@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from actors.console.page import Page
     from actors.reference.entry import Library, Workflow
     from actors.reference.folder import Differences
-    from actors.workflow.definitions import Definitions
+    from actors.workflow_versions.definitions import Definitions
 
 FOLDER = "docs/reference"
 
@@ -78,7 +78,7 @@ def _read(session: Session, paths: list[Path]) -> list[Workflow] | None:
     from actors.console.workflow_page import workflow_page
     from actors.reference.entry import Workflow
     from actors.workflow.document_file import bases_beside
-    from actors.workflow.validation import check
+    from actors.workflow_rules.validation import check
 
     checked = [check(source, bases=bases_beside()) for source in read_sources(paths)]
     findings = [finding for each in checked for finding in each.findings]

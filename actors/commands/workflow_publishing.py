@@ -18,14 +18,14 @@ from actors.console.workflow_page import workflow_page
 from actors.workflow.document import Document
 from actors.workflow.document_file import bases_beside, read_file
 from actors.workflow.source import Source, read_source
-from actors.workflow.validation import check
+from actors.workflow_rules.validation import check
 from bus.errors import UsageError
 
 if TYPE_CHECKING:
     from actors.clients.client import Client
-    from actors.workflow.batch import Batch
     from actors.workflow.finding import Finding
-    from actors.workflow.publishing import Published
+    from actors.workflow_versions.batch import Batch
+    from actors.workflow_versions.publishing import Published
 
 PROGRESS_EVERY = 25
 _EDITOR_SCHEMA = ".schema.json"
@@ -103,7 +103,7 @@ def make_folder(folder: Path) -> None:
 
 async def read_both(session: Session, old: str, new: str) -> tuple[Document, Document]:
     """Two documents, each in a file or published; for two files no server is asked. Raises: UsageError, BusError."""
-    from actors.workflow.definition import parse_reference
+    from actors.workflow_versions.definition import parse_reference
 
     async with contextlib.AsyncExitStack() as stack:
         client: Any = None

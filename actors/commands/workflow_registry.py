@@ -243,8 +243,8 @@ async def _show_file(session: Session, file: Path, params: list[str], form: Form
     from actors.commands.arguments import parse_inputs
     from actors.workflow.document_file import bases_beside, read_file
     from actors.workflow.source import read_source
-    from actors.workflow.validation import check
     from actors.workflow.writing import by_rank
+    from actors.workflow_rules.validation import check
 
     source = read_source(str(file), read_file(file))
     checked = check(source, bases=bases_beside(), params=parse_inputs(params))
@@ -255,8 +255,8 @@ async def _show_file(session: Session, file: Path, params: list[str], form: Form
 
 
 async def _show(session: Session, workflow: str, params: list[str], form: Form) -> int:
-    from actors.workflow.definition import parse_reference
     from actors.workflow.writing import plain
+    from actors.workflow_versions.definition import parse_reference
     from bus.errors import UsageError
 
     name, version = parse_reference(workflow)
@@ -290,7 +290,7 @@ def is_file(which: str) -> bool:
 
 def _say_deprecated(session: Session, deprecation: object, name: str, version: str) -> None:
     from actors.console.definition_page import deprecation_line
-    from actors.workflow.definition import Deprecation
+    from actors.workflow_versions.definition import Deprecation
 
     if isinstance(deprecation, Deprecation):
         session.notes().show([deprecation_line(deprecation, name, version)])
@@ -323,7 +323,7 @@ async def _export(session: Session, names: list[str], folder: Path, form: Form) 
 
 async def _deprecate(session: Session, workflow: str, message: str, on: str, *, undo: bool) -> int:
     from actors.console.page import line
-    from actors.workflow.definition import parse_day, parse_reference
+    from actors.workflow_versions.definition import parse_day, parse_reference
     from bus.errors import UsageError
 
     name, version = parse_reference(workflow)
@@ -348,7 +348,7 @@ async def _deprecate(session: Session, workflow: str, message: str, on: str, *, 
 async def _diff(session: Session, old: str, new: str) -> int:
     from actors.commands.workflow_publishing import read_both
     from actors.console.definition_page import changes_page
-    from actors.workflow.compatibility import breaking, compare
+    from actors.workflow_versions.compatibility import breaking, compare
 
     changes = compare(*await read_both(session, old, new))
     screen = session.screen()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from actors.clients.handle import JobHandle
     from actors.commands.session import Session
     from actors.components.component import Component
-    from actors.jobs.host import JobHost
+    from actors.hosts.host import JobHost
     from actors.workflow.finding import Finding
 
 # How long the queue remembers this host after it was killed.
@@ -79,10 +79,10 @@ async def _component(
     from msgspec.structs import replace
 
     from actors.interpreter.component import workflow_component
-    from actors.workflow.component_rules import Catalogue
     from actors.workflow.document_file import bases_beside, read_file
     from actors.workflow.source import read_source
-    from actors.workflow.validation import check
+    from actors.workflow_rules.component_rules import Catalogue
+    from actors.workflow_rules.validation import check
     from bus import jobid
 
     source, workflows = read_source(str(file), read_file(file)), client.workflows
@@ -98,8 +98,8 @@ async def _hosted(client: Client, component: Component[..., Any]) -> AsyncIterat
     """A host of this one workflow; the queue forgets it afterwards."""
     from actors.components.app import App
     from actors.components.registry import Registry
-    from actors.jobs.host import JobHost
-    from actors.jobs.hosting import Hosting
+    from actors.hosts.host import JobHost
+    from actors.operations.hosting import Hosting
     from bus.streams import wait_for_streams
 
     await wait_for_streams(client.bus)

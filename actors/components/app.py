@@ -27,7 +27,7 @@ from supervisor.retry import Retry
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from actors.jobs.job import Job
+    from actors.operations.job import Job
     from actors.tools.tool_context import ToolContext
     from actors.workflow.document import Document
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from actors.console.amount import plural
 from actors.console.page import Column, Gap, Line, Page, SheetBuilder, Span, Style, line, one_line
-from actors.workflow.compatibility import Change
-from actors.workflow.definition import Deprecation, Listed
-from actors.workflow.publishing import Published
+from actors.workflow_versions.compatibility import Change
+from actors.workflow_versions.definition import Deprecation, Listed
+from actors.workflow_versions.publishing import Published
 
 
 def definitions_page(found: Sequence[Listed]) -> Page:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from actors.changes.fork_plan import ForkPlan
 from actors.console.amount import plural
 from actors.console.page import Block, Column, Page, SheetBuilder, Span, facts, line, one_line
-from actors.jobs.fork_plan import ForkPlan
 
 
 def fork_page(plan: ForkPlan) -> Page:

@@ -10,7 +10,7 @@ import msgspec
 from actors.console.amount import ago, instant, plural, size
 from actors.console.job_page import failure_blocks
 from actors.console.page import Block, Column, Gap, Page, SheetBuilder, Span, Style, clean, facts, line, one_line
-from actors.jobs.dead_letters import Attempt, Letter, Redriven, WholeLetter
+from actors.dead_letters.dead_letters import Attempt, Letter, Redriven, WholeLetter
 from bus.subjects import DEFAULT_WORKSPACE
 
 _STYLES: dict[str, Style] = {"kept": "bad", "redriven": "good", "dropped": "dim"}

@@ -2,7 +2,7 @@
 
 Each suspect of the fold is looked into once more, in JOBS and then in the log, before anything is done; and all that is
 done may be done twice. A wake-up that turns out to be needless is dropped by the host that gets it, an ownership that
-was taken over meanwhile refuses a re-drive (``actors.jobs.takeover``), and of two replies the first counts.
+was taken over meanwhile refuses a re-drive (``actors.hosts.takeover``), and of two replies the first counts.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from actors.duties.checkpoint import Checkpoint, checkpoint_of, load_checkpoint,
 from actors.duties.open_jobs import Key, OpenJob, OpenJobs, Overslept, Ownerless, Suspect, Unanswered, Unheard
 from actors.duties.term import Term, TermOver
 from actors.duties.timing import Timing
-from actors.jobs.closing import answer_to
+from actors.hosts.closing import answer_to
+from actors.hosts.takeover import redrive_wake
 from actors.jobs.journal import Journal, Pending
 from actors.jobs.order import job_id_of
-from actors.jobs.takeover import redrive_wake
 from bus import headers as h
 from bus import subjects
 from bus.connection import ApiError

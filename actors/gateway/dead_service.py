@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from actors.jobs.dead_letters import Letter, drop, list_letters, read_letter, redrive
-from actors.jobs.job_retry import retry_job
+from actors.changes.job_retry import retry_job
+from actors.dead_letters.dead_letters import Letter, drop, list_letters, read_letter, redrive
 from bus.connection import Bus
 from bus.errors import UsageError
 from bus.objects import Blobs

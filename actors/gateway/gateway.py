@@ -16,17 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from actors.clients.planned import plan_request
 from actors.clients.planned_view import view_of
-from actors.clients.requests import (
-    MAX_INPUT_BYTES,
-    JobRequest,
-    check_request,
-    find_earlier,
-    job_id_for,
-    publish_request,
-)
-from actors.clients.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal
 from actors.clients.terms import terms_of
 from actors.components.component import ComponentInfo
 from actors.components.registry import Registry
@@ -45,7 +35,17 @@ from actors.gateway.workflow_service import (
     WorkflowService,
 )
 from actors.jobs.hold import data_of
-from actors.workflow.definitions import Definitions
+from actors.jobs.planned import plan_request
+from actors.jobs.requests import (
+    MAX_INPUT_BYTES,
+    JobRequest,
+    check_request,
+    find_earlier,
+    job_id_for,
+    publish_request,
+)
+from actors.jobs.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal
+from actors.workflow_versions.definitions import Definitions
 from bus import subjects
 from bus.connection import Bus
 from bus.errors import TooLarge, UsageError

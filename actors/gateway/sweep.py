@@ -2,7 +2,8 @@
 
 A host takes only what its consumers' filters match, so a request for a workflow that nobody has, or on a subject that
 is none, would lie in JOBS silently. The gateway that leads looks every two seconds. A former leader may still be at it,
-and a gateway may die half-way: all of it may be done again (``actors.jobs.rejection``), and the request goes last.
+and a gateway may die half-way: all of it may be done again (``actors.dead_letters.rejection``), and the request
+goes last.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 from actors.components.newest import WORKFLOW_KINDS
 from actors.components.registry import Registry
-from actors.jobs.rejection import record_refusal, refused_stored, usable
+from actors.dead_letters.rejection import record_refusal, refused_stored, usable
 from bus import headers as h
 from bus import subjects
 from bus.connection import ApiError, Bus

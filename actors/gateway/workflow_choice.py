@@ -7,8 +7,8 @@ from typing import NamedTuple
 from actors.components.component import ComponentInfo
 from actors.components.newest import newest_workflow
 from actors.components.registry import Registry, parse_ref
-from actors.workflow.batch import described
-from actors.workflow.definitions import Definitions
+from actors.workflow_versions.batch import described
+from actors.workflow_versions.definitions import Definitions
 from bus.errors import UsageError
 
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import msgspec
 
 from actors.clients.workflows import Workflows
-from actors.workflow.definition import Definition, Listed
-from actors.workflow.publishing import Published
+from actors.workflow_versions.definition import Definition, Listed
+from actors.workflow_versions.publishing import Published
 from bus.connection import Bus
 from bus.errors import UsageError
 

@@ -15,7 +15,7 @@ from actors.components.schema import digest
 from actors.gateway.input_check import check_input
 from actors.interpreter.interpreter import interpret
 from actors.interpreter.plan import Plan, make_plan
-from actors.jobs.job import Job
+from actors.operations.job import Job
 from actors.workflow.document import Document
 from bus.errors import UsageError
 

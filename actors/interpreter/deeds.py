@@ -9,8 +9,8 @@ import msgspec
 
 from actors.interpreter.asks import Approve, Call, Clock, Emit, Lock, Sleep, Unlock, WaitSignal, What
 from actors.jobs.call_policy import CallPolicy
-from actors.jobs.operations import Operations
-from actors.jobs.question import make_question
+from actors.operations.operations import Operations
+from actors.operations.question import make_question
 from bus.approval_events import Escalation
 from bus.failure import CallFailed, Failure
 from store.approval import Decision

@@ -2,7 +2,7 @@
 
 What the machine is told has to come in the log's order, on a live run as on a replay, since the first of several wins:
 so answers are sorted by their place in the log, and wait while this host is about to store an outcome of its own, which
-may come before them. On a replay the job's turns hand out what is recorded one by one (``actors.jobs.turns``).
+may come before them. On a replay the job's turns hand out what is recorded one by one (``actors.operations.turns``).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from actors.interpreter.asks import Ask, Call
 from actors.interpreter.deeds import do
 from actors.interpreter.machine import Broken, Finished, Machine, Withdrawn
 from actors.interpreter.plan import Plan
-from actors.jobs.branches import Branch, current_branch
 from actors.jobs.journal import ChangedCode
-from actors.jobs.operations import Operations
+from actors.operations.branches import Branch, current_branch
+from actors.operations.operations import Operations
 from bus.amendment import Change, SetPolicy
 from bus.errors import BusError
 from bus.failure import CallFailed, failure_of

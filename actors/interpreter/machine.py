@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from actors.hosts.closing import and_not_undone
 from actors.interpreter.asks import Ask, Clock, Lock, Unlock, What
 from actors.interpreter.counted import close_map
 from actors.interpreter.formula import FormulaFailed, Scope
@@ -24,7 +25,6 @@ from actors.interpreter.joins import is_met, is_unmet
 from actors.interpreter.kinds import BEGIN, FRAME_ENDED, frame_failed
 from actors.interpreter.plan import ListPlan, Plan
 from actors.interpreter.undoing import Undoing
-from actors.jobs.closing import and_not_undone
 from actors.workflow.document import Goto
 from bus.failure import Failure
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from actors.components.component import Component
 from actors.interpreter.component import workflow_component
-from actors.workflow.definition import Definition
-from actors.workflow.definitions import Definitions
+from actors.workflow_versions.definition import Definition
+from actors.workflow_versions.definitions import Definitions
 from bus.errors import UsageError
 
 log = logging.getLogger("callboard.repertoire")

@@ -18,7 +18,7 @@ from actors.interpreter.frame import Frame, Run
 from actors.interpreter.interpreter import Interpreter
 from actors.interpreter.machine import Machine
 from actors.interpreter.plan import ListPlan, Plan
-from actors.jobs.job import Job
+from actors.operations.job import Job
 from actors.testing import replay
 from actors.workflow.document import Document
 from bus.errors import UsageError

@@ -11,7 +11,7 @@ import msgspec
 from actors.interpreter.component import workflow_component
 from actors.workflow.document_file import bases_beside, read_file
 from actors.workflow.source import Source, read_source
-from actors.workflow.validation import check
+from actors.workflow_rules.validation import check
 from bus.errors import UsageError
 
 if TYPE_CHECKING:

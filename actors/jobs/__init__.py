@@ -1,1 +1,1 @@
-"""Durable jobs: the API that a job function sees, the journal behind it, and the host that runs many of them."""
+"""A job as queue and log have it: its request, what is said to it, and its log folded; no process runs it here."""

@@ -10,7 +10,7 @@ from supervisor.breaker import ON_OPEN, OnOpen
 from supervisor.retry import Retry
 
 if TYPE_CHECKING:
-    from actors.jobs.hosting import Target
+    from actors.operations.hosting import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import msgspec
 
-from actors.clients.signals import PAUSE, RESUME
+from actors.jobs.signals import PAUSE, RESUME
 from bus.messages import JobPaused, JobResumed, Signal
 
 # What a paused job is said to wait for, in job.waiting; keys of operations have a colon.

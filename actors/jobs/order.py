@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from actors.clients.requests import MAX_INPUT_BYTES
+from actors.jobs.requests import MAX_INPUT_BYTES
 from bus import headers as h
 from bus import jobid
 from bus.errors import TooLarge, UsageError

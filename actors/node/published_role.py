@@ -10,11 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from actors.components.app import App
 from actors.components.registry import Registry
+from actors.hosts.host import JobHost
 from actors.interpreter.repertoire import Repertoire
-from actors.jobs.host import JobHost
-from actors.jobs.hosting import Hosting
 from actors.node.process import Actor
-from actors.workflow.definitions import Definitions
+from actors.operations.hosting import Hosting
+from actors.workflow_versions.definitions import Definitions
 from bus.errors import BusError, UsageError
 from bus.service import Service
 from bus.streams import wait_for_streams

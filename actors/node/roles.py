@@ -12,12 +12,12 @@ from actors.components.announcement import announce
 from actors.components.app import App
 from actors.components.component import Component
 from actors.components.registry import Registry
-from actors.jobs.host import CAPACITY, JobHost
-from actors.jobs.hosting import Hosting
+from actors.hosts.host import CAPACITY, JobHost
 from actors.node.heart import heartbeat_of
 from actors.node.process import EXIT_STUCK, STOP_GRACE_S, Actor
+from actors.operations.hosting import Hosting
 from actors.tools.tool_actor import ToolActor
-from actors.workflow.definitions import Definitions
+from actors.workflow_versions.definitions import Definitions
 from bus.errors import UsageError
 from bus.streams import wait_for_streams
 

@@ -5,8 +5,8 @@ when the app has moved to a newer one.
 from __future__ import annotations
 
 from actors.commands.describe import Description
-from actors.workflow.definitions import Definitions
-from actors.workflow.publishing import Published
+from actors.workflow_versions.definitions import Definitions
+from actors.workflow_versions.publishing import Published
 from bus.connection import Bus
 
 

@@ -1,7 +1,7 @@
 """What the log of a job says of its operations: when each began and ended by the log's order, and what became of it.
 
-Keys are read as ``actors.jobs.operation_core`` gives them: ``gather:1.0/quote:2`` is an operation in branch 0 of a
-gather, ``each.3/ship/ship:1`` one of step ``ship`` in instance 3 of a map. What is recorded below an operation (the
+Keys are read as ``actors.operations.operation_core`` gives them: ``gather:1.0/quote:2`` is an operation in branch 0 of
+a gather, ``each.3/ship/ship:1`` one of step ``ship`` in instance 3 of a map. What is recorded below an operation (the
 timer of a wait for a signal) is part of it.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from actors.jobs.fork_plan import with_copies
+from actors.changes.fork_plan import with_copies
 from actors.jobs.hold import HOLD
 from actors.pictures.drawing import Standing, State
 from bus.messages import CallAgent, CallJob, CallTool, Emitted, JobRetried, JobWaiting, ReplyCompleted, ReplyFailed

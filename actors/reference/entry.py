@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from actors.components.component import ComponentInfo
 from actors.components.version import parse_version
 from actors.reference.markdown import cell, code
-from actors.workflow.component_rules import Catalogue
 from actors.workflow.document import CallStep, Document
 from actors.workflow.outline import outline
+from actors.workflow_rules.component_rules import Catalogue
 from bus.subjects import CallKind
 
 # The first line of every page: what has it may be written over, and deleted when it is not needed any more.

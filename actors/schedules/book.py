@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from actors.clients.requests import JobRequest, publish_request
+from actors.jobs.requests import JobRequest, publish_request
 from actors.schedules.runs import claim_run, last_run, last_skip
 from actors.schedules.schedule import (
     Overlap,

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, assert_never
 
-from actors.clients.requests import JobRequest, publish_request
 from actors.jobs.ends import read_ends
 from actors.jobs.order import Order
+from actors.jobs.requests import JobRequest, publish_request
 from actors.schedules.runs import LastRun, claim_run, has_run, last_run, skip_run
 from actors.schedules.schedule import Overlap, Rule, Schedule, due_at, is_overtaken, rule_in, run_id
 from bus import headers as h

@@ -16,9 +16,9 @@ from typing import Any, assert_never
 
 from actors.breakers.breakers import Breakers
 from actors.breakers.circuit import Permit
+from actors.changes.amend import read_amendments
+from actors.changes.amendments import amended_command
 from actors.components.component import Component
-from actors.jobs.amend import read_amendments
-from actors.jobs.amendments import amended_command
 from actors.jobs.order import MISSING_AFTER
 from actors.node.heart import heartbeat_of
 from actors.tools.invocation import Invocation, Stuck, Watchdog

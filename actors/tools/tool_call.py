@@ -7,7 +7,7 @@ import random
 
 import msgspec
 
-from actors.jobs.dead_letters import keep_letter, letter_body
+from actors.dead_letters.dead_letters import keep_letter, letter_body
 from bus import subjects
 from bus.amendment import Change
 from bus.connection import Bus, Message

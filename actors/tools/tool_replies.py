@@ -13,7 +13,7 @@ from typing import assert_never
 
 import msgspec
 
-from actors.jobs.dead_letters import keep_letter
+from actors.dead_letters.dead_letters import keep_letter
 from actors.tools.held_results import HeldResults
 from actors.tools.invocation import describe
 from actors.tools.serving import Serving

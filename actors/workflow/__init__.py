@@ -1,1 +1,1 @@
-"""Declarative workflow definitions: documents that are read, checked, compared and published."""
+"""Declarative workflow definitions: documents that are read, extended, compared with their schema and written."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from actors.clients.signals import make_signal, send_signal
+from actors.jobs.signals import make_signal, send_signal
 from bench.chaos.orders import GIVEN, Order, make_order
 from bus import headers as h
 from bus.connection import Bus, NoResponder

@@ -1,0 +1,1 @@
+"""Messages and requests that nobody can work on: kept with the reason, and answered."""
