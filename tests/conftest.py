@@ -12,11 +12,16 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
 
 pytest_plugins = ("pytester",)
+
+# An example may take long where much else runs: how long it takes is no property of what is tested.
+settings.register_profile("callboard", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("callboard")
 
 # Reasons for which a test may be skipped in CI. Everything else that is skipped there fails.
 ALLOWED_SKIPS = (

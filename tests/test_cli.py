@@ -19,6 +19,7 @@ import typer
 from typer.testing import CliRunner
 
 import cli
+from actors.commands.arguments import json_hint
 from bus.embedded import EmbeddedServer
 from bus.paths import DATA_DIR_VARIABLE
 from tests.waiting import wait_until
@@ -125,7 +126,6 @@ def test_ways_to_give_the_input(shell: Shell, arguments: tuple[str, ...], stdin:
     [
         (("submit", "fife", "start:=1"), "did you mean five"),
         (("submit", "five", "start=one"), "$.start"),
-        (("submit", "five", "start=1"), "start:=JSON gives anything else"),
         (("submit", "five", "start:=1", "extra:=1"), "extra"),
         (("submit", "five", "start"), "name=text or name:=JSON"),
         (("submit", "five", "start:={"), "start is not JSON"),
@@ -358,3 +358,17 @@ def test_import_of_the_command_line_is_light() -> None:
     code = "import sys, cli; print([m for m in ('nats', 'rich.console', 'jsonschema', 'uvloop') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("pair", "path", "hint"),
+    [
+        ("qty=3", "$.qty", "qty=3 is text; write qty:=3 for JSON"),
+        ("qty=three", "$.qty", ""),
+        ("qty:=3", "$.qty", ""),
+        ("qty=3", "$.sku", ""),
+    ],
+)
+def test_text_that_was_meant_as_json(pair: str, path: str, hint: str) -> None:
+    """An input of the wrong type that was given as text says how JSON is written."""
+    assert json_hint([pair], path) == hint

@@ -39,11 +39,17 @@ def parse_pair(pair: str) -> tuple[str, Any]:
     return name, parse_json(text, name) if is_json else text
 
 
-def hint_at_json(error: UsageError, pairs: Iterable[str]) -> None:
-    """Give an error about an input the hint that ``name=31`` is a text, if that may be what is wrong."""
-    name = error.path.removeprefix("$.").partition("[")[0].partition(".")[0]
-    if not error.hint and error.path.startswith("$.") and any(pair.startswith(f"{name}=") for pair in pairs):
-        error.hint = f"{name}=... gives a text; {name}:=JSON gives anything else"
+def json_hint(pairs: Iterable[str], path: str) -> str:
+    """What to write if the text that was given at ``path`` of the input was meant as JSON; nothing if it was not."""
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        if path == f"$.{name}" and not name.endswith(":"):
+            try:
+                msgspec.json.decode(text)
+            except msgspec.DecodeError:
+                return ""
+            return f"{name}={text} is text; write {name}:={text} for JSON"
+    return ""
 
 
 def parse_json(text: str, what: str) -> Any:

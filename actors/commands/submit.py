@@ -93,12 +93,13 @@ async def _submit_one(
     terms: tuple[str, str | None, str | None, str | None], **choices: Any,
 ) -> int:  # fmt: skip
     from actors.commands import jobs
-    from actors.commands.arguments import hint_at_json, parse_inputs
+    from actors.commands.arguments import json_hint, parse_inputs
     from bus.errors import UsageError
 
     body, agreed = parse_inputs(inputs, whole), jobs.parse_terms(*terms)
     try:
         return await jobs.submit(session, workflow, body, terms=agreed, **choices)
     except UsageError as error:
-        hint_at_json(error, inputs)
+        if hint := json_hint(inputs, error.path):
+            raise UsageError(error.args[0], code=error.code, path=error.path, hint=hint) from error
         raise

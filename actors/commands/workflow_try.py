@@ -123,13 +123,14 @@ async def _job(
     client: Client, component: Component[..., Any], body: dict[str, Any], inputs: list[str]
 ) -> AsyncIterator[JobHandle[Any]]:
     """The job, terminated if it has not ended."""
-    from actors.commands.arguments import hint_at_json
+    from actors.commands.arguments import json_hint
     from bus.errors import UsageError
 
     try:
         handle = await client.submit(component, input=body)
     except UsageError as error:
-        hint_at_json(error, inputs)
+        if hint := json_hint(inputs, error.path):
+            raise UsageError(error.args[0], code=error.code, path=error.path, hint=hint) from error
         raise
     try:
         yield handle
