@@ -13,6 +13,7 @@ from actors.interpreter.counted import add_items, begin_map, begin_parallel, bra
 from actors.interpreter.counted import inside_failed as counted_failed
 from actors.interpreter.formula import FormulaFailed, Scope
 from actors.interpreter.frame import Frame, Run
+from actors.interpreter.goto import hand_over
 from actors.interpreter.timeouts import watch_time
 from actors.workflow.document import (
     AddStep,
@@ -85,7 +86,7 @@ def _begin_goto(machine: Machine, run: Run) -> None:
         message = f"went to {step.to!r} {step.max_times} times already"
         machine.fail(run, Failure(code="goto_limit", message=message, retryable=False))
         return
-    machine.hand_over(run, step.to)
+    hand_over(machine, run, step.to)
 
 
 def _begin_end(machine: Machine, run: Run) -> None:
