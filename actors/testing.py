@@ -246,6 +246,9 @@ class _Operations(Operations):
     async def unpaused(self) -> None:
         """A pause holds back a living job; what the code asks for next is compared all the same."""
 
+    async def cancel_child(self, key: str) -> None:
+        """Nobody is told anything."""
+
     async def _call(
         self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any], policy: CallPolicy
     ) -> Any:

@@ -310,6 +310,24 @@ def test_cancel_undoes() -> None:
     assert undone == ["C", "H"]
 
 
+def test_what_is_given_up_while_it_is_out() -> None:
+    """A call that would have to be undone is still waited for, and said not to be wanted; a wait is just left."""
+    play = played(
+        """
+steps:
+  - {id: a, kind: job, run: child, compensate: {tool: undo, with: {of: "${ steps.a.output }"}}}
+  - {id: b, kind: wait, signal: go, compensate: {tool: undo, with: {of: b}}}
+""",
+        undo=lambda of: None,
+    )
+    play.cancel()
+    assert play.dropped == ["b/"]
+    assert play.machine.recalls == [play.pending[0].id]
+    play.answer("a/", 7)
+    assert isinstance(play.end, Withdrawn)
+    assert play.inputs("undo") == [{"of": 7}]
+
+
 def test_explicit_end() -> None:
     """A step of kind end ends everything at once."""
     play = played(
@@ -582,3 +600,13 @@ def test_a_step_is_skipped_from_outside() -> None:
     assert result(play.go_on()) is None
     with pytest.raises(CannotChange, match="no step"):
         skip(play.machine, "each")
+
+
+def test_a_loop_that_only_computes_has_an_end() -> None:
+    """It cannot hold up everything else in its process for ever."""
+    play = played("""
+steps:
+  - {id: spin, kind: loop, until: "false", max_rounds: 100000000,
+     steps: [{id: a, kind: set, values: {n: "${ round }"}}]}
+""")
+    assert failure(play).code == "runaway"

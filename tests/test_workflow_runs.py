@@ -156,6 +156,19 @@ steps:
   - {id: child, kind: job, run: sequence, with: {n: 3}}
 result: ${ steps.child.output.n }
 """,
+    "forsaken": """
+steps: [{id: ever, kind: wait, signal: never}]
+""",
+    "forsakes": """
+steps:
+  - {id: a, kind: job, run: forsaken}
+  - {id: b, kind: parallel, join: {n: 1, cancel_rest: true},
+     branches: {x: [{id: c, kind: job, run: forsaken}], y: [{id: d, kind: tool, run: double, with: {n: 1}}]}}
+  - {id: over, kind: end, needs: [b]}
+""",
+    "keeps": """
+steps: [{id: a, kind: job, run: forsaken, compensate: {tool: undo, with: {what: a}}}]
+""",
     "endless": """
 steps: [{id: again, kind: job, run: endless, with: {}}]
 """,
@@ -233,6 +246,21 @@ async def test_cancel_of_a_parked_job_undoes(on: Troupe) -> None:
     assert isinstance(end, JobCancelled)
     assert end.reason == "no more"
     assert undone == ["waits"]
+
+
+async def test_jobs_that_are_given_up_are_cancelled(on: Troupe) -> None:
+    """By a join, by the end of the workflow, and by its cancellation, also one that would have to be undone."""
+    ended, cancelled = f"forsakes-{os.urandom(4).hex()}", f"keeps-{os.urandom(4).hex()}"
+    await on.submit("forsakes", ended, {})
+    await on.submit("keeps", cancelled, {})
+    await on.parked(cancelled)
+    await on.signal("keeps", cancelled, "cancel")
+    for job, kind, number in ((ended, JobCompleted, 2), (cancelled, JobCancelled, 1)):
+        assert isinstance(await on.end(job), kind)
+        children = [r.event.child for r in await on.events(job) if isinstance(r.event, CallJob)]
+        assert len(children) == number
+        for child in children:
+            assert isinstance(await on.end(child), JobCancelled)
 
 
 async def test_an_output_is_used_again(on: Troupe) -> None:

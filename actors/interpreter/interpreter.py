@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
@@ -28,8 +28,9 @@ from bus.failure import CallFailed, failure_of
 
 log = logging.getLogger("callboard.interpreter")
 
-# So long may what was given up take to clean up (to give a lock back, to tell a child) when the workflow is over.
+# So long may what was given up take to clean up (to give a lock back) when the workflow is over.
 LEAVE_S = 5.0
+AGAIN_S = 1.0
 # The event that says that a change from outside did not fit the workflow as it stood.
 LEFT_OUT = "change_left_out"
 
@@ -47,6 +48,8 @@ class Interpreter:
         self._stirred: asyncio.Future[None] | None = None
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._leaving: set[asyncio.Task[Any]] = set()
+        self._children: dict[str, str] = {}  # where the jobs stand that were asked for, by the ask
+        self._words: set[asyncio.Task[None]] = set()  # to children that are given up
         self._arrived: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self._is_planned = False
@@ -103,6 +106,18 @@ class Interpreter:
             for task in self._leaving:
                 task.cancel()
             await asyncio.wait(self._leaving)
+        await self._end_words()
+
+    async def _end_words(self) -> None:
+        """Children that are given up hear of it before the job's end is on record.
+
+        After that no host would come by here again, and they would go on for ever.
+        """
+        while self._words:
+            if self._ops.halted:
+                for word in self._words:
+                    word.cancel()
+            await asyncio.wait(self._words)
 
     def _leave(self, task: asyncio.Task[Any]) -> None:
         self._leaving.add(task)
@@ -123,6 +138,11 @@ class Interpreter:
         drops, machine.drops = machine.drops, []
         dropped = set(drops)
         left = [ask for ask in asks if ask.id not in dropped] if drops else asks
+        recalls, machine.recalls = machine.recalls, []
+        self._call_back((*recalls, *drops))
+        for ask in left:
+            if isinstance(ask.what, Call) and ask.what.kind == "job":
+                self._children[ask.id] = ask.place
         if len(left) == 1 and self._alone is None and not self._tasks:
             self._alone = left[0]
         else:
@@ -151,7 +171,6 @@ class Interpreter:
         except asyncio.CancelledError:
             if self._alone is ask or self._main is None or self._main.uncancel() > 0:
                 raise
-            self._left(ask)
             return
         except ChangedCode:
             raise
@@ -166,10 +185,21 @@ class Interpreter:
             told()
             self._follow()
 
-    def _left(self, ask: Ask) -> None:
-        """Something is given up; a job that was started for it is told so."""
-        if isinstance(ask.what, Call) and ask.what.kind == "job" and not self._ops.halted:
-            self._spawn(self._cancel_child(ask.place))
+    def _call_back(self, asks: Iterable[str]) -> None:
+        """Of the jobs that are given up, those that were started are told so.
+
+        By a replay once more: so a host may die before it has said it.
+        """
+        for id_ in asks:
+            if (place := self._children.pop(id_, None)) is not None and not self._ops.halted:
+                word = self._loop.create_task(self._cancel_child(place))
+                self._words.add(word)
+                word.add_done_callback(self._said)
+
+    def _said(self, word: asyncio.Task[None]) -> None:
+        self._words.discard(word)
+        if not word.cancelled() and (error := word.exception()):
+            log.error("%s: a child that is given up was not told so", self._ops.job, exc_info=error)
 
     def _begin(self, ask: Ask) -> None:
         branch = Branch(ask.place, 0)
@@ -179,11 +209,7 @@ class Interpreter:
 
     async def _do(self, ask: Ask, branch: Branch) -> Any:
         current_branch.set(branch)
-        try:
-            return await do(self._ops, ask.what)
-        except asyncio.CancelledError:
-            self._left(ask)
-            raise
+        return await do(self._ops, ask.what)
 
     def _spawn(self, doing: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(doing)
@@ -191,16 +217,22 @@ class Interpreter:
         task.add_done_callback(self._has_left)
 
     async def _cancel_child(self, place: str) -> None:
-        """A job that nobody waits for any more is told so; not for sure: a host that dies just now says it again."""
+        """A job that nobody waits for any more is told so, however long that takes."""
         ops = self._ops
         ops.busy += 1
         try:
             for key in [key for key in ops.journal.entries if key.startswith(place) and "/" not in key[len(place) :]]:
-                await ops.cancel_child(key)
-        except BusError as error:
-            log.warning("%s: could not cancel the child at %s: %s", ops.job, place, error)
+                await self._tell(key)
         finally:
             ops.rest()
+
+    async def _tell(self, key: str) -> None:
+        while True:
+            try:
+                return await self._ops.cancel_child(key)
+            except BusError as error:
+                log.warning("%s: could not cancel the child of %s, trying again: %s", self._ops.job, key, error)
+            await asyncio.sleep(AGAIN_S)
 
     # ---- what the machine is told
 

@@ -13,6 +13,7 @@ from actors.interpreter.counted import add_items, begin_map, begin_parallel, bra
 from actors.interpreter.counted import inside_failed as counted_failed
 from actors.interpreter.formula import FormulaFailed, Scope
 from actors.interpreter.frame import Frame, Run
+from actors.interpreter.timeouts import watch_time
 from actors.workflow.document import (
     AddStep,
     AgentStep,
@@ -48,12 +49,6 @@ def _begin_call(machine: Machine, run: Run) -> None:
     ))  # fmt: skip
     if is_job:
         watch_time(machine, run)
-
-
-def watch_time(machine: Machine, run: Run) -> None:
-    """Let a step fail that takes longer than it says."""
-    if run.plan.step.timeout_s is not None:
-        machine.ask(run, "timeout", Sleep(run.plan.step.timeout_s), "timeout/")
 
 
 def _begin_approval(machine: Machine, run: Run) -> None:

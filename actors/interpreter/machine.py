@@ -25,10 +25,12 @@ from actors.interpreter.joins import is_met, is_unmet
 from actors.interpreter.kinds import BEGIN, FRAME_ENDED, frame_failed
 from actors.interpreter.plan import ListPlan, Plan
 from actors.interpreter.undoing import Undoing
-from actors.workflow.document import Goto
+from actors.workflow.document import CallStep, Goto
 from bus.failure import Failure
 
 GOTO_LIMIT = 100
+# What may follow from one answer: some seconds of work.
+WORK_LIMIT = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,9 @@ End = Finished | Broken | Withdrawn
 
 
 class Machine:
-    """One run of a plan. After each call: take ``asks`` and ``drops`` (asks that nobody waits for any more).
+    """One run of a plan. After each call: take ``asks``, ``drops`` (asks that nobody waits for any more), ``recalls``.
 
+    The last are asks that are not wanted any more, but waited for: what was done for them may have to be undone.
     ``end`` is set when it is over; then nothing more is asked for.
     """
 
@@ -65,6 +68,7 @@ class Machine:
         self.plan = plan
         self.asks: list[Ask] = []
         self.drops: list[str] = []
+        self.recalls: list[str] = []
         self.end: End | None = None
         self.undoing = Undoing(self)
         self._waiting: dict[str, tuple[Run, str]] = {}
@@ -152,8 +156,9 @@ class Machine:
     def _drop(self, run: Run, role: str) -> None:
         """Wait for it no longer; but for a call that would have to be undone."""
         id_ = run.asks.pop(role)
-        if role == "main" and run.plan.undo is not None:
+        if role == "main" and run.plan.undo is not None and isinstance(run.plan.step, CallStep):
             self.undoing.may_come_late(run)
+            self.recalls.append(id_)
         else:
             del self._waiting[id_]
             self.drops.append(id_)
@@ -165,8 +170,19 @@ class Machine:
         self._agenda.append(thing)
 
     def _work(self) -> None:
+        left = WORK_LIMIT
         while self._agenda and self.end is None:
             self._agenda.popleft()()
+            left -= 1
+            if not left:
+                self._stop_runaway()
+
+    def _stop_runaway(self) -> None:
+        """While it works, nothing else in this process does: not the other jobs, not the heartbeat."""
+        message = f"{WORK_LIMIT:,} steps began or ended, one by the other, with nothing to wait for in between"
+        failure = Failure(code="runaway", message=message, retryable=False, hint="does a loop or a goto have no end?")
+        self.give_up_all(self.top)
+        self.finish(Broken(failure))
 
     def _try(self, run: Run, thing: Callable[[], None]) -> None:
         try:

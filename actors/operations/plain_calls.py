@@ -64,6 +64,7 @@ class PlainCalls(Calls, ChildCalls, Records):
 
     async def cancel_child(self, key: str) -> None:
         """Cancel the job that was started under a key, if it has not answered yet. Raises: BusError."""
+        self.check_running()
         entry = self.journal.entries.get(key)
         if entry is not None and isinstance(entry.outcome, Pending):
             await tell_child(self.hosting, self.workspace, self.job, entry, CANCEL)
