@@ -23,8 +23,10 @@ from bus.approval_events import ApprovalAsked
 from bus.embedded import EmbeddedServer
 from bus.messages import ReplyCompleted
 from examples import approval, shop, survey
+from examples.workflows.app import app as workflows
 from store.snapshot import Snapshot, decode_snapshot, encode_snapshot, take_snapshot
 from tests.stage import ROOT, Stage, stage
+from tests.troupe import Troupe, troupe
 from tests.waiting import wait_until
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -48,6 +50,34 @@ async def _record(
         await during(on, client, name)
         await on.end(name, deadline_s=LIMIT_S)
         return await take_snapshot(on.bus, on.blobs, "default", name)
+
+
+async def _record_workflow(name: str, _scratch: Path, workflow: str, given: dict[str, Any], during: During) -> Snapshot:
+    """A job of examples/workflows: its processes matter to nobody, so hosts and tools are in this one."""
+    async with await EmbeddedServer.start() as server, troupe(server.url, workflows, park_after_s=0.3) as on:
+        client = Client(on.bus)
+        await on.submit(workflow, name, given)
+        await during(on, client, name)
+        await on.end(name, deadline_s=LIMIT_S)
+        return await take_snapshot(on.bus, on.blobs, "default", name)
+
+
+async def _sign(on: Stage, client: Client, job: str) -> None:
+    assert isinstance(on, Troupe)
+    await on.parked(job)
+    await client.signal(job, "signed", {"name": "Bob"})
+
+
+async def _withdraw(on: Stage, client: Client, job: str) -> None:
+    assert isinstance(on, Troupe)
+    await on.parked(job)
+    await client.cancel(job, "changed our minds")
+
+
+async def _decide(approved: bool, words: dict[str, Any], on: Stage, client: Client, job: str) -> None:
+    assert isinstance(on, Troupe)
+    await on.parked(job)
+    await (client.approve if approved else client.reject)(job, "ask", by="ann", roles=["manager"], **words)
 
 
 async def _replied(on: Stage, job: str) -> None:
@@ -113,6 +143,10 @@ def _refund(during: During = _nothing, **given: Any) -> Recording:
     return lambda name, scratch: _record(REFUNDS, approval.refund, given, name, scratch, during)
 
 
+def _workflow(workflow: str, during: During = _nothing, **given: Any) -> Recording:
+    return partial(_record_workflow, workflow=workflow, given=given, during=during)
+
+
 RECORDINGS: dict[str, Recording] = {
     "shop-order": _order(sku="A1", qty=2),
     "shop-retries": _order(sku="FLAKY"),
@@ -130,6 +164,27 @@ RECORDINGS: dict[str, Recording] = {
         partial(_answer, True, {"edit": {"amount": 100}, "comment": "it was opened"}), order="A-17", amount=120.0
     ),
     "refund-rejected": _refund(partial(_answer, False, {"comment": "too late"}), order="A-17", amount=120.0),
+    "buy": _workflow("buy", sku="A1", qty=2, email="ann@example.com"),
+    "buy-function": _workflow("buy_by_function", sku="A1", qty=2, email="ann@example.com"),
+    "cheapest": _workflow("cheapest", sku="A1", shops=["north", "south", "east"]),
+    "cheapest-nobody": _workflow("cheapest", sku="Z9", shops=["north", "south"]),
+    "cheapest-function": _workflow("cheapest_by_function", sku="A1", shops=["north", "south", "east"]),
+    "deliver": _workflow("deliver", to="Rome", weight_kg=31, email="ann@example.com"),
+    "parcel": _workflow("follow_parcel", parcel="P1"),
+    "trip": _workflow("book_trip", to="Rome"),
+    "trip-undone": _workflow("book_trip", to="Capri"),
+    "trip-function": _workflow("book_trip_by_function", to="Capri"),
+    "discount-lowered": _workflow(
+        "special_price", partial(_decide, True, {"edit": {"discount": 0.2}}), sku="A1", discount=0.5
+    ),
+    "discount-rejected": _workflow(
+        "special_price", partial(_decide, False, {"comment": "too much"}), sku="A1", discount=0.5
+    ),
+    "hedged": _workflow("quick_price", sku="A1"),
+    "shelf": _workflow("fill_shelf", skus=["A1", "B2"]),
+    "watch": _workflow("price_watch", sku="A1", limit=20, email="ann@example.com"),
+    "contract-signed": _workflow("contract", _sign, email="ann@example.com"),
+    "contract-withdrawn": _workflow("contract", _withdraw, email="ann@example.com"),
 }
 
 

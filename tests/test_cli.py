@@ -172,7 +172,7 @@ def test_failed_job_exits_with_1_and_shows_where(shell: Shell) -> None:
     assert shell.json("cancel", "cli-cancelled", "--reason", "enough")["signal"] == "cancel"
     code, _, err = shell("result", "cli-cancelled", "--wait", "--timeout", "20")
     assert code == 1
-    assert "enough" in err
+    assert "job cli-cancelled was cancelled" in err and err.endswith(": enough\n")
     code, out, _ = shell("show", "cli-cancelled")
     assert code == 0
     assert re.search(r"cancelled +waiter", out)

@@ -43,9 +43,10 @@ from bus.messages import (
     Signal,
     decode,
 )
+from store.job_fold import fold_view
 from store.log import Recorded
 from store.tail import Followed, Unread
-from store.view import JobView, fold_view
+from store.view import JobView
 from supervisor.child import ChildStatus, GivenUp
 from tests.strategies import events, json_values
 
@@ -306,10 +307,10 @@ def test_the_page_of_a_job_in_trouble_shows_the_failing_call() -> None:
 def test_the_page_of_a_waiting_job_names_what_it_waits_for() -> None:
     """A parked job says which signal would wake it, and how to give it."""
     view = view_of(
-        JobWaiting(job="j1", on=("signal.approve",), until=at(3600)), Signal(job="j1", at=at(1), name="hello")
+        JobWaiting(job="j1", on=("ask/signal-approve:1",), until=at(3600)), Signal(job="j1", at=at(1), name="hello")
     )
     text = text_of(job_page(view, at(0)))
-    assert "signal.approve until in 1h00m" in text
+    assert "ask/signal-approve:1 until in 1h00m" in text
     assert "next: callboard signal j1 approve" in text
     assert re.search(r"^hello +in 1\.0 s", text, re.MULTILINE)
 
@@ -320,6 +321,30 @@ def test_a_sleep_that_is_not_over_sleeps() -> None:
     view = view_of(ReplyCompleted(job="j1", at=at(1), call="sleep:1", op="sleep", output=due))
     assert "sleeping" in text_of(job_page(view, at(30)))
     assert "sleeping" not in text_of(job_page(view, at(61)))
+
+
+def test_what_an_ended_job_left_open_does_not_run() -> None:
+    """A call that was given up, and a sleep that was cut short, are not shown as if the job still waited for them."""
+    due = msgspec.Raw(msgspec.json.encode(at(60)))
+    view = view_of(
+        CallTool(job="j1", at=at(0), call="a:1", name="a", version=1),
+        ReplyCompleted(job="j1", at=at(1), call="sleep:1", op="sleep", output=due),
+        JobCompleted(job="j1", at=at(10)),
+    )
+    text = text_of(job_page(view, at(11)))
+    assert re.search(r"^calls +2  \(1 not awaited\)$", text, re.MULTILINE)
+    assert re.search(r"^a:1 +a v1 +not awaited ", text, re.MULTILINE)
+    assert re.search(r"^sleep:1 +sleep +not awaited ", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("call", "may"), [("hotel/undo/give_back:1", False), ("each.0/undo/give_back:1", True)])
+def test_a_retry_is_advised_where_it_may_be(call: str, may: bool) -> None:
+    """What has undone something cannot go on; a step of a map may be named undo."""
+    view = view_of(
+        CallTool(job="j1", at=at(0), call=call, name="give_back", version=1),
+        JobFailed(job="j1", at=at(2), failure=Failure(code="sold_out", message="none left")),
+    )
+    assert ("next: callboard retry j1" in text_of(job_page(view, at(3)))) is may
 
 
 def test_of_many_calls_those_in_trouble_are_shown() -> None:

@@ -40,9 +40,9 @@ from bus.messages import (
 )
 from bus.streams import EVENTS
 from examples import approval, shop, survey
+from store.job_fold import fold_view
 from store.log import Recorded
 from store.snapshot import decode_snapshot, encode_snapshot, take_snapshot
-from store.view import fold_view
 from tests.record_histories import HISTORIES
 from tests.troupe import Troupe, check_decisions, troupe
 from tests.waiting import wait_until

@@ -16,6 +16,7 @@ from actors.jobs.journal import Entry, Journal, Spent
 from actors.jobs.requests import publish_wake
 from actors.jobs.sections import LEFT
 from actors.jobs.signals import unknown_job
+from actors.jobs.undo_key import is_undo
 from bus import headers as h
 from bus import subjects
 from bus.approval_events import ApprovalAsked
@@ -117,7 +118,7 @@ def _check_failed(journal: Journal) -> None:
 
 def _check_not_undone(journal: Journal) -> None:
     """What was undone cannot be gone on with."""
-    undone = [call for call in journal.entries if "/undo/" in call]
+    undone = [call for call in journal.entries if is_undo(call)]
     if undone:
         assert journal.submitted is not None
         message = f"job {journal.submitted.job} has undone what it did ({undone[0]} and so on); it cannot be retried"

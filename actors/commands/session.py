@@ -92,9 +92,16 @@ def run(main: Coroutine[Any, Any, int | None]) -> int:
         return complain(error)
 
 
+def _message(error: CallboardError) -> str:
+    if not isinstance(error, PeerError):
+        return str(error.args[0] if error.args else error)
+    # The reason of somebody who cancelled a job says nothing without that.
+    return str(error) if error.failure.code == "cancelled" else error.failure.message
+
+
 def complain(error: CallboardError) -> int:
     """Say what is wrong and what would be right; the exit code that says whose fault it is."""
-    message = error.failure.message if isinstance(error, PeerError) else str(error.args[0] if error.args else error)
+    message = _message(error)
     path = getattr(error, "path", "")
     where = f" (at {path})" if path and path not in message else ""
     sys.stderr.write(f"error: {message}{where}\n")

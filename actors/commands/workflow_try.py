@@ -64,7 +64,7 @@ async def _try(
         component, findings = await _component(client, file, values)
         if component is None:
             return refuse(session, findings)
-        async with _hosted(client, component), _job(client, component, body) as handle:
+        async with _hosted(client, component), _job(client, component, body, inputs) as handle:
             try:
                 return await await_result(session, client, handle, timeout_s)
             except TimeoutError:
@@ -119,11 +119,19 @@ async def _hosted(client: Client, component: Component[..., Any]) -> AsyncIterat
 
 
 @contextlib.asynccontextmanager
-async def _job(client: Client, component: Component[..., Any], body: dict[str, Any]) -> AsyncIterator[JobHandle[Any]]:
+async def _job(
+    client: Client, component: Component[..., Any], body: dict[str, Any], inputs: list[str]
+) -> AsyncIterator[JobHandle[Any]]:
     """The job, terminated if it has not ended."""
+    from actors.commands.arguments import json_hint
     from bus.errors import UsageError
 
-    handle = await client.submit(component, input=body)
+    try:
+        handle = await client.submit(component, input=body)
+    except UsageError as error:
+        if hint := json_hint(inputs, error.path):
+            raise UsageError(error.args[0], code=error.code, path=error.path, hint=hint) from error
+        raise
     try:
         yield handle
     finally:

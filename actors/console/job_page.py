@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
@@ -11,6 +12,7 @@ import msgspec
 from actors.console.amount import ago, count, duration, instant, plural
 from actors.console.approval_page import approval_blocks
 from actors.console.page import Block, Column, Gap, Page, SheetBuilder, Span, Style, clean, cut, facts, line, one_line
+from actors.jobs.undo_key import is_undo
 from bus.amendment import in_words
 from bus.failure import Failure
 from bus.subjects import DEFAULT_WORKSPACE
@@ -21,6 +23,10 @@ CALL_LIMIT = 60
 _VALUE_LIMIT = 300
 _CALL_NOTE_LIMIT = 80
 _TRACEBACK_LINES = 30
+_SIGNAL = re.compile(r"(?:^|/)signal-([^/]+):\d+$")
+# A call that was given up, or a job that was only started: what becomes of it is no matter of this job's any more.
+_LEFT = "not awaited"
+_OPEN = ("running", "retrying")
 
 STATE_STYLES: dict[str, Style] = {
     "planned": "busy",
@@ -86,7 +92,7 @@ def _facts(view: JobView, now: datetime, zone: tzinfo | None) -> Block:
             ("host", _host(view)),
             ("paused by", _paused(view, now)),
             ("waits for", _waits(view, now)),
-            ("calls", _call_counts(view.calls)),
+            ("calls", _call_counts(view)),
             ("retried", plural(view.retries, "time") if view.retries else ""),
             ("dead letters", ", ".join(str(letter) for letter in view.letters)),
             ("input", _value(view.input)),
@@ -135,11 +141,12 @@ def _waits(view: JobView, now: datetime) -> str:
     return " ".join(part for part in (one_line(", ".join(view.waiting_on)), until) if part)
 
 
-def _call_counts(calls: Sequence[CallView]) -> str:
+def _call_counts(view: JobView) -> str:
+    calls = view.calls
     if not calls:
         return ""
-    states = [call.state for call in calls]
-    told = [f"{states.count(s)} {s}" for s in ("running", "retrying", "failed") if s in states]
+    states = [_LEFT if view.has_ended and call.state in _OPEN else call.state for call in calls]
+    told = [f"{states.count(s)} {s}" for s in ("running", "retrying", "failed", _LEFT) if s in states]
     retried = sum(call.attempts > 1 for call in calls)
     told += [f"{retried} needed more than one attempt"] if retried else []
     return count(len(calls)) + (f"  ({', '.join(told)})" if told else "")
@@ -201,15 +208,20 @@ def _timeline(view: JobView, now: datetime, *, ascii_only: bool, limit: int | No
         builder.add(
             one_line(call.call, 60),
             _what(call),
-            _call_state(call, now),
+            _call_state(call, now, is_over=view.has_ended),
             str(call.attempts) if call.attempts else "",
             "+" + duration(max(0.0, (call.started_at - axis.start).total_seconds())),
-            duration(call.duration_s if call.ended_at else (axis.end - call.started_at).total_seconds()),
+            duration(call.duration_s if _is_through(call, axis) else (axis.end - call.started_at).total_seconds()),
             Span(bar(axis, call.started_at, end, ascii_only=ascii_only), STATE_STYLES.get(call.state, "")),
             _call_note(call),
         )
     left = len(view.calls) - len(shown)
     return [builder.sheet(f"... and {plural(left, 'completed call')} more" if left else "")]
+
+
+def _is_through(call: CallView, axis: Axis) -> bool:
+    """A sleep and a timer have their end on record when they begin; one that lies ahead was not reached."""
+    return call.ended_at is not None and (call.kind not in ("sleep", "timer") or call.ended_at <= axis.end)
 
 
 def _what(call: CallView) -> str:
@@ -231,8 +243,11 @@ def _chosen(calls: Sequence[CallView], limit: int | None) -> list[CallView]:
     return [calls[i] for i in sorted(ranked[:limit])]
 
 
-def _call_state(call: CallView, now: datetime) -> Span:
-    if call.kind == "sleep" and call.ended_at and call.ended_at > now:
+def _call_state(call: CallView, now: datetime, *, is_over: bool) -> Span:
+    is_asleep = call.kind == "sleep" and call.ended_at is not None and call.ended_at > now
+    if is_over and (is_asleep or call.state in _OPEN):
+        return Span(_LEFT, "dim")
+    if is_asleep:
         return Span("sleeping", "busy")
     return Span(call.state, STATE_STYLES.get(call.state, ""))
 
@@ -314,18 +329,22 @@ def _steps(view: JobView, job: str) -> list[tuple[str, str]]:
         "running": [(f"callboard tail {job}", "follow it")],
         "paused": [(f"callboard resume {job}", "let it go on")],
         "waiting": [(f"callboard tail {job}", "follow it")],
-        "failed": [
-            (f"callboard tail {job} --json", "every event, with the whole failure"),
-            (f"callboard retry {job}", "go on from where it failed, once its cause is gone"),
-        ],
+        "failed": [(f"callboard tail {job} --json", "every event, with the whole failure"), *_retry(view, job)],
         "rejected": [("callboard components --schema", "workflows and what they take")],
     }
     if view.state == "waiting" and (asked := [each.step for each in view.approvals if each.state == "open"]):
         return [(f"callboard approve {view.job} {one_line(step)}{job.removeprefix(view.job)}", "or reject it")
                 for step in asked]  # fmt: skip
-    signals = [name.removeprefix("signal.") for name in view.waiting_on if name.startswith("signal.")]
+    signals = dict.fromkeys(found[1] for key in view.waiting_on if (found := _SIGNAL.search(key)))
     if view.state == "waiting" and signals:
         return [(f"callboard signal {job} {one_line(name)}", "give it what it waits for") for name in signals]
     place = job.removeprefix(view.job)
     letters = [(f"callboard dead show {letter}{place}", "what nobody could work on") for letter in view.letters[:1]]
     return running.get(view.state, []) + letters
+
+
+def _retry(view: JobView, job: str) -> list[tuple[str, str]]:
+    """A job that has undone something cannot go on."""
+    if any(is_undo(call.call) for call in view.calls):
+        return []
+    return [(f"callboard retry {job}", "go on from where it failed, once its cause is gone")]

@@ -17,7 +17,8 @@ from typing import Any
 from actors.interpreter.amending import CannotChange, make_change
 from actors.interpreter.asks import Ask, Call
 from actors.interpreter.deeds import do
-from actors.interpreter.machine import Broken, Finished, Machine, Withdrawn
+from actors.interpreter.end import Broken, Finished, Withdrawn
+from actors.interpreter.machine import Machine
 from actors.interpreter.plan import Plan
 from actors.jobs.journal import ChangedCode
 from actors.operations.branches import Branch, current_branch

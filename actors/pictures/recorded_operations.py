@@ -126,13 +126,19 @@ def _operation(
     known = [spans[call.call] for call in calls if call.call in spans]
     begun = min((span[0] for span in known), default=0.0)
     ended = max((span[1] for span in known), default=math.inf) if state not in ("running", "waiting") else math.inf
-    ended_at = max((call.ended_at for call in calls if call.ended_at), default=None) if own else None
+    ended_at = _ended_at(view, calls, now) if own else None
     begun_at = min(first.started_at, waits.get(key, first.started_at))
     standing = Standing(state=state, duration_s=_duration_s(view, own, begun_at, state, now), note=_note(last))
     return Operation(
         key=key, kind=own.kind if own else _kind(key), begun=begun, ended=ended, standing=standing,
         begun_at=begun_at, ended_at=ended_at,
     )  # fmt: skip
+
+
+def _ended_at(view: JobView, calls: list[CallView], now: datetime) -> datetime | None:
+    """When an operation was over. A sleep and the time limit of a wait are recorded when they begin, with their end."""
+    ends = [call.ended_at for call in calls if call.ended_at and not call.call.endswith("/timer")]
+    return min(max(ends), view.ended_at or now) if ends else None
 
 
 def _state(view: JobView, key: str, own: CallView | None, now: datetime) -> State:

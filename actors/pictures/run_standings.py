@@ -29,6 +29,8 @@ from actors.workflow.outline import Entry, outline
 _WEIGHT: tuple[State, ...] = ("running", "waiting", "failed", "cancelled", "compensated", "completed", "skipped")
 _OPEN: frozenset[State] = frozenset({"running", "waiting"})
 _UNDO = "undo"
+# The limit of a step's time is a sleep beside it, which goes on in the log when the step is through.
+_LIMIT = "timeout"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def _note(trace: Trace, frame: Frame, times: _Times, facts: dict[str, list[_Fact
 
 def _fact(run: Run, frames: list[Frame], inside: list[_Fact], times: _Times) -> _Fact:
     own = times.own.get(run.place, [])
-    done = [one for role, one in own if role != _UNDO]
+    done = [one for role, one in own if role not in (_UNDO, _LIMIT)]
     is_undone = any(role == _UNDO and one.standing.state == "completed" for role, one in own)
     state = _state(run, is_undone=is_undone, is_over=times.is_over)
     begun = [*(one.begun_at for one in done), *(fact.begun_at for fact in inside)]
