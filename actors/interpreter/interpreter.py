@@ -22,6 +22,7 @@ from actors.interpreter.machine import Machine
 from actors.interpreter.plan import Plan
 from actors.jobs.journal import ChangedCode
 from actors.operations.branches import Branch, current_branch
+from actors.operations.operation_core import WINDING
 from actors.operations.operations import Operations
 from bus.amendment import Change, SetPolicy
 from bus.errors import BusError
@@ -189,8 +190,10 @@ class Interpreter:
     def _call_back(self, asks: Iterable[str]) -> None:
         """Of the jobs that are given up, those that were started are told so.
 
-        By a replay once more: so a host may die before it has said it.
+        By a replay once more: so a host may die before it has said it. Not if a retry may want their answers.
         """
+        if isinstance(self.machine.end, Broken) and self.machine.end.can_go_on:
+            return
         for id_ in asks:
             if (place := self._children.pop(id_, None)) is not None and not self._ops.halted:
                 word = self._loop.create_task(self._cancel_child(place))
@@ -285,7 +288,7 @@ class Interpreter:
 
     async def _cancel(self, sequence: int) -> None:
         self._ops.wind_up()
-        self._arrive(await self._taken_up(f"cancelled.{sequence}/", sequence), self.machine.cancel)
+        self._arrive(await self._taken_up(f"{WINDING}{sequence}/", sequence), self.machine.cancel)
 
     async def _taken_up(self, place: str, sequence: int) -> int:
         """Where in the log a word from outside is taken up. It may be heard late, after what came later than it; so its

@@ -1,4 +1,4 @@
-"""The pieces ``errand`` and ``outing``: somebody says a word to the job at one of its events, and it undoes what it did."""
+"""The pieces ``errand`` and ``outing``: somebody says a word to the job at one of its events; it undoes what it did."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def _judge(word: Word, run: Run) -> None:
     for child, log in run.children.items():
         if log and child in _kids(run) and not any(isinstance(r.event, JobCancelled) for r in log):
             run.wrong.append(f"the child ended as {[r.event.kind for r in log if isinstance(r.event, Ended)]}")
-    await prove(run, twice=("last/mended:1",) if word in ("pause", "") else ())
+    await prove(run)
 
 
 def _judge_completed(run: Run, end: Event) -> None:
@@ -77,7 +77,7 @@ def _judge_completed(run: Run, end: Event) -> None:
     for recorded in run.log:
         if isinstance(recorded.event, JobPaused | JobResumed):
             paused = isinstance(recorded.event, JobPaused)
-        elif paused and isinstance(recorded.event, CallTool | CallJob | Ended):
+        elif paused and isinstance(recorded.event, (CallTool, CallJob, *Ended)):
             run.wrong.append(f"{recorded.event.kind} while it was paused")
 
 
@@ -95,6 +95,9 @@ def _done(run: Run) -> list[str]:
 def _judge_undone(run: Run, done: list[str]) -> None:
     calls = [r.event.call for r in run.log if isinstance(r.event, CallTool) and r.event.name == "undo"]
     undone = [call.removesuffix("/undo/undo:1") for call in calls]
+    answered = {r.event.call for r in run.log if isinstance(r.event, ReplyCompleted)}
+    if missing := set(calls) - answered:
+        run.wrong.append(f"{missing} were not waited for")
     if undone != done[::-1]:
         run.wrong.append(f"did {done}, and undid {undone}")
 

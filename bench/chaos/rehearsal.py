@@ -123,7 +123,9 @@ async def rehearse(at: House, runs: list[Run], *, at_once: int, tell: Callable[[
         if tell:
             tell(run)
 
-    await asyncio.gather(*map(one, runs))
+    async with asyncio.TaskGroup() as group:
+        for run in runs:
+            group.create_task(one(run))
 
 
 # ---- where to die
