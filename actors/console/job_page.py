@@ -294,7 +294,8 @@ def _failure(view: JobView) -> list[Block]:
     """The job's failure, or that of the first call that is in trouble."""
     if view.failure:
         return failure_blocks("failed" if view.state == "failed" else view.state, view.failure)
-    troubled = next((call for call in view.calls if call.failure and call.state in ("failed", "retrying")), None)
+    calls = [call for call in view.calls if not _is_left(call, is_over=False)]
+    troubled = next((call for call in calls if call.failure and call.state in ("failed", "retrying")), None)
     if troubled is None or troubled.failure is None or view.has_ended:
         return []
     return failure_blocks(f"{one_line(troubled.call, 60)} {troubled.state}", troubled.failure)
