@@ -134,7 +134,7 @@ class _Operations(Operations):
     async def unpaused(self) -> None:
         """A pause holds back a living job; what the code asks for next is compared all the same."""
 
-    async def cancel_child(self, key: str) -> None:
+    async def call_back(self, key: str) -> None:
         """Nobody is told anything."""
 
     async def _call(
