@@ -27,7 +27,8 @@ from bus.messages import (
 
 Word = Literal["cancel", "terminate", "pause", ""]
 RESULT = [[2, 3], 4, "mended"]
-DONE = "completed"
+# A word that is to come once the job waits.
+NEVER = 1_000_000
 
 
 class Meddler:
@@ -40,6 +41,8 @@ class Meddler:
 
     def __call__(self, at: House, event: Event) -> Coroutine[Any, Any, object] | None:
         """What is to be done about an event."""
+        if isinstance(event, JobFailed) and self._word in ("pause", ""):
+            return at.client.retry(event.job)
         self._left -= 1
         waits = isinstance(event, JobWaiting) and any("signal-go" in key for key in event.on)
         if self._word and (self._left == 0 or (waits and self._left > 0 and self._word != "pause")):
@@ -51,8 +54,6 @@ class Meddler:
             return at.client.signal(event.job, "go")
         if isinstance(event, JobPaused):
             return at.client.resume(event.job)
-        if isinstance(event, JobFailed) and self._word in ("pause", ""):
-            return at.client.retry(event.job)
         return None
 
 
@@ -120,4 +121,4 @@ def outing(*, cancelled: bool) -> Piece:
     """A function that fails, or is cancelled while it waits, and undoes what it did."""
     end = JobCancelled if cancelled else JobFailed
     word: Word = "cancel" if cancelled else "terminate"
-    return Piece("outing", {"waits": cancelled}, lambda: Meddler(word, 1000), partial(_judge_outing, end))
+    return Piece("outing", {"waits": cancelled}, lambda: Meddler(word, NEVER), partial(_judge_outing, end))

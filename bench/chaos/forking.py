@@ -14,11 +14,14 @@ import select
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from bench.chaos.doomed import Cast, be_host
+
+ROOT = Path(__file__).parents[2]
 
 
 class Forked:
@@ -91,8 +94,8 @@ class Forks:
 async def forks() -> AsyncIterator[Forks]:
     """Start the process that forks."""
     pipe = asyncio.subprocess.PIPE
-    made = Forks(await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.chaos.forking",
-                                                      stdin=pipe, stdout=pipe))  # fmt: skip
+    argv = (sys.executable, "-m", "bench.chaos.forking")
+    made = Forks(await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, cwd=ROOT))
     try:
         yield made
     finally:

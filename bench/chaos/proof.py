@@ -8,6 +8,7 @@ from actors.testing import replay
 from bench.chaos.pieces import app_of
 from bench.chaos.players import effects
 from bench.chaos.rehearsal import Run
+from bus.failure import GIVEN_UP
 from bus.messages import CallJob, CallTool, Emitted, Ended, Event, JobRetried, ReplyCompleted, ReplyFailed
 
 # A lock that comes while its place in the queue is still being made is told of twice.
@@ -46,13 +47,22 @@ def _prove_effects(run: Run, twice: tuple[str, ...]) -> None:
         commands[f"{run.job}/{call}"] *= 2
     jobs = {run.job, *run.children}
     found = Counter(line for line in effects if line.split("/")[0] in jobs)
-    answered = Counter(
-        {f"{r.event.job}/{r.event.call}": 1 for log in logs for r in log if isinstance(r.event, _REPLIES)}
-    )
-    # What nobody waits for when its job ends may be left undone, but for what has an answer.
+    answered = {call for log in logs for r in log if (call := _has_run(r.event))}
+    # What is given up is called back, and may never have run.
     missing = {call for call in commands - found if call in answered}
     if found - commands or missing:
         run.wrong.append(f"ran {dict(found - commands)} too often, and {missing} not")
+
+
+def _has_run(event: Event) -> str:
+    """The call that a tool has answered, empty if the event is no such answer."""
+    match event:
+        case ReplyCompleted(op="", job=job, call=call):
+            return f"{job}/{call}"
+        case ReplyFailed(op="", job=job, call=call, failure=failure) if failure.code not in ("cancelled", GIVEN_UP):
+            return f"{job}/{call}"
+        case _:
+            return ""
 
 
 def last_end(run: Run) -> Event:
