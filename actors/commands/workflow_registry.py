@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from actors.commands.session import Session
 
 
-DOCUMENT_SUFFIXES = (".yaml", ".yml", ".json", ".toml")
-
-
 class Form(StrEnum):
     """What a document is written in."""
 
@@ -285,6 +282,8 @@ def _written(value: dict[str, Any], form: Form) -> str:
 
 def is_file(which: str) -> bool:
     """What looks like a file is one, also if it is not there: that is then told."""
+    from actors.workflow.source import DOCUMENT_SUFFIXES
+
     return "/" in which or Path(which).suffix in DOCUMENT_SUFFIXES or Path(which).is_file()
 
 
