@@ -20,6 +20,7 @@ from actors.commands import dead as dead_commands
 from actors.commands import fork as fork_commands
 from actors.commands import history as history_commands
 from actors.commands import locks as lock_commands
+from actors.commands import looking as look_commands
 from actors.commands import outbox as outbox_commands
 from actors.commands import schedules as schedule_commands
 from actors.commands import submit as submit_commands
@@ -27,17 +28,14 @@ from actors.commands import supervise as supervise_commands
 from actors.commands import workflow as workflow_commands
 from actors.commands.default_group import DefaultGroup
 from actors.commands.options import (
-    AsJson,
     Context,
     Nats,
     NoColor,
-    Workspace,
     defaults,
     make_session,
     option_names,
     run,
 )
-from actors.commands.submit import Timeout, Wait
 
 if TYPE_CHECKING:
     from actors.node.crew import Crew
@@ -84,15 +82,6 @@ def everywhere(
     if workspace is not None:
         os.environ["CALLBOARD_WORKSPACE"] = workspace  # which outranks the map of defaults
     ctx.default_map = {command.name: defaults(command, given)}
-
-
-def _components(incomplete: str) -> list[str]:
-    from actors.commands.names import component_names
-
-    return [name for name in component_names(("tool", "agent", "job")) if name.startswith(incomplete)]
-
-
-JobArgument = Annotated[str, typer.Argument(help="The job's id.")]
 
 
 # ---- run
@@ -193,7 +182,8 @@ def _choice_of(
 async def _up(
     target: str, port: int, name: str, only: list[str] | None, without: list[str] | None, replicas: list[str] | None
 ) -> int:
-    from bus.embedded import EmbeddedServer, local_server
+    from bus.embedded import EmbeddedServer
+    from bus.local_server import local_server
     from bus.options import resolve_options
 
     server = await local_server(port=port)
@@ -259,159 +249,30 @@ def _say(text: str) -> None:
 # ---- jobs
 
 
-app.command()(submit_commands.submit)
-
-
-@app.command()
-def result(
-    job: JobArgument,
-    wait: Wait = False,
-    timeout: Timeout = None,
-    nats: Nats = None,
-    context: Context = None,
-    workspace: Workspace = "default",
-    as_json: AsJson = False,
-    no_color: NoColor = False,
-) -> None:
-    """Print what a job returned. The exit code tells how it ended.
-
-    Example: callboard result JOB --wait --timeout 60
-    """
-    from actors.commands import jobs
-
-    run(jobs.result(make_session(nats, context, workspace, as_json, no_color), job, wait=wait, timeout_s=timeout))
-
-
-@app.command()
-def signal(
-    job: JobArgument,
-    name: Annotated[str, typer.Argument(help="Name of the signal.")],
-    data: Annotated[str | None, typer.Argument(help="Its data: JSON, or text.")] = None,
-    nats: Nats = None,
-    context: Context = None,
-    workspace: Workspace = "default",
-    as_json: AsJson = False,
-) -> None:
-    """Give a job a signal; a parked job is woken.
-
-    Example: callboard signal JOB approved '{"by": "ann"}'
-    """
-    from actors.commands import jobs
-
-    run(jobs.signal(make_session(nats, context, workspace, as_json), job, name, jobs.decode_data(data)))
-
-
-for _command in (control.pause, control.resume, control.cancel, control.terminate, control.retry):
+for _command in (
+    submit_commands.submit,
+    submit_commands.result,
+    control.signal,
+    control.pause,
+    control.resume,
+    control.cancel,
+    control.terminate,
+    control.retry,
+    approval_commands.approvals,
+    approval_commands.approve,
+    approval_commands.reject,
+    fork_commands.fork,
+    look_commands.tail,
+    look_commands.show,
+    history_commands.replay,
+    history_commands.snapshot,
+    look_commands.ps,
+    look_commands.components,
+    look_commands.doctor,
+    lock_commands.locks,
+):
     app.command()(_command)
-app.command()(approval_commands.approvals)
-app.command()(approval_commands.approve)
-app.command()(approval_commands.reject)
-app.command()(fork_commands.fork)
 app.add_typer(amend_commands.app, name="amend")
-
-
-# ---- look
-
-
-@app.command()
-def tail(
-    job: Annotated[str | None, typer.Argument(help="A job's id [default: all jobs].")] = None,
-    since_seq: Annotated[int, typer.Option(metavar="N", help="Begin after this sequence.")] = 0,
-    kind: Annotated[str | None, typer.Option(help="Only this kind, e.g. job.failed or call.tool.quote.")] = None,
-    new: Annotated[bool, typer.Option("--new", help="Leave out what is stored already.")] = False,
-    nats: Nats = None,
-    context: Context = None,
-    workspace: Workspace = "default",
-    as_json: AsJson = False,
-    no_color: NoColor = False,
-) -> None:
-    """Follow events. What is stored comes first, then live, with no gap and no double. Workspace '*' is all of them.
-
-    Example: callboard tail --kind job.failed --new
-    """
-    from actors.commands import look
-
-    session = make_session(nats, context, workspace, as_json, no_color)
-    run(look.tail(session, job, since=since_seq, kind=kind, new_only=new))
-
-
-@app.command()
-def show(
-    job: JobArgument,
-    every: Annotated[bool, typer.Option("--all", help="Every call, however many.")] = False,
-    nats: Nats = None,
-    context: Context = None,
-    workspace: Workspace = "default",
-    as_json: AsJson = False,
-    no_color: NoColor = False,
-) -> None:
-    """Show a job's state, calls and failure. Calls have durations and attempts, a failure has the remote traceback.
-
-    Example: callboard show JOB --json | jq .calls
-    """
-    from actors.commands import look
-
-    run(look.show(make_session(nats, context, workspace, as_json, no_color), job, all_calls=every))
-
-
-app.command()(history_commands.replay)
-app.command()(history_commands.snapshot)
-
-
-@app.command()
-def ps(
-    check: Annotated[
-        bool, typer.Option("--check", help="Exit with 1 if a node is not healthy, or none answers.")
-    ] = False,
-    nats: Nats = None,
-    context: Context = None,
-    as_json: AsJson = False,
-    no_color: NoColor = False,
-) -> None:
-    """List nodes and their actors. Each with its pid, state, restarts, and what it is doing.
-
-    Example: callboard ps --nats nats://host:4222
-    """
-    from actors.commands import look
-
-    run(look.ps(make_session(nats, context, "default", as_json, no_color), check=check))
-
-
-@app.command()
-def components(
-    name: Annotated[str | None, typer.Argument(help="One component, in full.", autocompletion=_components)] = None,
-    nats: Nats = None,
-    context: Context = None,
-    as_json: AsJson = False,
-    no_color: NoColor = False,
-) -> None:
-    """List components and where they run. With a name: its schemas and policies.
-
-    Example: callboard components quote
-    """
-    from actors.commands import look
-
-    run(look.components(make_session(nats, context, "default", as_json, no_color), name))
-
-
-@app.command()
-def doctor(
-    nats: Nats = None,
-    context: Context = None,
-    workspace: Workspace = "default",
-    as_json: AsJson = False,
-    no_color: NoColor = False,
-) -> None:
-    """Check server, limits, streams, permissions and clock. Says what to do about each finding.
-
-    Example: callboard doctor --context production
-    """
-    from actors.commands import look
-
-    run(look.doctor(make_session(nats, context, workspace, as_json, no_color)))
-
-
-app.command("locks")(lock_commands.locks)
 app.add_typer(breaker_commands.app, name="breakers")
 app.add_typer(dead_commands.app, name="dead")
 app.add_typer(outbox_commands.app, name="outbox")

@@ -15,6 +15,8 @@ import msgspec
 
 from bus.errors import CallboardError, PeerError, UsageError
 
+# The code of a call that the job itself has answered, since it does not wait for it any more: its tool stops.
+GIVEN_UP = "given_up"
 TRACEBACK_LIMIT_CHARS = 8_000
 _ROOT = Path(__file__).parent.parent
 _OURS = frozenset(_ROOT / package for package in ("bus", "store", "supervisor", "actors"))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
-import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+
+from store.json_place import field_hint, field_of
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("callboard.schema")
 
-_PLAIN_FIELD = re.compile(r"[^\W\d]\w*")
 _SHOWN_CHARS = 60
 _KEPT_VALIDATORS = 256
 
@@ -87,11 +86,11 @@ def _explain(error: ValidationError) -> Misfit:
     match error.validator:
         case "required":
             missing = next(name for name in limit if name not in value)
-            return Misfit(_step(path, missing), f"missing required field `{missing}`", "")
+            return Misfit(field_of(path, missing), f"missing required field `{missing}`", "")
         case "additionalProperties" if isinstance(error.schema, dict):
             known = list(error.schema.get("properties", {}))
             unknown = next(name for name in value if name not in known)
-            return Misfit(_step(path, unknown), f"unknown field `{unknown}`", _field_hint(unknown, known))
+            return Misfit(field_of(path, unknown), f"unknown field `{unknown}`", field_hint(unknown, known))
         case "type":
             wanted = " or ".join(limit) if isinstance(limit, list) else limit
             return Misfit(path, f"expected {wanted}, got {type_name(value)} {_show(value)}", "")
@@ -105,18 +104,8 @@ def _explain(error: ValidationError) -> Misfit:
 def _path(steps: Iterable[str | int]) -> str:
     path = "$"
     for step in steps:
-        path = f"{path}[{step}]" if isinstance(step, int) else _step(path, step)
+        path = f"{path}[{step}]" if isinstance(step, int) else field_of(path, step)
     return path
-
-
-def _step(path: str, field: str) -> str:
-    return f"{path}.{field}" if _PLAIN_FIELD.fullmatch(field) else f"{path}[{json.dumps(field)}]"
-
-
-def _field_hint(name: str, known: list[str]) -> str:
-    if close := difflib.get_close_matches(name, known, n=1):
-        return f"did you mean `{close[0]}`?"
-    return f"the fields are {', '.join(known)}" if known else "it takes no fields"
 
 
 def _show(value: Any) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.interpreter.asks import Ask, Lock, Unlock
-from actors.interpreter.machine import Finished
+from actors.interpreter.end import Finished
 from actors.workflow.document import Document
 from actors.workflow.source import read_source
 from actors.workflow_rules.validation import check_source

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from actors.interpreter.asks import Approve, Ask, Call, Clock, Emit, Lock, Sleep, Unlock, WaitSignal
-from actors.interpreter.machine import End, Machine
+from actors.interpreter.end import End
+from actors.interpreter.machine import Machine
 from actors.interpreter.plan import make_plan
 from actors.workflow.document import Document
 from actors.workflow.source import read_source

@@ -23,8 +23,8 @@ from bus.amendment import AddItems, AddSteps, Change, FinishMap, SetPolicy, Skip
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
 from bus.messages import CallTool, JobAmended, JobCompleted, JobFailed, JobSubmitted, ReplyRetrying
+from store.job_fold import fold_view
 from store.log import Recorded
-from store.view import fold_view
 from tests.troupe import Troupe, troupe
 from tests.waiting import wait_until
 

@@ -23,9 +23,9 @@ from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
 from bus.messages import Event, JobSubmitted, JobWaiting
 from store.job_approvals import OpenApproval
+from store.job_fold import fold_view
 from store.log import Recorded, append_unfenced
 from store.tail import Followed
-from store.view import fold_view
 from tests.test_approval_fold import AT, SCHEMA, question, raw, said
 from tests.test_approvals import DEADLINE_S, SOON_S, app, asked, output
 from tests.test_cli import ROOT, Shell

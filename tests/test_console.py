@@ -43,9 +43,10 @@ from bus.messages import (
     Signal,
     decode,
 )
+from store.job_fold import fold_view
 from store.log import Recorded
 from store.tail import Followed, Unread
-from store.view import JobView, fold_view
+from store.view import JobView
 from supervisor.child import ChildStatus, GivenUp
 from tests.strategies import events, json_values
 

@@ -18,9 +18,10 @@ import pytest
 from nats.js.errors import APIError
 
 from bus import embedded
-from bus.embedded import Adopted, EmbeddedServer, PortTaken, ServerFailed, StoreLocked, local_server, read_state
+from bus.embedded import EmbeddedServer, PortTaken, ServerFailed, StoreLocked, read_state
 from bus.errors import ServerUnsuitable, UsageError
 from bus.info import read_info
+from bus.local_server import Adopted, local_server
 from bus.paths import data_dir, nats_config_dir
 from tests.waiting import wait_until
 

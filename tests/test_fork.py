@@ -16,6 +16,7 @@ from actors.clients.client import Client
 from actors.clients.outcome import JobRejectedError
 from actors.components.component import Component
 from actors.jobs.journal import Journal
+from actors.jobs.undo_key import is_undo
 from actors.testing import replay
 from bus import headers as h
 from bus import subjects
@@ -40,9 +41,10 @@ from bus.messages import (
 )
 from bus.streams import EVENTS
 from examples import approval, shop, survey
+from examples.workflows.app import app as workflows
+from store.job_fold import fold_view
 from store.log import Recorded
 from store.snapshot import decode_snapshot, encode_snapshot, take_snapshot
-from store.view import fold_view
 from tests.record_histories import HISTORIES
 from tests.troupe import Troupe, check_decisions, troupe
 from tests.waiting import wait_until
@@ -50,7 +52,7 @@ from tests.waiting import wait_until
 DEADLINE_S = 40
 SOON_S = 0.05
 JOBS: dict[str, Component[..., Any]] = {
-    c.name: c for app in (shop.app, survey.app, approval.app) for c in app.components if c.kind == "job"
+    c.name: c for app in (shop.app, survey.app, approval.app, workflows) for c in app.components if c.kind == "job"
 }
 
 
@@ -165,7 +167,8 @@ async def test_every_fork_of_every_recorded_history_replays(file: Path) -> None:
         forked = [Recorded(whole[-1].sequence + 1, fork)]
         result = await replay(JOBS[source.workflow], forked)
         result.check()
-        assert set(plan.reused) <= set(result.asked), step
+        # What undoes the work of a function is asked for by its host, once the function has ended.
+        assert {call for call in plan.reused if not is_undo(call)} <= set(result.asked), step
         view = fold_view("default", forked)
         assert {call.call for call in view.calls if call.copied} == set(plan.reused)
         again = plan_fork("default", "f", [*forked, Recorded(whole[-1].sequence + 2, SUBMITTED)], step) if (

@@ -20,8 +20,8 @@ from actors.workflow_rules.validation import check
 from bus.messages import JobSubmitted, encode
 from examples import approval, shop, survey
 from examples.workflows.app import app as workflows
+from store.job_fold import fold_view
 from store.snapshot import Snapshot, decode_snapshot
-from store.view import fold_view
 from tests.record_histories import HISTORIES, RECORDINGS, record
 
 FILES = sorted(HISTORIES.glob("*.json"))

@@ -33,9 +33,9 @@ from bus.messages import (
     ReplyCompleted,
     ReplyFailed,
 )
+from store.job_fold import fold_view
 from store.log import Recorded
 from store.snapshot import decode_snapshot
-from store.view import fold_view
 from tests.record_histories import HISTORIES
 from tests.strategies import EVENT_TYPES, events_of
 

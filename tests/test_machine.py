@@ -10,8 +10,8 @@ import cel
 import pytest
 
 from actors.interpreter.amending import CannotChange, add_steps, add_to_map, finish_map, skip
+from actors.interpreter.end import Broken, Finished, Withdrawn
 from actors.interpreter.formula import Formula, FormulaFailed, Scope
-from actors.interpreter.machine import Broken, Finished, Withdrawn
 from tests.play import NEVER, Fails, Play, document
 
 

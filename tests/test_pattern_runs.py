@@ -185,6 +185,21 @@ def _check_log(number: int, events: list[Event], live: Live) -> None:
     assert all(one[1] < other[0] for one, other in pairwise(spans)), number
 
 
+async def test_the_older_of_two_signals_decides(server: EmbeddedServer) -> None:
+    """Signals that came while no host had the job are taken up in the log's order, not in that of the steps."""
+    name = pattern(16).name
+    async with troupe(server.url, app, park_after_s=0.2) as on:
+        for signals, chosen in ((("decline", "accept"), 1), (("accept", "decline"), 0)):
+            job = f"race-{os.urandom(4).hex()}"
+            await on.submit(name, job, {})
+            await on.parked(job)
+            await on.signal(name, job, signals[0], wake=False)
+            await on.signal(name, job, signals[1])
+            end = await on.end(job, deadline_s=60)
+            assert isinstance(end, JobCompleted), end
+            assert msgspec.json.decode(end.output)[chosen] == "completed", signals
+
+
 async def test_all_patterns_on_a_server(server: EmbeddedServer) -> None:
     """Each document comes to the result that its pattern promises, and its log shows the order that it promises."""
     async with troupe(server.url, app, park_after_s=1.0) as on:

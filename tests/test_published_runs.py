@@ -19,11 +19,11 @@ from actors.clients.handle import JobHandle
 from actors.clients.outcome import JobRejectedError
 from actors.components.registry import Registry
 from actors.gateway.gateway import Gateway
-from actors.jobs import verdict
 from actors.node.process import Actor
 from actors.node.published_role import host_published
 from actors.node.roster import Choice, roster
 from actors.operations.hosting import Hosting
+from actors.replays import verdict
 from bus import headers as h
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer

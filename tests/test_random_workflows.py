@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.interpreter.asks import Ask, Call, Clock, Lock, Sleep, Unlock
-from actors.interpreter.machine import Broken, End, Finished, Machine
+from actors.interpreter.end import Broken, End, Finished
+from actors.interpreter.machine import Machine
 from actors.interpreter.plan import make_plan
 from actors.workflow.document import Document
 from bus.failure import Failure

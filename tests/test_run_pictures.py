@@ -30,9 +30,9 @@ from bus.messages import (
     Signal,
     encode,
 )
+from store.job_fold import fold_view
 from store.log import Recorded
 from store.snapshot import Snapshot, SnapshotEvent, encode_snapshot
-from store.view import fold_view
 from tests.play import document
 from tests.test_cli import Shell
 

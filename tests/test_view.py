@@ -41,8 +41,9 @@ from bus.messages import (
     Signal,
 )
 from store.approval import ApprovalView
+from store.job_fold import JobFold, fold_view
 from store.log import Recorded
-from store.view import ENDED, JobFold, JobView, fold_view
+from store.view import ENDED, JobView
 from tests.strategies import EVENT_TYPES, events_of
 
 T0 = datetime(2026, 1, 2, 12, tzinfo=UTC)

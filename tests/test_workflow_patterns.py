@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from actors.interpreter.asks import Call, WaitSignal
-from actors.interpreter.machine import Withdrawn
+from actors.interpreter.end import Withdrawn
 from tests.pattern_play import FOLDER, Hand, files, pattern
 from tests.test_pattern_runs import LIVE
 

@@ -11,14 +11,24 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors import App, Retry
+from actors import App, Retry, ToolContext
 from actors.clients.client import Client
 from actors.interpreter.component import workflow_component
 from bus.amendment import AddItems, AddSteps, FinishMap, SkipStep
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
 from bus.failure import TerminalError
-from bus.messages import CallJob, CallTool, Emitted, JobCancelled, JobCompleted, JobFailed, JobRetried, ReplyCompleted
+from bus.messages import (
+    CallJob,
+    CallTool,
+    Emitted,
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobRetried,
+    ReplyCompleted,
+    ReplyFailed,
+)
 from tests.play import document
 from tests.troupe import Troupe, troupe
 from tests.waiting import wait_until
@@ -61,6 +71,17 @@ async def count(name: str) -> int:
 
 
 mended: set[str] = set()
+stopped: list[str] = []
+
+
+@app.tool
+async def patient(ctx: ToolContext, s: float) -> None:
+    """Takes long, and notes it when it is stopped."""
+    try:
+        await asyncio.sleep(s)
+    except asyncio.CancelledError:
+        stopped.append(ctx.job)
+        raise
 
 
 @app.tool(retry=Retry(attempts=1))
@@ -118,6 +139,13 @@ steps:
     output: ${ item }
   - {id: last, kind: set, needs: [each], values: {all: "${ steps.each.output }"}}
 result: ${ steps.last.output.all }
+""",
+    "hedged": """
+steps:
+  - {id: quick, kind: tool, run: double, with: {n: 1}}
+  - {id: patient, kind: tool, run: patient, with: {s: 60}}
+  - {id: first, kind: set, join: {of: [quick, patient], n: 1, cancel_rest: true}, values: {n: 1}}
+  - {id: later, kind: wait, signal: go, needs: [first]}
 """,
     "racing": """
 steps:
@@ -291,6 +319,17 @@ async def test_a_failed_step_is_retried(on: Troupe) -> None:
     await on.end(saga)
     with pytest.raises(UsageError, match="has undone what it did"):
         await client.retry(saga)
+
+
+async def test_a_tool_whose_call_is_given_up_stops(on: Troupe) -> None:
+    """The loser of a race is stopped where it runs, and what it says is not waited for."""
+    job = f"hedged-{os.urandom(4).hex()}"
+    await on.submit("hedged", job, {})
+    await wait_until(lambda: stopped == [job])
+    await on.signal("hedged", job, "go")
+    assert isinstance(await on.end(job), JobCompleted)
+    failed = [r.event for r in await on.events(job) if isinstance(r.event, ReplyFailed)]
+    assert (failed[0].call, failed[0].failure.code) == ("patient/patient:1", "given_up")
 
 
 async def test_a_deadline_undoes(on: Troupe) -> None:

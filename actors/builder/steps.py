@@ -34,6 +34,7 @@ class StepFields(TypedDict, total=False):
     compensate: Compensation
     lock: str | Expr
     cancels: Sequence[str]
+    completes: Sequence[str]
 
 
 class CallFields(StepFields, total=False):
@@ -69,6 +70,7 @@ class MapFields(StepFields, total=False):
 
     as_: str
     max_parallel: int
+    until: Condition
     output: Any
 
 

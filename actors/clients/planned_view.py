@@ -15,9 +15,10 @@ from bus.errors import UsageError
 from bus.moment import instant_of, parse_moment
 from bus.objects import Blobs
 from bus.schedule_events import ScheduleFired, ScheduleSkipped
+from store.job_fold import fold_view
 from store.job_list import ListedJob, Wanted, list_jobs
 from store.log import Recorded, read_job
-from store.view import JobView, fold_view
+from store.view import JobView
 
 
 async def view_of(bus: Bus, blobs: Blobs, workspace: str, job: str) -> JobView:

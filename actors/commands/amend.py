@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from actors.commands.default_group import DefaultGroup
-from actors.commands.options import AsJson, Context, Nats, NoColor, Workspace, make_session, run
+from actors.commands.options import AsJson, Context, JobArgument, Nats, NoColor, Workspace, make_session, run
 
 app = typer.Typer(
     cls=DefaultGroup,
@@ -21,7 +21,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 Map = Annotated[str, typer.Argument(metavar="STEP", help="A step of kind map.")]
 
 

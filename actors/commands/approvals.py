@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from actors.commands.options import AsJson, Context, Nats, NoColor, Workspace, make_session, run
+from actors.commands.options import AsJson, Context, JobArgument, Nats, NoColor, Workspace, make_session, run
 
-JobArgument = Annotated[str, typer.Argument(help="The job's id.")]
 Step = Annotated[
     str, typer.Argument(metavar="[STEP]", help="Which approval; not needed if only one is open.", show_default=False)
 ]

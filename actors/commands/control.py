@@ -1,4 +1,4 @@
-"""``callboard pause|resume|cancel|terminate|retry``: for jobs that are named, or for all that a filter finds."""
+"""``callboard signal``, and ``pause|resume|cancel|terminate|retry`` for jobs that are named or that a filter finds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from actors.commands.options import AsJson, Context, Nats, NoColor, Workspace, make_session, run
+from actors.commands.options import AsJson, Context, JobArgument, Nats, NoColor, Workspace, make_session, run
 
 if TYPE_CHECKING:
     from actors.clients.bulk import Verb
@@ -32,6 +32,24 @@ Reason = Annotated[str, typer.Option(help="Why, for the log.")]
 Children = Annotated[bool, typer.Option("--children/--no-children", help="Their child jobs too.")]
 Wait = Annotated[bool, typer.Option("--wait", help="One job: wait for its end and print what it returned.")]
 Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", min=0, help="With --wait: how long.")]
+
+
+def signal(
+    job: JobArgument,
+    name: Annotated[str, typer.Argument(help="Name of the signal.")],
+    data: Annotated[str | None, typer.Argument(help="Its data: JSON, or text.")] = None,
+    nats: Nats = None,
+    context: Context = None,
+    workspace: Workspace = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Give a job a signal; a parked job is woken.
+
+    Example: callboard signal JOB approved '{"by": "ann"}'
+    """
+    from actors.commands import jobs
+
+    run(jobs.signal(make_session(nats, context, workspace, as_json), job, name, jobs.decode_data(data)))
 
 
 def pause(

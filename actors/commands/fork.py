@@ -6,9 +6,7 @@ from typing import Annotated
 
 import typer
 
-from actors.commands.options import AsJson, Context, Nats, NoColor, Workspace, make_session, run
-
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+from actors.commands.options import AsJson, Context, JobArgument, Nats, NoColor, Workspace, make_session, run
 
 
 def fork(

@@ -102,7 +102,7 @@ async def _job(session: Session, job: str, how: _Job) -> Drawing | None:
 
 async def _published(client: Client, taken: Snapshot) -> Document | None:
     """The document that the job is of, in its version, if it is published."""
-    from store.view import fold_view
+    from store.job_fold import fold_view
 
     view = fold_view(taken.workspace, taken.history())
     definition = (await client.workflows.definitions()).get(view.workflow, view.version) if view.version else None
@@ -117,7 +117,7 @@ async def _drawn(
     from actors.pictures.job_drawing import draw_job
     from actors.pictures.run_drawing import draw_run
     from bus.errors import UsageError
-    from store.view import fold_view
+    from store.job_fold import fold_view
 
     history = taken.history(how.at)
     view = fold_view(taken.workspace, history)

@@ -22,6 +22,7 @@ Workspace = Annotated[
     str, typer.Option("--workspace", "-w", envvar="CALLBOARD_WORKSPACE", help="The workspace of the jobs.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 NoColor = Annotated[bool, typer.Option("--no-color", help="No colours (NO_COLOR is heeded too).")]
 
 

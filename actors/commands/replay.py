@@ -15,9 +15,9 @@ from actors.console.replay_page import replay_page, verdict_page
 from actors.jobs.signals import unknown_job
 from bus.errors import UsageError
 from bus.subjects import DEFAULT_WORKSPACE, check_job_id
+from store.job_fold import fold_view
 from store.redaction import redact
 from store.snapshot import Snapshot, decode_snapshot, encode_snapshot, take_snapshot
-from store.view import fold_view
 
 _PIPE = "-"
 

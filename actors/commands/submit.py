@@ -1,4 +1,4 @@
-"""``callboard submit``: one job from its arguments."""
+"""``callboard submit|result``: one job from its arguments or many from a file, and what a job returned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from actors.commands.options import AsJson, Context, Nats, NoColor, Workspace, make_session, run
+from actors.commands.options import AsJson, Context, JobArgument, Nats, NoColor, Workspace, make_session, run
 
 if TYPE_CHECKING:
     from actors.commands.session import Session
@@ -77,6 +77,25 @@ def submit(
         raise typer.BadParameter("--from takes its inputs from the file, and their ids; and it needs the server")
     reading: dict[str, Any] = {"batch": batch, "id_field": id_field, "is_enveloped": envelope, "skip_bad": skip_bad}
     run(_submit_file(session, workflow, terms, source=source, **reading, **ending))
+
+
+def result(
+    job: JobArgument,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    nats: Nats = None,
+    context: Context = None,
+    workspace: Workspace = "default",
+    as_json: AsJson = False,
+    no_color: NoColor = False,
+) -> None:
+    """Print what a job returned. The exit code tells how it ended.
+
+    Example: callboard result JOB --wait --timeout 60
+    """
+    from actors.commands import jobs
+
+    run(jobs.result(make_session(nats, context, workspace, as_json, no_color), job, wait=wait, timeout_s=timeout))
 
 
 async def _submit_file(

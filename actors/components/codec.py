@@ -7,7 +7,6 @@ failure, where it may cost what it likes.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import json
 import re
@@ -17,6 +16,7 @@ import msgspec
 
 from actors.components.schema import fields_at
 from bus.errors import UsageError
+from store.json_place import field_hint, field_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,6 @@ _AT = re.compile(r"(?P<message>.*?)(?: - at (?P<key>`key` in )?`(?P<path>\$[^`]*
 _MISSING = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _BYTE = re.compile(r"(?:JSON is malformed: )?(?P<reason>.*) \(byte (?P<at>\d+)\)")
-_PLAIN_FIELD = re.compile(r"[^\W\d]\w*")
 # A path longer than this helps nobody, and a value that holds itself has no end.
 _PATH_LIMIT_STEPS = 100
 # A field name or an enum value of the sender's may have any size, and goes into a message that is logged.
@@ -118,10 +117,10 @@ class Codec:
         assert found is not None  # every text matches
         message, path = found["message"], found["path"] or "$"
         if missing := _MISSING.fullmatch(message):
-            return self._error(f"missing required field `{missing[1]}`", _step(path, missing[1]))
+            return self._error(f"missing required field `{missing[1]}`", field_of(path, missing[1]))
         if unknown := _UNKNOWN.fullmatch(message):
-            hint = _field_hint(unknown[1], fields_at(self._schema, path))
-            return self._error(f"unknown field `{unknown[1]}`", _step(path, unknown[1]), hint)
+            hint = field_hint(unknown[1], fields_at(self._schema, path))
+            return self._error(f"unknown field `{unknown[1]}`", field_of(path, unknown[1]), hint)
         if path == "$" and message.startswith("Expected `object`, got"):
             return self._error(message, path, _object_hint(fields_at(self._schema, path)))
         return self._error(f"a key of the object: {message}" if found["key"] else message, path)
@@ -176,10 +175,6 @@ def _json_hint(raw: bytes, at: int) -> str:
 # ---- paths
 
 
-def _step(path: str, field: str) -> str:
-    return f"{path}.{field}" if _PLAIN_FIELD.fullmatch(field) else f"{path}[{json.dumps(field)}]"
-
-
 def _clip(text: str) -> str:
     return text if len(text) <= _TEXT_LIMIT_CHARS else f"{text[:_TEXT_LIMIT_CHARS]}…"
 
@@ -200,15 +195,15 @@ def _deepest(value: Any, bad: Callable[[Any], bool]) -> tuple[str, Any]:
 def _children(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     match value:
         case dict():
-            yield from ((_step(path, str(key)), child) for key, child in value.items())
+            yield from ((field_of(path, str(key)), child) for key, child in value.items())
         case list() | tuple() | set() | frozenset():
             yield from ((f"{path}[{i}]", child) for i, child in enumerate(value))
         case msgspec.Struct():
             names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
-            yield from ((_step(path, wire), getattr(value, name)) for wire, name in names)
+            yield from ((field_of(path, wire), getattr(value, name)) for wire, name in names)
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
             fields = (f.name for f in dataclasses.fields(value) if hasattr(value, f.name))
-            yield from ((_step(path, name), getattr(value, name)) for name in fields)
+            yield from ((field_of(path, name), getattr(value, name)) for name in fields)
 
 
 def _is_unwritable(value: Any) -> bool:
@@ -231,12 +226,6 @@ def _holds_no_number(value: Any) -> bool:
 
 
 # ---- hints
-
-
-def _field_hint(name: str, known: list[str]) -> str:
-    if close := difflib.get_close_matches(name, known, n=1):
-        return f"did you mean `{close[0]}`?"
-    return f"the fields are {', '.join(known)}" if known else "it takes no fields"
 
 
 def _object_hint(known: list[str]) -> str:

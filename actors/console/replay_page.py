@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from actors.console.job_page import CALL_LIMIT, job_page
 from actors.console.page import Block, Gap, Page, Span, facts, line, one_line
-from actors.jobs.verdict import Verdict
+from actors.replays.verdict import Verdict
 from store.log import Recorded
 from store.view import JobView
 

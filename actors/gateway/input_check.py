@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from actors.components.component import ComponentInfo, InvalidInput
-from actors.components.plain_fit import fits_plainly
 from store.json_fit import misfit
+from store.plain_fit import fits_plainly
 
 
 def check_input(info: ComponentInfo, value: Any) -> None:

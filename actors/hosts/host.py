@@ -15,8 +15,9 @@ from collections.abc import Callable
 
 from actors.dead_letters.rejection import reject
 from actors.hosts.foyer import LOOK_S, Foyer
-from actors.hosts.job_actor import JobActor, NoSuchVersion
+from actors.hosts.job_actor import JobActor
 from actors.hosts.planning import plan
+from actors.hosts.taking import NoSuchVersion
 from actors.jobs.halts import HandedBack
 from actors.jobs.order import Order, read_order
 from actors.node.heart import heartbeat_of

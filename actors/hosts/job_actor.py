@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
 import msgspec
 
-from actors.changes.fork import announce_fork, forked, read_origin
 from actors.components.component import Component
 from actors.dead_letters.dead_letters import keep_letter, letter_body
 from actors.hosts.closing import and_not_undone, poison, said_with, tell_parent, with_not_undone
@@ -34,6 +33,7 @@ from actors.hosts.takeover import (
     decide,
     redriven_owner,
 )
+from actors.hosts.taking import Taking
 from actors.jobs.deadline import deadline_of, time_limit
 from actors.jobs.doorbell import Doorbell
 from actors.jobs.halts import Cancelled, Fenced, Halt, HandedBack, Parked, Raised, Returned, Terminated
@@ -47,8 +47,8 @@ from actors.operations.locks import drop_locks
 from actors.operations.operations import Operations
 from actors.operations.undos import registered
 from actors.tools.invocation import describe
-from bus.errors import CallboardError, UsageError
 from bus.errors import Fenced as FencedError
+from bus.errors import UsageError
 from bus.failure import Failure
 from bus.mailbox import Delivery
 from bus.messages import (
@@ -65,15 +65,6 @@ from store.log import JobLog, Recorded
 
 log = logging.getLogger("callboard.job")
 
-CREATE_TRIES = 10
-# Another host may have that version, or be new enough to read it; 20 deliveries take half a minute.
-ELSEWHERE = ("unknown_version", "unreadable_definition")
-VERSION_TRIES = 20
-
-
-class NoSuchVersion(CallboardError):
-    """This host has the workflow, but not the version that the job began with or asks for."""
-
 
 class JobActor:
     """A job in this process. ``run`` ends when the job has ended, is parked, or has gone to another host."""
@@ -85,6 +76,7 @@ class JobActor:
         self.doing = "taking"
         self._hosting = hosting
         self._log = JobLog(hosting.bus, hosting.blobs, order.workspace, order.job)
+        self._taking = Taking(hosting, order, lease, self._log, self.journal)
         self._bell = Doorbell(hosting.board, self._log, self.journal, self._hear)
         self._halted: Halt | None = None
         self._winding: Cancelled | Raised | None = None
@@ -107,7 +99,7 @@ class JobActor:
     async def run(self) -> None:
         """Do what the request asks for, whatever the log says about the job. Raises: UsageError (refused), BusError."""
         try:
-            if self._is_plain and self.lease.attempt == 1 and await self._create(self._log.create):
+            if self._is_plain and self.lease.attempt == 1 and await self._taking.create():
                 await self._go()
             else:
                 await self._take_over()
@@ -127,47 +119,6 @@ class JobActor:
         self._bell.let_go()
         self._operations = self._parking = self._holding = self._task = self._over = self._deadline = None
 
-    def _owned(self, version: str) -> JobOwned:
-        return JobOwned(
-            job=self.order.job, host=self._hosting.host, node=self._hosting.node, pid=os.getpid(), version=version,
-            request=self.lease.sequence,
-        )  # fmt: skip
-
-    async def _create(self, create: Callable[[JobSubmitted, JobOwned], Awaitable[bool]]) -> bool:
-        """Take up a new job. The input is checked first: a job that cannot run is refused and never begins."""
-        submitted = await self._fork() if self.order.fork else self._submission(await self._newest())
-        if not await create(submitted, self._owned(submitted.version)):
-            return False
-        self.journal.submitted = submitted
-        self.journal.read_to = self.journal.owned_at = self._log.epoch
-        return True
-
-    async def _newest(self) -> Component[..., Any]:
-        try:
-            return await self._hosting.take(self.order.workflow, self.order.version)
-        except UsageError as error:
-            if error.code in ELSEWHERE and self.lease.attempt < VERSION_TRIES:
-                raise NoSuchVersion(str(error.args[0])) from error
-            raise
-
-    def _submission(self, component: Component[..., Any]) -> JobSubmitted:
-        order = self.order
-        component.decode_input(order.body)
-        return JobSubmitted(
-            job=order.job, workflow=order.workflow, version=component.version, app=component.app,
-            input=msgspec.Raw(order.body or b"{}"), priority=order.priority, parent=order.parent,
-            traceparent=order.traceparent, requested_at=self.lease.stored_at, deadline_at=order.deadline_at,
-            amendable=component.is_amendable,
-        )  # fmt: skip
-
-    async def _fork(self) -> JobSubmitted:
-        """The beginning of a fork, of which its source is told."""
-        bus, blobs = self._hosting.bus, self._hosting.blobs
-        origin = await read_origin(bus, blobs, self.order, self.lease.attempt)
-        submitted = forked(self._submission(self._component_of(origin.submitted)), self.order, origin)
-        await announce_fork(bus, blobs, self.order)
-        return submitted
-
     async def _take_over(self) -> None:
         self.journal.read(await self._log.read())
         await self._follow(
@@ -180,13 +131,9 @@ class JobActor:
     async def _follow(self, decision: Decision) -> None:
         match decision:
             case Start():
-                if await self._create(self._create_late):
-                    self.journal.read(await self._log.read(since=0, must_see=self._log.epoch))
-                    await self._go()
-                else:
-                    await self._create_later()
+                await (self._go() if await self._taking.create_late() else self._taking.create_later())
             case Resume(last_owned):
-                self._component()
+                self._taking.component()
                 await self._claim(last_owned)
                 await (self._finish() if self.journal.ended else self._go())
             case Poisoned(last_owned, times):
@@ -203,46 +150,21 @@ class JobActor:
             case _:
                 assert_never(decision)
 
-    async def _create_late(self, submitted: JobSubmitted, owned: JobOwned) -> bool:
-        return await self._log.create_late(submitted, owned, self.journal.owned_at, self.journal.life_at)
-
-    async def _create_later(self) -> None:
-        """Another request under this id was faster, and the log will say so; or what it holds nobody can read."""
-        if self.lease.attempt >= CREATE_TRIES:
-            message = f"the log of {self.order.job} begins with an event that nobody can read"
-            raise UsageError(message, code="job_id_conflict", hint="use another Job-Id")
-        await self.lease.nak(0.1 * self.lease.attempt)
-
     async def _claim(self, last_owned: int) -> None:
-        """Own the job from here, and know its log up to here: the former owner may have ended it. Raises: Fenced."""
         # Listen first: a reply that is stored between the read and the listening would wait for the next poll.
         await self._bell.open()
-        epoch = await self._log.claim(self._owned(self._submitted().version), last_owned)
-        self.journal.read(await self._log.read(since=self.journal.read_to, must_see=epoch))
+        await self._taking.claim(last_owned)
 
     async def _finish(self) -> None:
         await drop_locks(self._hosting, self.order.workspace, self.order.job, self.journal)
         if self.journal.ended:
-            await tell_parent(self._hosting, self._submitted().parent, self.journal.ended)
+            await tell_parent(self._hosting, self._taking.submitted().parent, self.journal.ended)
         await self.lease.ack()
-
-    def _submitted(self) -> JobSubmitted:
-        assert self.journal.submitted is not None
-        return self.journal.submitted
-
-    def _component(self) -> Component[..., Any]:
-        return self._component_of(self._submitted())
-
-    def _component_of(self, submitted: JobSubmitted) -> Component[..., Any]:
-        component = self._hosting.workflow(submitted.workflow, submitted.version)
-        if component is None:
-            raise NoSuchVersion(f"this host has no {submitted.workflow} for a job of version {submitted.version}")
-        return component
 
     # ---- run
 
     async def _go(self) -> None:
-        component, submitted = self._component(), self._submitted()
+        component, submitted = self._taking.component(), self._taking.submitted()
         self.doing = "running"
         self._winds_up = component.winds_up
         operations = Operations(self._hosting, self._log, self.journal, submitted, self.halt)
@@ -250,8 +172,9 @@ class JobActor:
         self._operations = operations
         operations.deadline_at = deadline_of(self.journal)
         ends_at = self._watch_time(component, submitted)
+        taking, lease = self._taking, self.lease
         parking = self._parking = Parking(
-            operations, lambda: self._owned(submitted.version), self.halt, ends_at, lambda: self.lease.is_in_a_crowd
+            operations, lambda: taking.owned(submitted.version), self.halt, ends_at, lambda: lease.is_in_a_crowd
         )
         holding = self._holding = Holding(operations, self.halt)
         self._heed_signals()
@@ -434,7 +357,7 @@ class JobActor:
 
     async def _undo(self) -> tuple[str, ...] | Halt:
         """What could not be undone; or why this process has to leave the job before that is done."""
-        ops = Operations(self._hosting, self._log, self.journal, self._submitted(), self.halt)
+        ops = Operations(self._hosting, self._log, self.journal, self._taking.submitted(), self.halt)
         ops.listen, ops.on_signal = self._bell.open, self._heed_signals
         ops.wind_up()
         self._forget_halt()
@@ -452,10 +375,10 @@ class JobActor:
 
     async def _end_poisoned(self, failure: Failure) -> None:
         """Its request is kept as a dead letter; a wake-up says nothing, so what is kept is the input it began with."""
-        lease, order = self.lease, self.order
+        lease, order, began = self.lease, self.order, self._taking.submitted()
         letter = DeadKept(
             job=order.job, failure=failure, subject=lease.subject, stream=JOBS, stream_sequence=lease.sequence,
-            deliveries=lease.attempt, body=letter_body(bytes(self._submitted().input)), headers=dict(lease.headers),
+            deliveries=lease.attempt, body=letter_body(bytes(began.input)), headers=dict(lease.headers),
             actor=self._hosting.host,
         )  # fmt: skip
         await keep_letter(self._hosting.bus, self._hosting.blobs, order.workspace, letter)

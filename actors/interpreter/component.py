@@ -10,7 +10,6 @@ import msgspec
 
 from actors.components.codec import InvalidInput, InvalidOutput
 from actors.components.component import Component, ComponentInfo, Options, declare
-from actors.components.plain_fit import fits_plainly
 from actors.components.schema import digest
 from actors.gateway.input_check import check_input
 from actors.interpreter.interpreter import interpret
@@ -18,6 +17,7 @@ from actors.interpreter.plan import Plan, make_plan
 from actors.operations.job import Job
 from actors.workflow.document import Document
 from bus.errors import UsageError
+from store.plain_fit import fits_plainly
 
 _encode = msgspec.json.encode
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from actors.interpreter.asks import Sleep
 from actors.interpreter.formula import FormulaFailed, Scope
 from actors.interpreter.frame import Frame, Run
 from actors.interpreter.joins import wanted
+from actors.interpreter.timeouts import watch_time
 from actors.workflow.document import MapStep, ParallelStep
 from bus.failure import Failure
 
@@ -23,7 +23,7 @@ def begin_map(machine: Machine, run: Run) -> None:
     if not isinstance(items, list):
         raise FormulaFailed(step.over, f"{run.id}.over", f"gives a {type(items).__name__}, and no list")
     run.items = list(items)
-    _watch_time(machine, run)
+    watch_time(machine, run)
     _go_on(machine, run)
 
 
@@ -31,13 +31,8 @@ def begin_parallel(machine: Machine, run: Run) -> None:
     """Begin all branches."""
     step = cast("ParallelStep", run.plan.step)
     run.items = list(step.branches)
-    _watch_time(machine, run)
+    watch_time(machine, run)
     _go_on(machine, run)
-
-
-def _watch_time(machine: Machine, run: Run) -> None:
-    if run.plan.step.timeout_s is not None:
-        machine.ask(run, "timeout", Sleep(run.plan.step.timeout_s), "timeout/")
 
 
 def add_items(machine: Machine, run: Run, items: list[Any]) -> None:

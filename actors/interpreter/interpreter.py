@@ -17,7 +17,8 @@ from typing import Any
 from actors.interpreter.amending import CannotChange, make_change
 from actors.interpreter.asks import Ask, Call
 from actors.interpreter.deeds import do
-from actors.interpreter.machine import Broken, Finished, Machine, Withdrawn
+from actors.interpreter.end import Broken, Finished, Withdrawn
+from actors.interpreter.machine import Machine
 from actors.interpreter.plan import Plan
 from actors.jobs.journal import ChangedCode
 from actors.operations.branches import Branch, current_branch
@@ -49,6 +50,7 @@ class Interpreter:
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._leaving: set[asyncio.Task[Any]] = set()
         self._children: dict[str, str] = {}  # where the jobs stand that were asked for, by the ask
+        self._tools: dict[str, str] = {}  # the same of tools
         self._words: set[asyncio.Task[None]] = set()  # to children that are given up
         self._arrived: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
@@ -139,10 +141,10 @@ class Interpreter:
         dropped = set(drops)
         left = [ask for ask in asks if ask.id not in dropped] if drops else asks
         recalls, machine.recalls = machine.recalls, []
-        self._call_back((*recalls, *drops))
+        self._call_back((*recalls, *drops), drops)
         for ask in left:
-            if isinstance(ask.what, Call) and ask.what.kind == "job":
-                self._children[ask.id] = ask.place
+            if isinstance(ask.what, Call) and ask.what.kind != "agent":
+                (self._children if ask.what.kind == "job" else self._tools)[ask.id] = ask.place
         if len(left) == 1 and self._alone is None and not self._tasks:
             self._alone = left[0]
         else:
@@ -179,27 +181,30 @@ class Interpreter:
         finally:
             current_branch.reset(token)
         self._alone = None
+        self._tools.pop(ask.id, None)
         if self._arrived:
             self._arrive(branch.clock, told)
         else:
             told()
             self._follow()
 
-    def _call_back(self, asks: Iterable[str]) -> None:
-        """Of the jobs that are given up, those that were started are told so.
+    def _call_back(self, jobs: Iterable[str], tools: Iterable[str]) -> None:
+        """Of what is given up, the jobs that were started and the tools that run are told so.
 
-        By a replay once more: so a host may die before it has said it.
+        By a replay once more: so a host may die before it has said it. A tool whose call would have to be undone is not
+        told: whether it has done it must be known.
         """
-        for id_ in asks:
-            if (place := self._children.pop(id_, None)) is not None and not self._ops.halted:
-                word = self._loop.create_task(self._cancel_child(place))
-                self._words.add(word)
-                word.add_done_callback(self._said)
+        places = [place for id_ in jobs if (place := self._children.pop(id_, None)) is not None]
+        places += [place for id_ in tools if (place := self._tools.pop(id_, None)) is not None]
+        for place in places if not self._ops.halted else ():
+            word = self._loop.create_task(self._call_back_at(place))
+            self._words.add(word)
+            word.add_done_callback(self._said)
 
     def _said(self, word: asyncio.Task[None]) -> None:
         self._words.discard(word)
         if not word.cancelled() and (error := word.exception()):
-            log.error("%s: a child that is given up was not told so", self._ops.job, exc_info=error)
+            log.error("%s: what is given up was not told so", self._ops.job, exc_info=error)
 
     def _begin(self, ask: Ask) -> None:
         branch = Branch(ask.place, 0)
@@ -216,8 +221,8 @@ class Interpreter:
         self._leaving.add(task)
         task.add_done_callback(self._has_left)
 
-    async def _cancel_child(self, place: str) -> None:
-        """A job that nobody waits for any more is told so, however long that takes."""
+    async def _call_back_at(self, place: str) -> None:
+        """What nobody waits for any more is told so, however long that takes."""
         ops = self._ops
         ops.busy += 1
         try:
@@ -229,9 +234,9 @@ class Interpreter:
     async def _tell(self, key: str) -> None:
         while True:
             try:
-                return await self._ops.cancel_child(key)
+                return await self._ops.call_back(key)
             except BusError as error:
-                log.warning("%s: could not cancel the child of %s, trying again: %s", self._ops.job, key, error)
+                log.warning("%s: could not call back %s, trying again: %s", self._ops.job, key, error)
             await asyncio.sleep(AGAIN_S)
 
     # ---- what the machine is told
@@ -239,6 +244,7 @@ class Interpreter:
     def _done(self, ask: Ask, branch: Branch, task: asyncio.Task[Any]) -> None:
         if self._tasks.pop(ask.id, None) is None or task.cancelled():
             return
+        self._tools.pop(ask.id, None)
         error = task.exception()
         if isinstance(error, ChangedCode) or (error is not None and not isinstance(error, Exception)):
             self._break(error)

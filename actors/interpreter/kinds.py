@@ -13,6 +13,8 @@ from actors.interpreter.counted import add_items, begin_map, begin_parallel, bra
 from actors.interpreter.counted import inside_failed as counted_failed
 from actors.interpreter.formula import FormulaFailed, Scope
 from actors.interpreter.frame import Frame, Run
+from actors.interpreter.goto import hand_over
+from actors.interpreter.timeouts import watch_time
 from actors.workflow.document import (
     AddStep,
     AgentStep,
@@ -50,12 +52,6 @@ def _begin_call(machine: Machine, run: Run) -> None:
         watch_time(machine, run)
 
 
-def watch_time(machine: Machine, run: Run) -> None:
-    """Let a step fail that takes longer than it says."""
-    if run.plan.step.timeout_s is not None:
-        machine.ask(run, "timeout", Sleep(run.plan.step.timeout_s), "timeout/")
-
-
 def _begin_approval(machine: Machine, run: Run) -> None:
     step = cast("ApprovalStep", run.plan.step)
     machine.ask(run, "main", Approve(step, str(run.given["title"]), run.given["details"], run.given["edit"]))
@@ -90,7 +86,7 @@ def _begin_goto(machine: Machine, run: Run) -> None:
         message = f"went to {step.to!r} {step.max_times} times already"
         machine.fail(run, Failure(code="goto_limit", message=message, retryable=False))
         return
-    machine.hand_over(run, step.to)
+    hand_over(machine, run, step.to)
 
 
 def _begin_end(machine: Machine, run: Run) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -19,8 +18,10 @@ import msgspec
 from actors.hosts.closing import and_not_undone
 from actors.interpreter.asks import Ask, Clock, Lock, Unlock, What
 from actors.interpreter.counted import close_map
+from actors.interpreter.end import Broken, End, Finished, Withdrawn
 from actors.interpreter.formula import FormulaFailed, Scope
 from actors.interpreter.frame import Frame, Run
+from actors.interpreter.goto import go_to
 from actors.interpreter.joins import is_met, is_unmet
 from actors.interpreter.kinds import BEGIN, FRAME_ENDED, frame_failed
 from actors.interpreter.plan import ListPlan, Plan
@@ -31,30 +32,6 @@ from bus.failure import Failure
 GOTO_LIMIT = 100
 # What may follow from one answer: some seconds of work.
 WORK_LIMIT = 500_000
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """It came to its end, or to a step of kind ``end``."""
-
-    result: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """A step failed, and nothing in the document deals with that; or a step of kind ``end`` says so."""
-
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """It was cancelled, and what it did is undone as far as the document says how. ``not_undone``: which failed."""
-
-    not_undone: tuple[str, ...] = ()
-
-
-End = Finished | Broken | Withdrawn
 
 
 class Machine:
@@ -296,10 +273,10 @@ class Machine:
 
     def _end(self, run: Run, status: Any) -> None:
         run.status = status
-        self._let_go(run)
+        self.let_go(run)
         self._after(run)
 
-    def _let_go(self, run: Run) -> None:
+    def let_go(self, run: Run) -> None:
         """Nothing of a step goes on, unless it lingers; what became of it can be seen."""
         for role in list(run.asks):
             self._drop(run, role)
@@ -349,13 +326,13 @@ class Machine:
         if run.status != "running":
             return
         run.status, run.failure = "failed", _named(run, failure)
-        self._let_go(run)
+        self.let_go(run)
         match run.plan.step.on_error:
             case "continue":
                 self._after(run)
             case Goto(goto=name) if run.times < GOTO_LIMIT:
                 run.times += 1
-                self.go_to(run, name)
+                go_to(self, run, name)
             case "compensate":
                 self.undoing.wind_up(run.frame, partial(self._undone, run))
             case _:
@@ -392,7 +369,7 @@ class Machine:
         run.frame.active -= 1
         self.rest(run.frame)
 
-    # ---- to give up, and to go back
+    # ---- to give up
 
     def cancel_step(self, run: Run) -> None:
         """Give a step up that has not ended; what needs it goes on."""
@@ -409,51 +386,7 @@ class Machine:
             if run.status == "running" or run.lingers:
                 run.status = "cancelled" if run.status == "running" else run.status
                 run.lingers = False
-                self._let_go(run)
-
-    def hand_over(self, run: Run, name: str) -> None:
-        """A step of kind ``goto`` has completed, and what needs it does not begin."""
-        run.status = "completed"
-        self._let_go(run)
-        self.go_to(run, name)
-
-    def go_to(self, run: Run, name: str) -> None:
-        """Go on at step ``name`` of the same list; it, and all that comes after it, runs anew."""
-        frame = run.frame
-        run.gone = True
-        for each in _all_after(frame.plan, name):
-            old = frame.runs[each]
-            if old is not run and (old.status == "running" or old.lingers):
-                frame.active -= old.status == "running"
-                frame.active -= old.lingers
-                old.status, old.lingers = "cancelled", False
-                self._let_go(old)
-            frame.runs[each] = Run(old.plan, frame, times=old.times)
-            for inner in _ids_within(old):
-                frame.scope.outcomes.pop(inner, None)
-        self.begin(frame.runs[name])
-        frame.active -= 1
-
-
-def _all_after(plan: ListPlan, name: str) -> list[str]:
-    """The step, and all that wait for it, at once or by others."""
-    found = {name: None}
-    walk = [name]
-    while walk:
-        for follower in plan.followers[walk.pop()]:
-            if follower not in found:
-                found[follower] = None
-                walk.append(follower)
-    return list(found)
-
-
-def _ids_within(run: Run) -> list[str]:
-    found, walk = [run.id], list(run.plan.lists)
-    while walk:
-        for step in walk.pop().steps.values():
-            found.append(step.id)
-            walk += step.lists
-    return found
+                self.let_go(run)
 
 
 def _named(run: Run, failure: Failure) -> Failure:

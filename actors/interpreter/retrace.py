@@ -1,6 +1,6 @@
 """What became of each step of a job, from its log and its document: the machine goes the same way once more.
 
-Nothing is called and nothing is written (``actors.testing``). Lists that are over are kept; a running job lets them go.
+Nothing is called and nothing is written (``actors.replays``). Lists that are over are kept; a running job lets them go.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from actors.interpreter.interpreter import Interpreter
 from actors.interpreter.machine import Machine
 from actors.interpreter.plan import ListPlan, Plan
 from actors.operations.job import Job
-from actors.testing import replay
+from actors.replays.replay import replay
 from actors.workflow.document import Document
 from bus.errors import UsageError
 from store.log import Recorded

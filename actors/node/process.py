@@ -132,7 +132,7 @@ def _describe(app: App) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     """The verdict goes to a file: what the user's code prints must not come between."""
-    from actors.jobs.verdict import judge
+    from actors.replays.verdict import judge
     from store.snapshot import decode_snapshot
 
     # Who started us ends us sooner, unless it is gone by then: the kernel's alarm also ends code that blocks.

@@ -59,6 +59,8 @@ class OperationCore:
         self.cancelled_at: int | None = None
         self.not_undone: tuple[str, ...] = ()
         self.waits: dict[str, datetime | None] = {}
+        # Signals that waits look for, by their keys, each with the place in the log that it has to come after.
+        self.wanted: dict[str, tuple[str, int]] = {}
         self.on_idle: Callable[[], None] = lambda: None
         self.on_asked: Callable[[], None] = lambda: None
         self.on_signal: Callable[[], None] = lambda: None

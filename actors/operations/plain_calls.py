@@ -18,7 +18,7 @@ from actors.operations.output_cache import Found, OutputCache, key_of
 from actors.operations.records import Records
 from actors.operations.values import name_of
 from bus.errors import UsageError
-from bus.failure import CallFailed, failure_of
+from bus.failure import GIVEN_UP, CallFailed, Failure, failure_of
 from bus.messages import ReplyFailed
 from bus.subjects import CallKind, Priority
 
@@ -62,12 +62,20 @@ class PlainCalls(Calls, ChildCalls, Records):
         except UsageError as error:
             raise await self._refused(key, "job", error) from error
 
-    async def cancel_child(self, key: str) -> None:
-        """Cancel the job that was started under a key, if it has not answered yet. Raises: BusError."""
+    async def call_back(self, key: str) -> None:
+        """Nobody waits any more for the answer under a key: a job is cancelled, a tool's call is answered here and now.
+
+        Whoever runs the tool hears of that and stops. Raises: BusError.
+        """
         self.check_running()
         entry = self.journal.entries.get(key)
-        if entry is not None and isinstance(entry.outcome, Pending):
+        if entry is None or not isinstance(entry.outcome, Pending):
+            return
+        if entry.op == "job":
             await tell_child(self.hosting, self.workspace, self.job, entry, CANCEL)
+        elif entry.op == "tool":
+            failure = Failure(code=GIVEN_UP, message="the job does not wait for it any more", retryable=False)
+            await self._append_note(ReplyFailed(job=self.job, call=key, failure=failure, actor=self.hosting.host))
 
     async def _plain_target(self, key: str, kind: CallKind, ref: str) -> Target:
         entry = self.journal.entries.get(key)

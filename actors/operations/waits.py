@@ -14,6 +14,7 @@ from actors.jobs.journal import Pending
 from actors.jobs.signals import RESERVED
 from actors.operations.branches import current_branch
 from actors.operations.records import Records
+from actors.operations.turns import REST_TURNS
 from actors.operations.values import instant_in, raw_of, signal_data
 from bus.errors import UsageError
 from bus.messages import Signal
@@ -55,16 +56,40 @@ class Waits(Records):
         since = await self._mark(f"{key}/from") if fresh else 0
         due_at = await self._due(f"{key}/timer", "timer", timeout_s) if timeout_s is not None else None
         entry = self.journal.recall(key, "signal", f"signal-{signal}")
-        while entry is None or isinstance(entry.outcome, Pending):
-            await self._may_begin()
-            if taken := self.journal.next_signal(signal, since):
+        if entry is None or isinstance(entry.outcome, Pending):
+            if taken := await self._look(key, signal, since, due_at):
                 return await self._take_signal(key, *taken)
-            if due_at is not None and datetime.now(UTC) >= due_at:
-                return await self._no_signal(key, signal, timeout_s)
-            await self._wait(key, due_at)
+            return await self._no_signal(key, signal, timeout_s)
         await self._take_up(entry.sequence)
         answer = msgspec.json.decode(raw_of(entry))
         return signal_data(answer, signal, timeout_s)
+
+    async def _look(self, key: str, signal: str, since: int, due_at: datetime | None) -> tuple[int, Signal] | None:
+        """The next signal of that name once there is one; None when the time is over."""
+        self.wanted[key] = signal, since
+        try:
+            while True:
+                await self._may_begin()
+                await self._after_older(signal, since)
+                if taken := self.journal.next_signal(signal, since):
+                    return taken
+                if due_at is not None and datetime.now(UTC) >= due_at:
+                    return None
+                await self._wait(key, due_at)
+        finally:
+            del self.wanted[key]
+
+    async def _after_older(self, signal: str, since: int) -> None:
+        """Let others take what came before: of several signals that are there the oldest is taken first.
+
+        Not for long, since a branch that wants an older one may be given up, or have something else to do first.
+        """
+        for _ in range(REST_TURNS):
+            mine = self.journal.next_signal(signal, since)
+            theirs = (self.journal.next_signal(*other) for other in self.wanted.values())
+            if mine is None or all(found is None or found[0] >= mine[0] for found in theirs):
+                return
+            await asyncio.sleep(0)
 
     async def _mark(self, key: str) -> int:
         """A place in the log, the same on every replay."""

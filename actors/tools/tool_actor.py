@@ -32,6 +32,7 @@ from actors.tools.tool_context import ToolContext
 from actors.tools.tool_gate import ToolGate
 from actors.tools.tool_pace import ToolPace
 from actors.tools.tool_replies import ToolReplies
+from actors.tools.unwanted import Unwanted
 from bus import subjects
 from bus.amendment import Change
 from bus.connection import Bus, Message
@@ -58,7 +59,6 @@ HOPELESS_AFTER = 6
 LOOK_NS = 1_000_000_000
 # What is known of a call's past is good for so long; less than it takes until a lease has run out (ACK_WAIT_S).
 KNOWN_FOR_S = 1.0
-_OVER_KEPT = 10_000
 
 
 class ToolActor:
@@ -91,7 +91,7 @@ class ToolActor:
         self._replies = ToolReplies(bus, blobs, name, component.retry, outbox, inherited=inherited)
         self._breakers = Breakers(bus, blobs, name)
         self._stopping = False
-        self._over: dict[tuple[str, str], None] = {}
+        self._unwanted = Unwanted(self._stop_unwanted)
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
         consumer = f"tool-{component.name}-v{component.major}"
@@ -108,7 +108,7 @@ class ToolActor:
 
     async def start(self) -> None:
         """Begin to take calls. Raises: BusError."""
-        await self._bus.subscribe(subjects.live("*", "*", "job.cancelled"), self._on_cancelled)
+        await self._unwanted.start(self._bus)
         await self._bus.subscribe(subjects.live("*", "*", "job.amended"), self._on_amended)
         self._bus.on_reconnect.append(self._note_gap)
         await self._gate.open()
@@ -318,7 +318,7 @@ class ToolActor:
             await self._replies.died(serving)
         if time.monotonic() - serving.known_s > KNOWN_FOR_S and await self._was_settled(serving):
             return
-        if serving.cancelled or (serving.workspace, serving.event.job) in self._over:
+        if serving.cancelled or self._unwanted.holds(serving):
             await self._replies.cancelled(serving)
             return
         serving.started_s = time.monotonic()
@@ -371,12 +371,8 @@ class ToolActor:
 
     # ---- cancel
 
-    def _on_cancelled(self, msg: Message) -> None:
-        """A job was cancelled: stop what runs for it, and do not begin what waits."""
-        place = subjects.parse_event(msg.subject)
-        self._over[place.workspace, place.job] = None
-        if len(self._over) > _OVER_KEPT:
-            del self._over[next(iter(self._over))]
+    def _stop_unwanted(self) -> None:
+        """Stop what runs and nobody waits for."""
         for serving in self.running.values():
-            if (serving.workspace, serving.event.job) == (place.workspace, place.job):
+            if self._unwanted.holds(serving):
                 serving.cancel()

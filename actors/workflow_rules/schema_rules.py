@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from actors.components.plain_fit import fits_plainly
 from actors.workflow.document import ApprovalStep, Document
 from actors.workflow.finding import Fault, Path
 from actors.workflow.outline import Outline
+from store.plain_fit import fits_plainly
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator

@@ -7,7 +7,8 @@ import msgspec
 from actors.components.app import App
 from actors.components.component import Component
 from actors.components.version import parse_version
-from actors.testing import Difference, replay
+from actors.replays.difference import Difference
+from actors.replays.replay import replay
 from bus.errors import UsageError
 from bus.messages import JobSubmitted
 from store.log import Recorded
