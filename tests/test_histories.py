@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.commands.verify import verify
+from actors.command_bodies.verify import verify
 from actors.components.component import Component
 from actors.interpreter.component import WorkflowComponent, workflow_component
 from actors.operations.operations import Operations

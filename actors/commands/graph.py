@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from actors.clients.client import Client
-    from actors.commands.session import Session
+    from actors.command_bodies.session import Session
     from actors.pictures.drawing import Drawing
     from actors.workflow.document import Document
     from store.snapshot import Snapshot

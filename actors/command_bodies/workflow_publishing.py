@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actors.commands.arguments import parse_inputs
-from actors.commands.jobs import user_name
-from actors.commands.session import EXIT_DONE, EXIT_JOB_FAILED, Session
+from actors.command_bodies.arguments import parse_inputs
+from actors.command_bodies.jobs import user_name
+from actors.command_bodies.session import EXIT_DONE, EXIT_JOB_FAILED, Session
 from actors.commands.workflow_registry import DOCUMENT_SUFFIXES, is_file
 from actors.console.amount import plural
 from actors.console.definition_page import published_page
