@@ -20,7 +20,7 @@ from actors.commands import dead as dead_commands
 from actors.commands import fork as fork_commands
 from actors.commands import history as history_commands
 from actors.commands import locks as lock_commands
-from actors.commands import looking as look_commands
+from actors.commands import look as look_commands
 from actors.commands import outbox as outbox_commands
 from actors.commands import schedules as schedule_commands
 from actors.commands import submit as submit_commands
@@ -164,7 +164,7 @@ def _choice_of(
     """A function that makes the choice, so that what is wrong in it is reported like any other wrong use."""
 
     def make() -> Choice:
-        from actors.commands.arguments import parse_counts
+        from actors.command_bodies.arguments import parse_counts
         from actors.node.roster import Choice, default_stall_s
 
         return Choice(
@@ -198,8 +198,8 @@ async def _up(
 
 
 async def _node(options_of: Any, target: str, name: str, choice_of: Any, metrics: str = "") -> int:
-    from actors.commands.arguments import default_node_name
-    from actors.commands.describe import describe
+    from actors.command_bodies.arguments import default_node_name
+    from actors.command_bodies.describe import describe
     from actors.node.crew import Crew
     from actors.node.shipping import ship
     from bus.connection import Bus

@@ -104,8 +104,3 @@ def _is_ours(filename: str) -> bool:
 def _bases(error: BaseException) -> tuple[str, ...]:
     """Class names from the error's own up to, not including, ``Exception``: what ``Retry(on=...)`` matches."""
     return tuple(c.__name__ for c in type(error).__mro__ if c not in (Exception, BaseException, object))
-
-
-def error_of(failure: Failure) -> CallFailed:
-    """The exception that a caller sees for a failure that crossed the wire."""
-    return CallFailed(failure)

@@ -15,7 +15,7 @@ import msgspec
 
 from bus.amendment import Change
 from bus.approval_events import ApprovalEvent
-from bus.errors import Unreadable, UsageError
+from bus.errors import Unreadable
 from bus.event import NULL, BaseEvent, ForkedFrom, Parent
 from bus.failure import Failure
 from bus.schedule_events import ScheduleEvent
@@ -336,12 +336,3 @@ def decode(body: bytes, *, subject: str = "", sequence: int = 0) -> Event:
         return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(subject, sequence, str(error)) from error
-
-
-def check_json(raw: bytes, what: str) -> msgspec.Raw:
-    """``raw`` if it is JSON, to be put into an event as it is. Raises: UsageError with the position that is wrong."""
-    try:
-        msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{what} is not JSON: {error}", code="invalid_json", path="$") from error
-    return msgspec.Raw(raw)

@@ -19,7 +19,7 @@ import typer
 from typer.testing import CliRunner
 
 import cli
-from actors.commands.arguments import json_hint
+from actors.command_bodies.arguments import json_hint
 from bus.embedded import EmbeddedServer
 from bus.paths import DATA_DIR_VARIABLE
 from tests.waiting import wait_until

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from actors.commands.answering import parse_edits
+from actors.command_bodies.answering import parse_edits
 from actors.console.approval_page import approvals_page
 from actors.console.event_line import event_line
 from actors.console.job_page import job_page

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors.commands.many_jobs import parse_age
+from actors.command_bodies.many_jobs import parse_age
 from bus.errors import UsageError
 from tests.test_cli import LIMIT_S, Shell, shell
 

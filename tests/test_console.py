@@ -131,7 +131,6 @@ def test_instants() -> None:
         "in 1m05s",
         "",
     )
-    assert amount.utc(at(0.25)) == "2026-01-02T12:00:00.250Z"
 
 
 # ---- text from elsewhere
@@ -661,3 +660,15 @@ def test_nothing_imports_rich_before_a_terminal_is_written_to() -> None:
 def test_lines_know_their_indent() -> None:
     """A line of a traceback stands under its title."""
     assert Line((Span("x"),), indent=2).plain == "  x"
+
+
+def test_a_call_that_was_given_up_has_not_failed() -> None:
+    """The loser of a race is shown as not awaited, also while the job goes on."""
+    failure = Failure(code="given_up", message="the job does not wait for it any more")
+    view = view_of(
+        CallTool(job="j1", at=at(0), call="a:1", name="a", version=1),
+        ReplyFailed(job="j1", at=at(1), call="a:1", failure=failure),
+    )
+    text = text_of(job_page(view, at(2)))
+    assert re.search(r"^a:1 +a v1 +not awaited ", text, re.MULTILINE)
+    assert "any more" not in text

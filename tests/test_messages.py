@@ -13,7 +13,7 @@ from bus import messages
 from bus.errors import Unreadable, UsageError
 from bus.event import NULL
 from bus.failure import Failure
-from bus.messages import CallAgent, CallJob, CallTool, Event, JobSubmitted, Signal, check_json, decode, encode
+from bus.messages import CallAgent, CallJob, CallTool, Event, JobSubmitted, Signal, decode, encode
 from tests.strategies import events
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
@@ -179,19 +179,6 @@ def test_a_signal_with_a_name_that_is_no_token_is_refused() -> None:
     """A signal's name becomes part of a subject, so it must be one token."""
     with pytest.raises(UsageError, match="signal"):
         _ = Signal(job="j", name="a.b").kind
-
-
-def test_json_is_kept_as_it_came() -> None:
-    """check_json keeps the very bytes, so numbers are not rounded on their way through."""
-    assert bytes(check_json(b'{"n": 12345678901234567890123}', "input")) == b'{"n": 12345678901234567890123}'
-
-
-@pytest.mark.parametrize("raw", [b"", b"{", b'{"a":1} trailing', b"\xff", b"nul"])
-def test_what_is_not_json_is_refused_with_the_position(raw: bytes) -> None:
-    """A body that is not JSON is a wrong use with its own code."""
-    with pytest.raises(UsageError, match="input is not JSON") as caught:
-        check_json(raw, "input")
-    assert caught.value.code == "invalid_json"
 
 
 def test_absent_input_is_null() -> None:

@@ -1,1 +1,1 @@
-"""What the commands of ``callboard`` do, one file for each concern; ``cli.py`` parses and calls them."""
+"""The commands of ``callboard`` as they are typed. ``--help`` imports them all; what they do is imported to be done."""

@@ -48,7 +48,7 @@ def policy(
 
     Example: callboard amend JOB quote --retry-attempts 10 --timeout-s 30 --on-open fail
     """
-    from actors.commands import amendments
+    from actors.command_bodies import amendments
 
     retry = {"attempts": attempts, "backoff_s": backoff, "factor": factor, "max_wait_s": max_wait}
     session = make_session(nats, context, workspace, as_json, no_color)
@@ -72,7 +72,7 @@ def inject(
 
     Example: callboard amend inject JOB --step '{"id": "check", "tool": "check", "needs": ["quote"]}'
     """
-    from actors.commands import amendments
+    from actors.command_bodies import amendments
 
     run(amendments.inject(make_session(nats, context, workspace, as_json, no_color), job, step, into))
 
@@ -92,7 +92,7 @@ def add(
 
     Example: callboard amend add JOB each A4 A5
     """
-    from actors.commands import amendments
+    from actors.command_bodies import amendments
 
     run(amendments.add(make_session(nats, context, workspace, as_json, no_color), job, step, items))
 
@@ -111,7 +111,7 @@ def finish(
 
     Example: callboard amend finish JOB each
     """
-    from actors.commands import amendments
+    from actors.command_bodies import amendments
 
     run(amendments.finish(make_session(nats, context, workspace, as_json, no_color), job, step))
 
@@ -130,6 +130,6 @@ def skip(
 
     Example: callboard amend skip JOB approve
     """
-    from actors.commands import amendments
+    from actors.command_bodies import amendments
 
     run(amendments.skip(make_session(nats, context, workspace, as_json, no_color), job, step))

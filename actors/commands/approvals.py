@@ -34,7 +34,7 @@ def approvals(
 
     Example: callboard approvals --role buyer
     """
-    from actors.commands import answering
+    from actors.command_bodies import answering
 
     run(answering.approvals(make_session(nats, context, workspace, as_json, no_color), role))
 
@@ -61,7 +61,7 @@ def approve(
 
     Example: callboard approve JOB --comment 'as agreed' --edit amount=900
     """
-    from actors.commands import answering
+    from actors.command_bodies import answering
 
     session = make_session(nats, context, workspace, as_json, no_color)
     words = answering.Words(comment, tuple(edit or ()), answer, name, tuple(role or ()))
@@ -86,7 +86,7 @@ def reject(
 
     Example: callboard reject JOB --comment 'too dear'
     """
-    from actors.commands import answering
+    from actors.command_bodies import answering
 
     session = make_session(nats, context, workspace, as_json, no_color)
     words = answering.Words(comment, (), answer, name, tuple(role or ()))

@@ -9,7 +9,7 @@ import typer
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
 
 if TYPE_CHECKING:
-    from actors.commands.session import Session
+    from actors.command_bodies.session import Session
     from supervisor.circuit import ForcedClosed, ForcedOpen
 
 app = typer.Typer(rich_markup_mode=None)
@@ -65,7 +65,7 @@ def close_breaker(key: Key, nats: Nats = None, context: Context = None, as_json:
 
 
 def _who() -> str:
-    from actors.commands.jobs import user_name
+    from actors.command_bodies.jobs import user_name
 
     return user_name()
 

@@ -10,8 +10,8 @@ from actors.commands.options import AsJson, Context, JobArgument, Nats, NoColor,
 
 if TYPE_CHECKING:
     from actors.clients.bulk import Verb
-    from actors.commands.many_jobs import Choice
-    from actors.commands.session import Session
+    from actors.command_bodies.many_jobs import Choice
+    from actors.command_bodies.session import Session
 
 Jobs = Annotated[
     list[str] | None, typer.Argument(metavar="JOB", help="The jobs' ids; or a filter.", show_default=False)
@@ -47,7 +47,7 @@ def signal(
 
     Example: callboard signal JOB approved '{"by": "ann"}'
     """
-    from actors.commands import jobs
+    from actors.command_bodies import jobs
 
     run(jobs.signal(make_session(nats, context, workspace, as_json), job, name, jobs.decode_data(data)))
 
@@ -162,7 +162,7 @@ def retry(
 
     Example: callboard retry JOB --wait
     """
-    from actors.commands import jobs
+    from actors.command_bodies import jobs
 
     session = make_session(nats, context, workspace, as_json, no_color)
     choice = _choice(workflow, state, older_than, every=every, yes=yes)
@@ -174,7 +174,7 @@ def retry(
 
 
 def _choice(workflow: str, state: list[str] | None, older_than: str, *, every: bool, yes: bool) -> Choice:
-    from actors.commands.many_jobs import Choice
+    from actors.command_bodies.many_jobs import Choice
 
     return Choice(workflow, tuple(state or ()), older_than, every, yes)
 
@@ -182,6 +182,6 @@ def _choice(workflow: str, state: list[str] | None, older_than: str, *, every: b
 def _run(
     session: Session, verb: Verb, jobs: list[str] | None, choice: Choice, *, reason: str = "", children: bool = True
 ) -> None:
-    from actors.commands import many_jobs
+    from actors.command_bodies import many_jobs
 
     run(many_jobs.tell(session, verb, jobs or [], choice, reason=reason, children=children))

@@ -11,7 +11,7 @@ from actors.commands.options import AsJson, Context, Nats, NoColor, Workspace, m
 
 if TYPE_CHECKING:
     from actors.clients.client import Client
-    from actors.commands.session import Session
+    from actors.command_bodies.session import Session
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -154,8 +154,8 @@ async def _show(session: Session, number: int) -> int:
 
 
 async def _redrive(session: Session, ids: list[int], job: str, everything: bool) -> int:
-    from actors.commands.jobs import user_name
-    from actors.commands.session import EXIT_USAGE
+    from actors.command_bodies.jobs import user_name
+    from actors.command_bodies.session import EXIT_USAGE
     from actors.console.letter_page import redriven_page
     from actors.dead_letters.dead_letters import redrive as redrive_letters
 
@@ -174,7 +174,7 @@ async def _redrive(session: Session, ids: list[int], job: str, everything: bool)
 
 
 async def _drop(session: Session, ids: list[int], job: str, reason: str) -> int:
-    from actors.commands.jobs import user_name
+    from actors.command_bodies.jobs import user_name
     from actors.console.page import line
     from actors.dead_letters.dead_letters import drop as drop_letters
 

@@ -39,7 +39,7 @@ def fork(
 
     Example: callboard fork JOB --from gather:1.0/quote:2 --input @order.json --id order-17b
     """
-    from actors.commands import forks
+    from actors.command_bodies import forks
 
     session = make_session(nats, context, workspace, as_json, no_color)
     run(forks.fork(session, job, step, whole, new_id, dry_run=dry_run, wait=wait, timeout_s=timeout))

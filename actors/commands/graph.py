@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from actors.clients.client import Client
-    from actors.commands.session import Session
+    from actors.command_bodies.session import Session
     from actors.pictures.drawing import Drawing
     from actors.workflow.document import Document
     from store.snapshot import Snapshot
@@ -69,8 +69,8 @@ class _Job:
 async def _graph(session: Session, target: str, format_: Format, how: _Job) -> int:
     import sys
 
-    from actors.commands.workflow_registry import is_file
     from actors.pictures.picture import picture
+    from actors.workflow.document_file import is_file
 
     if is_file(target):
         drawing = await _file(session, Path(target), how)

@@ -34,7 +34,7 @@ def replay(
 
     Example: callboard replay --file job.json --verify examples.shop:app
     """
-    from actors.commands import replay as replays
+    from actors.command_bodies import replay as replays
 
     session = make_session(nats, context, workspace, as_json, no_color)
     run(replays.replay(session, job, file, at=at, app=verify, limit_s=timeout, all_calls=every))
@@ -54,7 +54,7 @@ def snapshot(
 
     Example: callboard snapshot JOB --redact --out job.json
     """
-    from actors.commands import replay as replays
+    from actors.command_bodies import replay as replays
 
     session = make_session(nats, context, workspace, as_json, no_color)
     run(replays.snapshot(session, job, out, is_redacted=redact))

@@ -9,7 +9,7 @@ import typer
 from actors.commands.options import AsJson, Context, Nats, NoColor, Workspace, make_session, run
 
 if TYPE_CHECKING:
-    from actors.commands.session import Session
+    from actors.command_bodies.session import Session
 
 
 def locks(

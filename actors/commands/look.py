@@ -1,140 +1,107 @@
-"""Commands that look: tail, show, ps, components, doctor."""
+"""``callboard tail|show|ps|components|doctor``, as they are typed: commands that look and change nothing.
+
+Light: ``--help`` imports it too.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
-from collections.abc import AsyncGenerator
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import NoReturn, cast
+from typing import Annotated
 
-from actors.commands.session import EXIT_JOB_FAILED, Session
-from actors.components.component import ComponentInfo
-from actors.components.registry import Registry
-from actors.console.component_page import ComponentRow, component_page, schema_page
-from actors.console.event_line import event_json, event_line
-from actors.console.finding_page import finding_page
-from actors.console.job_page import CALL_LIMIT, job_page
-from bus.connection import Bus
-from bus.errors import UsageError
-from bus.service import ServiceInfo, discover
-from bus.streams import REGISTRY, stream_info
-from bus.subjects import PUBLISHED_SERVICE
-from store.tail import TailItem, live_filter
-from store.tail import tail as tail_events
+import typer
+
+from actors.commands.options import AsJson, Context, JobArgument, Nats, NoColor, Workspace, make_session, run
 
 
-async def tail(session: Session, job: str | None, *, since: int, kind: str | None, new_only: bool) -> int:
-    """Print events, history first and then live, until it is interrupted."""
-    screen = session.screen()
-    everywhere = session.workspace == "*"
-    session = replace(session, has_all_workspaces=everywhere)
-    subject = live_filter(None if everywhere else session.workspace, job, kind)
-    async with await session.client() as client:
-        items = tail_events(client.bus, client.blobs, subject, since=since, new_only=new_only)
-        async with contextlib.aclosing(cast("AsyncGenerator[TailItem, None]", items)) as events:
-            async for item in events:
-                if session.json:
-                    screen.json_line(event_json(item))
-                else:
-                    screen.show([event_line(item, workspace="" if everywhere else session.workspace)])
-    return 0
+def _components(incomplete: str) -> list[str]:
+    from actors.command_bodies.names import component_names
+
+    return [name for name in component_names(("tool", "agent", "job")) if name.startswith(incomplete)]
 
 
-async def show(session: Session, job: str, *, all_calls: bool) -> int:
-    """Print one job as it stands."""
-    screen = session.screen()
-    async with await session.client() as client:
-        view = await client.get(job)
-    if session.json:
-        screen.show_json(view)
-    else:
-        limit = None if all_calls else CALL_LIMIT
-        screen.show(job_page(view, datetime.now(UTC), ascii_only=screen.ascii_only, call_limit=limit))
-    return 0
+def tail(
+    job: Annotated[str | None, typer.Argument(help="A job's id [default: all jobs].")] = None,
+    since_seq: Annotated[int, typer.Option(metavar="N", help="Begin after this sequence.")] = 0,
+    kind: Annotated[str | None, typer.Option(help="Only this kind, e.g. job.failed or call.tool.quote.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="Leave out what is stored already.")] = False,
+    nats: Nats = None,
+    context: Context = None,
+    workspace: Workspace = "default",
+    as_json: AsJson = False,
+    no_color: NoColor = False,
+) -> None:
+    """Follow events. What is stored comes first, then live, with no gap and no double. Workspace '*' is all of them.
+
+    Example: callboard tail --kind job.failed --new
+    """
+    from actors.command_bodies import look
+
+    session = make_session(nats, context, workspace, as_json, no_color)
+    run(look.tail(session, job, since=since_seq, kind=kind, new_only=new))
 
 
-async def ps(session: Session, *, check: bool) -> int:
-    """Print nodes and their actors; with ``check`` 1 if one of them is not healthy, or there is none."""
-    from actors.console.node_page import node_page
-    from supervisor.status import node_statuses
+def show(
+    job: JobArgument,
+    every: Annotated[bool, typer.Option("--all", help="Every call, however many.")] = False,
+    nats: Nats = None,
+    context: Context = None,
+    workspace: Workspace = "default",
+    as_json: AsJson = False,
+    no_color: NoColor = False,
+) -> None:
+    """Show a job's state, calls and failure. Calls have durations and attempts, a failure has the remote traceback.
 
-    screen = session.screen()
-    async with await session.client() as client:
-        nodes = await node_statuses(client.bus)
-    if session.json:
-        screen.show_json(nodes)
-    else:
-        screen.show(node_page(nodes, datetime.now(UTC)))
-    return EXIT_JOB_FAILED if check and not (nodes and all(node.healthy for node in nodes)) else 0
+    Example: callboard show JOB --json | jq .calls
+    """
+    from actors.command_bodies import look
 
-
-async def components(session: Session, name: str | None) -> int:
-    """Print what is registered and where it runs; with a name, its schemas."""
-    screen = session.screen()
-    async with await session.client() as client:
-        rows = await _rows(client.bus, name)
-    if session.json:
-        screen.show_json([{"component": row.info, "replicas": dict(row.replicas)} for row in rows])
-    else:
-        screen.show(schema_page(rows) if name else component_page(rows))
-    return 0
+    run(look.show(make_session(nats, context, workspace, as_json, no_color), job, all_calls=every))
 
 
-async def _rows(bus: Bus, name: str | None) -> list[ComponentRow]:
-    if await stream_info(bus, REGISTRY) is None:  # no node has ever been here
-        return _unknown(name) if name else []
-    registry = Registry(bus)
-    await registry.start()
-    try:
-        found = _chosen(registry, name)
-        services = await discover(bus)
-        published = await _published(bus) if any(info.kind == "job" for info in found) else set[tuple[str, str]]()
-    finally:
-        await registry.stop()
-    return [ComponentRow(info, _places(info, services, published)) for info in found]
+def ps(
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 1 if a node is not healthy, or none answers.")
+    ] = False,
+    nats: Nats = None,
+    context: Context = None,
+    as_json: AsJson = False,
+    no_color: NoColor = False,
+) -> None:
+    """List nodes and their actors. Each with its pid, state, restarts, and what it is doing.
+
+    Example: callboard ps --nats nats://host:4222
+    """
+    from actors.command_bodies import look
+
+    run(look.ps(make_session(nats, context, "default", as_json, no_color), check=check))
 
 
-async def _published(bus: Bus) -> set[tuple[str, str]]:
-    """Name and version of what each host of published workflows runs."""
-    from actors.clients.workflows import Workflows
+def components(
+    name: Annotated[str | None, typer.Argument(help="One component, in full.", autocompletion=_components)] = None,
+    nats: Nats = None,
+    context: Context = None,
+    as_json: AsJson = False,
+    no_color: NoColor = False,
+) -> None:
+    """List components and where they run. With a name: its schemas and policies.
 
-    workflows = Workflows(bus)
-    definitions = await workflows.definitions()
-    await workflows.close()
-    return {(each.name, each.version) for each in definitions.all()}
+    Example: callboard components quote
+    """
+    from actors.command_bodies import look
 
-
-def _chosen(registry: Registry, name: str | None) -> list[ComponentInfo]:
-    if name is None:
-        return registry.all()
-    found = [info for info in registry.all() if info.name == name]
-    return found or _unknown(name, registry.hint(name))
-
-
-def _unknown(name: str, hint: str = "start a node: 'callboard up' or 'callboard node'") -> NoReturn:
-    raise UsageError(f"no component is named {name!r}", code="unknown_component", hint=hint)
+    run(look.components(make_session(nats, context, "default", as_json, no_color), name))
 
 
-def _places(info: ComponentInfo, services: list[ServiceInfo], published: set[tuple[str, str]]) -> Counter[str]:
-    is_published = info.kind == "job" and (info.name, info.version) in published
-    return Counter(
-        service.meta("node")
-        for service in services
-        if (service.name == info.name and service.version == info.version and service.meta("kind") == info.kind)
-        or (is_published and service.name == PUBLISHED_SERVICE)
-    )
+def doctor(
+    nats: Nats = None,
+    context: Context = None,
+    workspace: Workspace = "default",
+    as_json: AsJson = False,
+    no_color: NoColor = False,
+) -> None:
+    """Check server, limits, streams, permissions and clock. Says what to do about each finding.
 
+    Example: callboard doctor --context production
+    """
+    from actors.command_bodies import look
 
-async def doctor(session: Session) -> int:
-    """Look at the server, the streams, the permissions and the clock; 1 if something is broken."""
-    from actors.doctor.doctor import examine, worst
-
-    screen = session.screen()
-    findings = await examine(session.options(), workspace=session.check_workspace())
-    if session.json:
-        screen.show_json(findings)
-    else:
-        screen.show(finding_page(findings))
-    return EXIT_JOB_FAILED if worst(findings) == "fail" else 0
+    run(look.doctor(make_session(nats, context, workspace, as_json, no_color)))

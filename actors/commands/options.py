@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from actors.commands.session import Session
+    from actors.command_bodies.session import Session
 
 Nats = Annotated[
     str | None,
@@ -41,13 +41,13 @@ def make_session(
     nats: str | None, context: str | None, workspace: str = "default", json: bool = False, no_color: bool = False
 ) -> Session:
     """What the shared options add up to."""
-    from actors.commands.session import Session
+    from actors.command_bodies.session import Session
 
     return Session(nats, context, workspace, json, no_color)
 
 
 def run(main: Coroutine[Any, Any, int | None]) -> None:
     """Run a command to its end; the process ends with the exit code that it returns."""
-    from actors.commands.session import run as run_session
+    from actors.command_bodies.session import run as run_session
 
     raise typer.Exit(run_session(main))

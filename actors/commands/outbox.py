@@ -13,7 +13,7 @@ from actors.commands.options import AsJson, Context, Nats, NoColor, make_session
 
 if TYPE_CHECKING:
     from actors.clients.terms import Terms
-    from actors.commands.session import Session
+    from actors.command_bodies.session import Session
     from actors.console.outbox_page import OutboxView
     from bus.connection import Bus
     from bus.courier import Round
@@ -233,7 +233,7 @@ async def hold(session: Session, workflow: str, body: dict[str, Any], job_id: st
 
 def say_held(session: Session, workflow: str, job: str, reason: str, *, wait: bool) -> int:
     """Say what became of the submission; the exit code."""
-    from actors.commands.session import EXIT_STILL_RUNNING
+    from actors.command_bodies.session import EXIT_STILL_RUNNING
     from actors.console.page import Span, line
 
     notes, screen = session.notes(), session.screen()

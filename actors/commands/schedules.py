@@ -12,7 +12,7 @@ from actors.commands.submit import workflow_names
 
 if TYPE_CHECKING:
     from actors.clients.client import Client
-    from actors.commands.session import Session
+    from actors.command_bodies.session import Session
     from actors.schedules.book import ScheduleView
 
 app = typer.Typer(
@@ -146,7 +146,7 @@ def run_now(
 
 
 def _who() -> str:
-    from actors.commands.jobs import user_name
+    from actors.command_bodies.jobs import user_name
 
     return user_name()
 
@@ -155,8 +155,8 @@ async def _add(
     session: Session, name: str, workflow: str, inputs: list[str], whole: str | None, every: str, deadline: str,
     words: dict[str, Any],
 ) -> int:  # fmt: skip
-    from actors.commands.arguments import parse_inputs
-    from actors.commands.jobs import check_priority
+    from actors.command_bodies.arguments import parse_inputs
+    from actors.command_bodies.jobs import check_priority
     from actors.schedules.schedule import Rule, check_overlap, check_rule
     from bus.moment import parse_duration
 

@@ -9,7 +9,7 @@ import typer
 from actors.commands.options import AsJson, Context, JobArgument, Nats, NoColor, Workspace, make_session, run
 
 if TYPE_CHECKING:
-    from actors.commands.session import Session
+    from actors.command_bodies.session import Session
 
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for the job's end and print what it returned.")]
 Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", min=0, help="With --wait: how long.")]
@@ -17,7 +17,7 @@ Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", min=0, help="W
 
 def workflow_names(incomplete: str) -> list[str]:
     """Names of workflows for the shell's completion."""
-    from actors.commands.names import component_names
+    from actors.command_bodies.names import component_names
 
     return [name for name in component_names(("job",)) if name.startswith(incomplete)]
 
@@ -93,7 +93,7 @@ def result(
 
     Example: callboard result JOB --wait --timeout 60
     """
-    from actors.commands import jobs
+    from actors.command_bodies import jobs
 
     run(jobs.result(make_session(nats, context, workspace, as_json, no_color), job, wait=wait, timeout_s=timeout))
 
@@ -101,8 +101,8 @@ def result(
 async def _submit_file(
     session: Session, workflow: str, terms: tuple[str, str | None, str | None, str | None], **choices: Any
 ) -> int:
-    from actors.commands import jobs
-    from actors.commands.submit_file import Choices, submit_file
+    from actors.command_bodies import jobs
+    from actors.command_bodies.submit_file import Choices, submit_file
 
     return await submit_file(session, workflow, Choices(terms=jobs.parse_terms(*terms), **choices))
 
@@ -111,8 +111,8 @@ async def _submit_one(
     session: Session, workflow: str, inputs: list[str], whole: str | None,
     terms: tuple[str, str | None, str | None, str | None], **choices: Any,
 ) -> int:  # fmt: skip
-    from actors.commands import jobs
-    from actors.commands.arguments import json_hint, parse_inputs
+    from actors.command_bodies import jobs
+    from actors.command_bodies.arguments import json_hint, parse_inputs
     from bus.errors import UsageError
 
     body, agreed = parse_inputs(inputs, whole), jobs.parse_terms(*terms)

@@ -10,7 +10,7 @@ import typer
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
 
 if TYPE_CHECKING:
-    from actors.commands.session import Session
+    from actors.command_bodies.session import Session
     from bus.connection import Bus
     from supervisor.demand import ActorDemand, DrainDemand, ScaleDemand
     from supervisor.status import NodeStatus
@@ -28,13 +28,13 @@ GONE_S = 2.0
 
 
 def _actors(incomplete: str) -> list[str]:
-    from actors.commands.names import actor_names
+    from actors.command_bodies.names import actor_names
 
     return [name for name in actor_names() if name.startswith(incomplete)]
 
 
 def _nodes(incomplete: str) -> list[str]:
-    from actors.commands.names import node_names
+    from actors.command_bodies.names import node_names
 
     return [name for name in node_names() if name.startswith(incomplete)]
 
@@ -209,8 +209,8 @@ def _find(nodes: list[NodeStatus], name: str) -> NodeStatus:
 
 
 async def _drain(session: Session, name: str, timeout_s: float) -> int:
-    from actors.commands.jobs import user_name
-    from actors.commands.session import EXIT_JOB_FAILED
+    from actors.command_bodies.jobs import user_name
+    from actors.command_bodies.session import EXIT_JOB_FAILED
     from bus import subjects
     from supervisor.demand import DrainDemand
     from supervisor.status import node_statuses

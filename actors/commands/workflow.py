@@ -15,7 +15,7 @@ from actors.commands.options import AsJson, Context, Nats, NoColor, make_session
 from actors.commands.workflow_docs import docs
 
 if TYPE_CHECKING:
-    from actors.commands.session import Session
+    from actors.command_bodies.session import Session
     from actors.workflow.extension import Bases
     from actors.workflow.finding import Finding
     from actors.workflow_rules.component_rules import Catalogue
@@ -71,7 +71,7 @@ app.command()(docs)
 
 
 async def _validate(session: Session, files: list[Path], params: list[str], *, offline: bool, is_final: bool) -> int:
-    from actors.commands.arguments import parse_inputs
+    from actors.command_bodies.arguments import parse_inputs
     from actors.console.workflow_page import workflow_page
     from actors.workflow.document_file import bases_beside, read_file
     from actors.workflow.source import read_source

@@ -12,7 +12,7 @@ from actors.commands.options import AsJson, Context, Nats, NoColor, make_session
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from actors.commands.session import Session
+    from actors.command_bodies.session import Session
     from actors.components.component import ComponentInfo
     from actors.console.page import Page
     from actors.reference.entry import Library, Workflow
@@ -74,7 +74,7 @@ async def _docs(session: Session, paths: list[Path], apps: list[str], out: Path,
 
 def _read(session: Session, paths: list[Path]) -> list[Workflow] | None:
     """The documents, or nothing if there are findings, which are told then."""
-    from actors.commands.workflow_publishing import read_sources
+    from actors.command_bodies.workflow_publishing import read_sources
     from actors.console.workflow_page import workflow_page
     from actors.reference.entry import Workflow
     from actors.workflow.document_file import bases_beside
@@ -90,7 +90,7 @@ def _read(session: Session, paths: list[Path]) -> list[Workflow] | None:
 
 async def _described(apps: list[str]) -> list[ComponentInfo]:
     """Raises: UsageError with what the module of an app said."""
-    from actors.commands.describe import describe
+    from actors.command_bodies.describe import describe
 
     return [info for app in apps for info in (await describe(app)).components]
 

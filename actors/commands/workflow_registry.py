@@ -13,7 +13,7 @@ from actors.commands.workflow import Params, print_text, refuse
 from actors.commands.workflow_try import try_
 
 if TYPE_CHECKING:
-    from actors.commands.session import Session
+    from actors.command_bodies.session import Session
 
 
 class Form(StrEnum):
@@ -24,7 +24,7 @@ class Form(StrEnum):
 
 
 def _published(incomplete: str) -> list[str]:
-    from actors.commands.names import workflow_names
+    from actors.command_bodies.names import workflow_names
 
     return [name for name in workflow_names(with_versions="@" in incomplete) if name.startswith(incomplete)]
 
@@ -59,7 +59,7 @@ def publish(
 
     Example: callboard workflow publish workflows/ --param limit:=50
     """
-    from actors.commands.workflow_publishing import publish_files
+    from actors.command_bodies.workflow_publishing import publish_files
 
     run(publish_files(make_session(nats, context, "default", as_json, no_color), files, param or [], force, dry_run))
 
@@ -77,7 +77,7 @@ def import_(
 
     Example: callboard workflow import backup/
     """
-    from actors.commands.workflow_publishing import publish_files
+    from actors.command_bodies.workflow_publishing import publish_files
 
     run(publish_files(make_session(nats, context, "default", as_json, no_color), files, [], force, dry_run))
 
@@ -142,6 +142,8 @@ def show(
     Example: callboard workflow show --merged order.yaml --param limit:=50
     """
     session = make_session(nats, context, "default", as_json, no_color)
+    from actors.workflow.document_file import is_file
+
     if is_file(workflow):
         run(_show_file(session, Path(workflow), param or [], form, is_merged=merged))
     else:
@@ -237,7 +239,7 @@ def _labels(pairs: list[str]) -> dict[str, str]:
 
 
 async def _show_file(session: Session, file: Path, params: list[str], form: Form, *, is_merged: bool) -> int:
-    from actors.commands.arguments import parse_inputs
+    from actors.command_bodies.arguments import parse_inputs
     from actors.workflow.document_file import bases_beside, read_file
     from actors.workflow.source import read_source
     from actors.workflow.writing import by_rank
@@ -280,13 +282,6 @@ def _written(value: dict[str, Any], form: Form) -> str:
     return to_yaml(value) if form is Form.yaml else to_json(value)
 
 
-def is_file(which: str) -> bool:
-    """What looks like a file is one, also if it is not there: that is then told."""
-    from actors.workflow.source import DOCUMENT_SUFFIXES
-
-    return "/" in which or Path(which).suffix in DOCUMENT_SUFFIXES or Path(which).is_file()
-
-
 def _say_deprecated(session: Session, deprecation: object, name: str, version: str) -> None:
     from actors.console.definition_page import deprecation_line
     from actors.workflow_versions.definition import Deprecation
@@ -296,7 +291,7 @@ def _say_deprecated(session: Session, deprecation: object, name: str, version: s
 
 
 async def _export(session: Session, names: list[str], folder: Path, form: Form) -> int:
-    from actors.commands.workflow_publishing import make_folder
+    from actors.command_bodies.workflow_publishing import make_folder
     from actors.console.amount import plural
     from actors.console.page import line
     from actors.workflow.writing import plain
@@ -345,7 +340,7 @@ async def _deprecate(session: Session, workflow: str, message: str, on: str, *, 
 
 
 async def _diff(session: Session, old: str, new: str) -> int:
-    from actors.commands.workflow_publishing import read_both
+    from actors.command_bodies.workflow_publishing import read_both
     from actors.console.definition_page import changes_page
     from actors.workflow_versions.compatibility import breaking, compare
 

@@ -19,7 +19,7 @@ from actors.commands.workflow import Params, refuse
 if TYPE_CHECKING:
     from actors.clients.client import Client
     from actors.clients.handle import JobHandle
-    from actors.commands.session import Session
+    from actors.command_bodies.session import Session
     from actors.components.component import Component
     from actors.hosts.host import JobHost
     from actors.workflow.finding import Finding
@@ -54,9 +54,9 @@ def try_(
 async def _try(
     session: Session, file: Path, inputs: list[str], whole: str | None, params: list[str], timeout_s: float | None
 ) -> int:
-    from actors.commands.arguments import parse_inputs
-    from actors.commands.jobs import await_result
-    from actors.commands.session import EXIT_JOB_FAILED
+    from actors.command_bodies.arguments import parse_inputs
+    from actors.command_bodies.jobs import await_result
+    from actors.command_bodies.session import EXIT_JOB_FAILED
     from actors.console.page import line
 
     body, values = parse_inputs(inputs, whole), parse_inputs(params)
@@ -123,7 +123,7 @@ async def _job(
     client: Client, component: Component[..., Any], body: dict[str, Any], inputs: list[str]
 ) -> AsyncIterator[JobHandle[Any]]:
     """The job, terminated if it has not ended."""
-    from actors.commands.arguments import json_hint
+    from actors.command_bodies.arguments import json_hint
     from bus.errors import UsageError
 
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 
 _SIZES = ("B", "KB", "MB", "GB", "TB", "PB")
 
@@ -81,8 +81,3 @@ def ago(at: datetime | None, now: datetime) -> str:
         return ""
     seconds = (now - at).total_seconds()
     return f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
-
-
-def utc(at: datetime) -> str:
-    """RFC 3339 in UTC, as the wire has it."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

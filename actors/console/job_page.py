@@ -14,7 +14,7 @@ from actors.console.amount import ago, count, duration, instant, plural
 from actors.console.approval_page import approval_blocks
 from actors.console.page import Block, Column, Gap, Page, SheetBuilder, Span, Style, clean, cut, facts, line, one_line
 from actors.jobs.undo_key import is_undo
-from bus.failure import Failure
+from bus.failure import GIVEN_UP, Failure
 from bus.subjects import DEFAULT_WORKSPACE
 from store.view import CallView, JobState, JobView
 
@@ -146,7 +146,7 @@ def _call_counts(view: JobView) -> str:
     calls = view.calls
     if not calls:
         return ""
-    states = [_LEFT if view.has_ended and call.state in _OPEN else call.state for call in calls]
+    states = [_LEFT if _is_left(call, is_over=view.has_ended) else call.state for call in calls]
     told = [f"{states.count(s)} {s}" for s in ("running", "retrying", "failed", _LEFT) if s in states]
     retried = sum(call.attempts > 1 for call in calls)
     told += [f"{retried} needed more than one attempt"] if retried else []
@@ -246,14 +246,22 @@ def _chosen(calls: Sequence[CallView], limit: int | None) -> list[CallView]:
 
 def _call_state(call: CallView, now: datetime, *, is_over: bool) -> Span:
     is_asleep = call.kind == "sleep" and call.ended_at is not None and call.ended_at > now
-    if is_over and (is_asleep or call.state in _OPEN):
+    if _is_left(call, is_over=is_over) or (is_over and is_asleep):
         return Span(_LEFT, "dim")
     if is_asleep:
         return Span("sleeping", "busy")
     return Span(call.state, STATE_STYLES.get(call.state, ""))
 
 
+def _is_left(call: CallView, *, is_over: bool) -> bool:
+    """Whether nobody waits for it any more, or did when the job ended."""
+    is_given_up = call.failure is not None and call.failure.code == GIVEN_UP
+    return is_given_up or (is_over and call.state in _OPEN)
+
+
 def _call_note(call: CallView) -> Span:
+    if _is_left(call, is_over=False):
+        return Span("")
     if call.state in ("failed", "retrying") and call.failure:
         return Span(one_line(call.failure.message, _CALL_NOTE_LIMIT), "bad" if call.state == "failed" else "warn")
     if call.progress and call.state == "running":
@@ -278,7 +286,8 @@ def _failure(view: JobView) -> list[Block]:
     """The job's failure, or that of the first call that is in trouble."""
     if view.failure:
         return failure_blocks("failed" if view.state == "failed" else view.state, view.failure)
-    troubled = next((call for call in view.calls if call.failure and call.state in ("failed", "retrying")), None)
+    calls = [call for call in view.calls if not _is_left(call, is_over=False)]
+    troubled = next((call for call in calls if call.failure and call.state in ("failed", "retrying")), None)
     if troubled is None or troubled.failure is None or view.has_ended:
         return []
     return failure_blocks(f"{one_line(troubled.call, 60)} {troubled.state}", troubled.failure)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from actors.commands.describe import Description
+from actors.command_bodies.describe import Description
 from actors.node.process import CONNECT_VARIABLE, NODE_VARIABLE
 from actors.node.roster import Choice, policies, rescaled, roster
 from bus.options import ConnectOptions

@@ -145,7 +145,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _app_to_verify(target: str) -> App:
     """A document by itself stands for an app that has nothing else."""
-    from actors.workflow.source import DOCUMENT_SUFFIXES
+    from actors.workflow.document_file import DOCUMENT_SUFFIXES
 
     if not target.endswith(DOCUMENT_SUFFIXES):
         return load_app(target)

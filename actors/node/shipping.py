@@ -4,7 +4,7 @@ when the app has moved to a newer one.
 
 from __future__ import annotations
 
-from actors.commands.describe import Description
+from actors.command_bodies.describe import Description
 from actors.workflow_versions.definitions import Definitions
 from actors.workflow_versions.publishing import Published
 from bus.connection import Bus

@@ -21,7 +21,6 @@ from actors.workflow.yaml_reading import DEPTH_LIMIT, YamlReading, read_yaml
 Format = Literal["yaml", "json", "toml"]
 Place = tuple[int, int]
 
-DOCUMENT_SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 _SUFFIXES: dict[str, Format] = {"json": "json", "toml": "toml"}
 _TOML_AT = re.compile(r"(?P<what>.*?) \(at line (?P<line>\d+), column (?P<column>\d+)\)", re.DOTALL)
 

@@ -6,8 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from actors.commands.session import EXIT_DONE, EXIT_JOB_FAILED, Session
-from actors.commands.verify import verify
+from actors.command_bodies.session import EXIT_DONE, EXIT_JOB_FAILED, Session
+from actors.command_bodies.verify import verify
 from actors.console.amount import plural, size
 from actors.console.job_page import CALL_LIMIT
 from actors.console.page import line

@@ -7,17 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actors.commands.arguments import parse_inputs
-from actors.commands.jobs import user_name
-from actors.commands.session import EXIT_DONE, EXIT_JOB_FAILED, Session
-from actors.commands.workflow_registry import is_file
+from actors.command_bodies.arguments import parse_inputs
+from actors.command_bodies.jobs import user_name
+from actors.command_bodies.session import EXIT_DONE, EXIT_JOB_FAILED, Session
 from actors.console.amount import plural
 from actors.console.definition_page import published_page
 from actors.console.page import line
 from actors.console.workflow_page import workflow_page
 from actors.workflow.document import Document
-from actors.workflow.document_file import bases_beside, read_file
-from actors.workflow.source import DOCUMENT_SUFFIXES, Source, read_source
+from actors.workflow.document_file import DOCUMENT_SUFFIXES, bases_beside, is_file, read_file
+from actors.workflow.source import Source, read_source
 from actors.workflow_rules.validation import check
 from bus.errors import UsageError
 

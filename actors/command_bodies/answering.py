@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from actors.commands.arguments import parse_json, parse_pair
-from actors.commands.jobs import decode_data, user_name
-from actors.commands.session import EXIT_DONE, EXIT_JOB_FAILED, Session
+from actors.command_bodies.arguments import parse_json, parse_pair
+from actors.command_bodies.jobs import decode_data, user_name
+from actors.command_bodies.session import EXIT_DONE, EXIT_JOB_FAILED, Session
 from actors.console.approval_page import approval_blocks, approvals_page
 from actors.console.page import Span, line
 from bus.errors import UsageError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from actors.commands.describe import import_environment, refusal
+from actors.command_bodies.describe import import_environment, refusal
 from actors.replays.verdict import Verdict
 from bus.errors import UsageError
 from store.snapshot import Snapshot, encode_snapshot

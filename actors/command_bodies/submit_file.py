@@ -24,7 +24,7 @@ from actors.clients.bulk_submit import submit_entries
 from actors.clients.entries import BadEntry, Batch, Entries, conflict_of
 from actors.clients.input_checks import check_of
 from actors.clients.terms import Terms
-from actors.commands.session import EXIT_DONE, EXIT_JOB_FAILED, EXIT_STILL_RUNNING, EXIT_USAGE, Session
+from actors.command_bodies.session import EXIT_DONE, EXIT_JOB_FAILED, EXIT_STILL_RUNNING, EXIT_USAGE, Session
 from actors.console.amount import count, plural
 from actors.console.page import Span, line, one_line
 from actors.console.progress_bar import ProgressBar

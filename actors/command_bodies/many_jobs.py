@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from actors.clients.bulk import Told, Verb
-from actors.commands.jobs import acknowledge, user_name
-from actors.commands.session import EXIT_DONE, EXIT_JOB_FAILED, Session
+from actors.command_bodies.jobs import acknowledge, user_name
+from actors.command_bodies.session import EXIT_DONE, EXIT_JOB_FAILED, Session
 from actors.console.amount import plural
 from actors.console.job_list_page import job_list_page
 from actors.console.page import Span, line, one_line

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from actors.command_bodies.session import EXIT_STILL_RUNNING, Session
 from actors.commands import outbox
-from actors.commands.session import EXIT_STILL_RUNNING, Session
 from actors.console.amount import instant
 from actors.console.event_line import event_line
 from actors.console.page import Span, line, one_line

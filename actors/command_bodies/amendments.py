@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from actors.commands.jobs import decode_data, user_name
-from actors.commands.session import EXIT_DONE, Session
+from actors.command_bodies.jobs import decode_data, user_name
+from actors.command_bodies.session import EXIT_DONE, Session
 from actors.console.page import Span, line
 from bus.amendment import AddItems, AddSteps, Change, FinishMap, SetPolicy, SkipStep, in_words
 from bus.errors import UsageError

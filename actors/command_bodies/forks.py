@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from actors.commands.arguments import parse_inputs
-from actors.commands.jobs import await_end
-from actors.commands.session import EXIT_DONE, Session
+from actors.command_bodies.arguments import parse_inputs
+from actors.command_bodies.jobs import await_end
+from actors.command_bodies.session import EXIT_DONE, Session
 from actors.console.fork_page import fork_page
 from actors.console.page import Span, line
 from bus.errors import UsageError
