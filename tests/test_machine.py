@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -411,6 +412,27 @@ steps: [{id: s, kind: set, values: {x: "${ input.a.b }"}}]
     )
     assert failure(play).code == "expression"
     assert "input.a is a int" in failure(play).message
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("input.a * 2 + input.nix", "input has no 'nix'"),
+        ("input.half + input.a", "types do not mix: input.half is double, input.a is int"),
+        ("input.nil.total + 1", "input.nil is null"),
+        ("input.name.startsWith('x') + 1", "types do not mix: input.name is string"),
+        ("has(input.nix) ? input.nix.far : input.a + input.half", "types do not mix"),
+        ("'input.nix' + input.a", "types do not mix: input.a is int"),
+        ("steps.t.output.list[7] + 1", "cannot be computed"),
+        ("input.a / 0", "cannot be computed"),
+    ],
+)
+def test_an_expression_that_cannot_be_computed(text: str, says: str) -> None:
+    """Which part of it leads nowhere, or which types do not go together, in words that are its own."""
+    scope = Scope(None, {"input": {"a": 1, "half": 0.5, "name": "x", "nil": None}})
+    scope.outcomes["t"] = {"output": {"list": [1]}, "status": "completed", "error": None}
+    with pytest.raises(FormulaFailed, match=re.escape(says)):
+        Formula(text, "s.values.x").value(scope)
 
 
 def test_a_long_chain_needs_no_stack() -> None:

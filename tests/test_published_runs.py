@@ -277,6 +277,18 @@ def test_what_a_host_runs() -> None:
             hosting.newest(name, wanted)
 
 
+def test_defaults_of_the_input() -> None:
+    """What the input's schema says of a property is taken where nothing is given for it."""
+    document = {
+        **text("d", "1.0.0", "x"),
+        "input": {"properties": {"qty": {"type": "integer", "default": 2}, "sku": {}}},
+    }
+    component = App("own").workflow(document)
+    assert component.decode_input(b"") == {"value": {"qty": 2}}
+    assert component.decode_input(b'{"qty": 0, "sku": null}') == {"value": {"qty": 0, "sku": None}}
+    assert App("own").workflow(text("d", "1.0.0", "x")).decode_input(b"[1]") == {"value": [1]}
+
+
 # ---- trying
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -44,6 +45,11 @@ class WorkflowComponent(Component[..., Any]):
         """Its steps can be changed while it runs."""
         return True
 
+    def limit_fields(self, arguments: dict[str, Any]) -> Mapping[str, Any]:
+        """The input itself, of which a document's function has only one argument."""
+        value = arguments["value"]
+        return value if isinstance(value, dict) else {}
+
     def bind_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The JSON input of these keyword arguments. Raises: InvalidInput."""
         if args:
@@ -58,7 +64,7 @@ class WorkflowComponent(Component[..., Any]):
             raise InvalidInput(
                 f"input of job {self.name} is not JSON: {error}", code="invalid_json", path="$"
             ) from error
-        return {"value": self._checked(value)}
+        return {"value": _with_defaults(self.input_schema, self._checked(value))}
 
     def _checked(self, value: Any) -> Any:
         if self.input_schema and not fits_plainly(self.input_schema, value):
@@ -84,6 +90,15 @@ class WorkflowComponent(Component[..., Any]):
         return ComponentInfo(**{name: getattr(self, name) for name in ComponentInfo.__struct_fields__})
 
 
+def _with_defaults(schema: dict[str, Any] | None, value: Any) -> Any:
+    """The input with what the schema says of properties that are not given, as for the parameters of a function."""
+    properties = (schema or {}).get("properties")
+    if not isinstance(value, dict) or not isinstance(properties, dict):
+        return value
+    given = {name: each["default"] for name, each in properties.items() if isinstance(each, dict) and "default" in each}
+    return {**given, **value}
+
+
 async def _interpret(job: Job, value: Any = None) -> Any:
     del job, value
     raise AssertionError("replaced for each document")
@@ -103,6 +118,7 @@ def workflow_component(
     takes, returns = document.input, document.output
     sha = digest(document.name, document.version, cast("Any", msgspec.to_builtins(document)), returns)
     fields |= {"fn": partial(_run, plan), "input_schema": takes, "output_schema": returns, "digest": sha}
+    fields |= {"at_once": document.at_once, "rate": document.rate}
     return WorkflowComponent(**fields, document=document, plan=plan)
 
 

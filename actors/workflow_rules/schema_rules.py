@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from actors.workflow.document import ApprovalStep, Document
-from actors.workflow.finding import Fault, Path
+from actors.workflow.finding import Fault, Path, did_you_mean
 from actors.workflow.outline import Outline
 from store.plain_fit import fits_plainly
 
@@ -20,17 +20,35 @@ _TYPES = ("string", "integer", "number", "boolean", "object", "array")
 
 
 def schema_faults(document: Document, outline: Outline) -> Iterator[Fault]:
-    """All faults of the schemas in a document, and of its parameters' defaults."""
-    yield from broken(document.input, ("input",))
+    """All faults of the schemas in a document, and of the defaults in its input and of its parameters."""
+    input_faults = list(broken(document.input, ("input",)))
+    yield from input_faults or _input_defaults(document.input)
     yield from broken(document.output, ("output",))
     for name, param in document.params.items():
         faults = list(broken(param.schema, ("params", name, "schema")))
         yield from faults
         if param.default is not msgspec.UNSET and not faults:
             yield from misfits(param.schema, param.default, ("params", name, "default"), "bad_default")
+    yield from _limit_keys(document)
     for entry in outline.entries:
         if isinstance(entry.step, ApprovalStep):
             yield from broken(entry.step.answer, (*entry.path, "answer"))
+
+
+def _limit_keys(document: Document) -> Iterator[Fault]:
+    """Limits for each value of a field that the input, which lists its properties, does not have."""
+    known = document.input.get("properties")
+    for name, limit in (("at_once", document.at_once), ("rate", document.rate)):
+        first = limit.key.partition(".")[0] if limit else ""
+        if first and isinstance(known, dict) and first not in known and "additionalProperties" not in document.input:
+            message = f"the input has no property {first!r}"
+            yield Fault("unknown_property", (name, "key"), message, did_you_mean(first, known))
+
+
+def _input_defaults(schema: dict[str, Any]) -> Iterator[Fault]:
+    for name, each in schema.get("properties", {}).items():
+        if isinstance(each, dict) and "default" in each and "$ref" not in each:
+            yield from misfits(each, each["default"], ("input", "properties", name, "default"), "bad_default")
 
 
 def broken(schema: dict[str, Any], path: Path) -> Iterator[Fault]:
