@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -468,6 +469,22 @@ def test_paths_are_taken_out_of_expressions_without_a_difference(text: str) -> N
             Formula(text, "here").value(scope, now)
     else:
         assert Formula(text, "here").value(scope, now) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("input.n + input.b", "there is no 'b'; ask has(...) where it may be missing"),
+        ("input.n / 0", "division by zero"),
+        ("input.n + input.s", "of types that do not go together"),
+    ],
+)
+def test_an_expression_that_fails_says_why(text: str, said: str) -> None:
+    """Which field, which expression, and a reason that a reader understands."""
+    scope = Scope(None, {"input": {"n": 2, "s": "a"}})
+    with pytest.raises(FormulaFailed, match=re.escape(said)) as failed:
+        Formula(text, "here").value(scope, None)
+    assert str(failed.value).startswith(f"here: {text!r} cannot be computed: ")
 
 
 ENOUGH = """

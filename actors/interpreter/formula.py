@@ -134,8 +134,7 @@ class Formula:
         except (KeyboardInterrupt, SystemExit, asyncio.CancelledError):
             raise
         except BaseException as error:  # noqa: BLE001 - a panic in the library is no Exception
-            reason = (str(error) or type(error).__name__).splitlines()[0][:300]
-            raise FormulaFailed(self.text, self.where, f"cannot be computed: {reason}") from None
+            raise FormulaFailed(self.text, self.where, f"cannot be computed: {_reason(error)}") from None
 
     def _flat_context(self, scope: Scope, now: datetime | None) -> dict[str, Any] | None:
         """The values of the paths; None if one leads nowhere."""
@@ -180,6 +179,16 @@ def _compiled(text: str) -> Any:
     import cel
 
     return cel.compile(text)
+
+
+def _reason(error: BaseException) -> str:
+    """The library's words in one line; of a key that is missing it gives nothing but the name."""
+    words = (str(error) or type(error).__name__).splitlines()[0][:300]
+    if isinstance(error, KeyError):
+        return f"there is no {words}; ask has(...) where it may be missing"
+    if words.startswith("No such overload"):
+        return "its values are of types that do not go together; convert them with int(), double() or string()"
+    return words.removesuffix(" in CEL expression")
 
 
 def _at(scope: Scope, name: str) -> Any:
