@@ -237,6 +237,9 @@ MUTATIONS: dict[str, tuple[str, Callable[[Value, list[Step], Step], None]]] = {
     "no version": ("bad_version", lambda d, s, step: d.update(version="1.0")),
     "no schema": ("bad_schema", lambda d, s, step: d.update(output={"type": "txt"})),
     "a default that does not fit": ("bad_default", lambda d, s, step: d["params"]["limit"].update(default="3")),
+    "a default of the input": ("bad_default", lambda d, s, step: d.update(
+        input={**d.get("input", {}), "properties": {**d.get("input", {}).get("properties", {}), "odd": {
+            "type": "integer", "default": "3"}}})),
 }  # fmt: skip
 
 

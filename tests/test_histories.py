@@ -32,7 +32,6 @@ FAILED = {
     "cheapest-nobody", "trip-undone", "trip-function", "discount-rejected",
 }  # fmt: skip
 DOCUMENTS = Path(__file__).parent.parent / "examples" / "workflows"
-GIVEN_UP = {"hedged": {"one/price:1"}}
 every = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
 
@@ -73,8 +72,7 @@ def test_present_events_read_what_is_recorded(file: Path) -> None:
     view = fold_view(whole.workspace, whole.history())
     other = "cancelled" if file.stem == "contract-withdrawn" else "completed"
     assert view.state == ("failed" if file.stem in FAILED else other)
-    left = {call.call for call in view.calls if call.state not in ("completed", "failed")}
-    assert view.calls and left == GIVEN_UP.get(file.stem, set())
+    assert view.calls and all(call.state in ("completed", "failed") for call in view.calls)
 
 
 async def test_a_run_of_today_has_the_same_events() -> None:

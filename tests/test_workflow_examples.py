@@ -14,7 +14,7 @@ from actors.workflow.source import read_source
 from actors.workflow_rules.component_rules import Catalogue
 from actors.workflow_rules.validation import check
 from bus.embedded import EmbeddedServer
-from bus.messages import CallJob, CallTool, Emitted, JobCancelled, JobCompleted, JobFailed, ReplyCompleted
+from bus.messages import CallJob, CallTool, Emitted, JobCancelled, JobCompleted, JobFailed, ReplyCompleted, ReplyFailed
 from examples.workflows.app import app
 from tests.troupe import Troupe, troupe
 
@@ -123,6 +123,7 @@ async def test_what_examples_leave_in_the_log(nats_server: EmbeddedServer) -> No
         race = [recorded.event for recorded in await on.events("quick_price")]
         assert [e.call for e in race if isinstance(e, CallTool)] == ["one/price:1", "two/price:1"]
         assert [e.call for e in race if isinstance(e, ReplyCompleted) and not e.op] == ["two/price:1"]
+        assert ("one/price:1", "given_up") in [(e.call, e.failure.code) for e in race if isinstance(e, ReplyFailed)]
         seen = [r.event for r in await on.events("price_watch") if isinstance(r.event, Emitted)]
         assert [(e.name, msgspec.json.decode(e.data)["price"]) for e in seen] == [("price_seen", 19.5)]
 

@@ -14,6 +14,7 @@ import pytest
 from actors import App, Retry, ToolContext
 from actors.clients.client import Client
 from actors.interpreter.component import workflow_component
+from actors.testing import replay
 from bus.amendment import AddItems, AddSteps, FinishMap, SkipStep
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
@@ -194,6 +195,13 @@ steps:
      branches: {x: [{id: c, kind: job, run: forsaken}], y: [{id: d, kind: tool, run: double, with: {n: 1}}]}}
   - {id: over, kind: end, needs: [b]}
 """,
+    "patient": """
+input: {type: object}
+steps:
+  - {id: kid, kind: job, run: waits}
+  - {id: odd, kind: tool, run: work_if, with: {name: "${ input.name }"}}
+result: ["${ steps.kid.output }", "${ steps.odd.output }"]
+""",
     "keeps": """
 steps: [{id: a, kind: job, run: forsaken, compensate: {tool: undo, with: {what: a}}}]
 """,
@@ -225,6 +233,14 @@ async def completed(on: Troupe, workflow: str, input_: Any = None) -> Any:
     end = await on.end(job)
     assert isinstance(end, JobCompleted), end
     return msgspec.json.decode(end.output)
+
+
+async def check_replay(on: Troupe, workflow: str, job: str) -> None:
+    """The document does what the log says, whole, and cut off at any event."""
+    component, history = app.find("job", workflow, None), await on.events(job)
+    assert component is not None
+    for length in range(2, len(history) + 1):
+        (await replay(component, history[:length])).check()
 
 
 async def test_documents_run(on: Troupe) -> None:
@@ -274,6 +290,7 @@ async def test_cancel_of_a_parked_job_undoes(on: Troupe) -> None:
     assert isinstance(end, JobCancelled)
     assert end.reason == "no more"
     assert undone == ["waits"]
+    await check_replay(on, "waits", job)
 
 
 async def test_jobs_that_are_given_up_are_cancelled(on: Troupe) -> None:
@@ -341,6 +358,7 @@ async def test_a_deadline_undoes(on: Troupe) -> None:
     assert isinstance(end, JobFailed)
     assert end.failure.code == "deadline"
     assert undone == ["waits"]
+    await check_replay(on, "waits", job)
 
 
 async def test_a_child_that_lost_the_race_is_cancelled(on: Troupe) -> None:
@@ -378,6 +396,18 @@ async def test_changes_reach_a_job_that_runs_and_one_that_is_parked(on: Troupe) 
     assert [e.call for e in events if isinstance(e, CallTool)] == ["extra/double:1"]
     told = [msgspec.json.decode(e.data) for e in events if isinstance(e, Emitted)]
     assert [each["reason"] for each in told] == ["no step 'nobody' waits or runs"]
+
+
+async def test_a_retry_finds_the_jobs_that_the_workflow_started(on: Troupe) -> None:
+    """A workflow that fails leaves them alone, so that a retry does not find them cancelled."""
+    client = Client(on.bus)
+    job = f"patient-{os.urandom(4).hex()}"
+    await on.submit("patient", job, {"name": job})
+    assert isinstance(await on.end(job), JobFailed)
+    mended.add(job)
+    handle = await client.retry(job)
+    await on.signal("waits", next(r.event.child for r in await on.events(job) if isinstance(r.event, CallJob)), "go")
+    assert await handle.result(30) == [None, "works"]
 
 
 async def test_bad_input_is_refused(on: Troupe) -> None:

@@ -105,7 +105,7 @@ def complain(error: CallboardError) -> int:
     path = getattr(error, "path", "")
     where = f" (at {path})" if path and path not in message else ""
     sys.stderr.write(f"error: {message}{where}\n")
-    if hint := getattr(error, "hint", ""):
+    if hint := error.failure.hint if isinstance(error, PeerError) else getattr(error, "hint", ""):
         sys.stderr.write(f"hint:  {hint}\n")
     match error:
         case UsageError():

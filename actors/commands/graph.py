@@ -69,8 +69,8 @@ class _Job:
 async def _graph(session: Session, target: str, format_: Format, how: _Job) -> int:
     import sys
 
-    from actors.commands.workflow_registry import is_file
     from actors.pictures.picture import picture
+    from actors.workflow.document_file import is_file
 
     if is_file(target):
         drawing = await _file(session, Path(target), how)

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from actors.command_bodies.session import Session
 
 
-DOCUMENT_SUFFIXES = (".yaml", ".yml", ".json", ".toml")
-
-
 class Form(StrEnum):
     """What a document is written in."""
 
@@ -145,6 +142,8 @@ def show(
     Example: callboard workflow show --merged order.yaml --param limit:=50
     """
     session = make_session(nats, context, "default", as_json, no_color)
+    from actors.workflow.document_file import is_file
+
     if is_file(workflow):
         run(_show_file(session, Path(workflow), param or [], form, is_merged=merged))
     else:
@@ -286,11 +285,6 @@ def _written(value: dict[str, Any], form: Form) -> str:
     from actors.workflow.writing import to_json, to_yaml
 
     return to_yaml(value) if form is Form.yaml else to_json(value)
-
-
-def is_file(which: str) -> bool:
-    """What looks like a file is one, also if it is not there: that is then told."""
-    return "/" in which or Path(which).suffix in DOCUMENT_SUFFIXES or Path(which).is_file()
 
 
 def _say_deprecated(session: Session, deprecation: object, name: str, version: str) -> None:

@@ -234,11 +234,11 @@ def consumer_findings(consumer: dict[str, Any]) -> list[Finding]:
 
 
 def _served_by(consumer: str) -> str:
-    """``tool-quote-v1`` as tool quote v1, ``job-order-normal`` as workflow order: names may hold dashes too."""
+    """``tool-quote-v1`` as tool quote v1, ``job-order-normal`` as workflow order. Names may hold dashes too."""
     kind, _, rest = consumer.partition("-")
     name, _, last = rest.rpartition("-")
     if kind == "job" and name:
-        return f"workflow {name}"
+        return f"workflow {name} (one with --workflows has all that are published)"
     return f"{kind} {name} {last}" if kind in ("tool", "agent") and name else "it"
 
 

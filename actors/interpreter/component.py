@@ -58,7 +58,7 @@ class WorkflowComponent(Component[..., Any]):
             raise InvalidInput(
                 f"input of job {self.name} is not JSON: {error}", code="invalid_json", path="$"
             ) from error
-        return {"value": self._checked(value)}
+        return {"value": _with_defaults(self.input_schema, self._checked(value))}
 
     def _checked(self, value: Any) -> Any:
         if self.input_schema and not fits_plainly(self.input_schema, value):
@@ -82,6 +82,15 @@ class WorkflowComponent(Component[..., Any]):
     def info(self) -> ComponentInfo:
         """The wire form."""
         return ComponentInfo(**{name: getattr(self, name) for name in ComponentInfo.__struct_fields__})
+
+
+def _with_defaults(schema: dict[str, Any] | None, value: Any) -> Any:
+    """The input with what the schema says of properties that are not given, as for the parameters of a function."""
+    properties = (schema or {}).get("properties")
+    if not isinstance(value, dict) or not isinstance(properties, dict):
+        return value
+    given = {name: each["default"] for name, each in properties.items() if isinstance(each, dict) and "default" in each}
+    return {**given, **value}
 
 
 async def _interpret(job: Job, value: Any = None) -> Any:

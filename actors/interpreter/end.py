@@ -17,9 +17,13 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A step failed, and nothing in the document deals with that; or a step of kind ``end`` says so."""
+    """A step failed, and nothing in the document deals with that; or a step of kind ``end`` says so.
+
+    ``can_go_on``: by a retry, which finds what was under way as it was.
+    """
 
     failure: Failure
+    can_go_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,11 @@ from bus.failure import Failure
 # Most expressions are a path. To walk it costs a tenth of what a call into the library does.
 _PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", re.ASCII)
 _WORDS = frozenset(("true", "false", "null", "in"))
+# For messages only: texts and what `has` asks for are no paths that have to lead somewhere, and a method is no member.
+_ASIDE = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\bhas\([^)]*\)""")
+_ROUTE = re.compile(r"(?<![\w.)\]])([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)(\()?", re.ASCII)
+_TYPES: dict[type, str] = {type(None): "null", bool: "bool", int: "int", float: "double", str: "string", list: "list",
+                           dict: "map"}  # fmt: skip
 _PLAIN = (str, int, float, bool, type(None))
 _NOT_RUN: dict[str, Any] = {"output": None, "status": "skipped", "error": None}
 
@@ -134,7 +139,26 @@ class Formula:
         except (KeyboardInterrupt, SystemExit, asyncio.CancelledError):
             raise
         except BaseException as error:  # noqa: BLE001 - a panic in the library is no Exception
-            raise FormulaFailed(self.text, self.where, f"cannot be computed: {_reason(error)}") from None
+            raise self._complaint(scope, error) from None
+
+    def _complaint(self, scope: Scope, error: BaseException) -> FormulaFailed:
+        """A path that leads nowhere if there is one, the types if they do not fit, and else what the library says."""
+        types = {}
+        for path in _routes(self.text):
+            if path[0] == "steps" or _at(scope, path[0]) is not _NOTHING:
+                try:
+                    types[".".join(path)] = _TYPES.get(type(self._walk(scope, path)), "value")
+                except FormulaFailed as nowhere:
+                    # A path of a branch that was not taken may lead nowhere too: it is no cause.
+                    missing = f"has no {error}" if isinstance(error, KeyError) else "is null"
+                    if str(nowhere).endswith(missing):
+                        return nowhere
+        if isinstance(error, TypeError) and types:
+            shown = ", ".join(f"{route} is {kind}" for route, kind in types.items())
+            reason = f"cannot be computed, since types do not mix: {shown}"
+            return FormulaFailed(self.text, self.where, reason, "write double(x), int(x) or string(x)")
+        reason = (str(error) or type(error).__name__).splitlines()[0][:300]
+        return FormulaFailed(self.text, self.where, f"cannot be computed: {reason}")
 
     def _flat_context(self, scope: Scope, now: datetime | None) -> dict[str, Any] | None:
         """The values of the paths; None if one leads nowhere."""
@@ -175,20 +199,19 @@ def _steps_named(text: str, members: tuple[Member, ...]) -> tuple[str, ...] | No
 _NOTHING: Any = object()
 
 
+def _routes(text: str) -> Iterator[list[str]]:
+    """The paths that a text names, each from a variable on."""
+    for found in _ROUTE.finditer(_ASIDE.sub(" ", text)):
+        path = found[1].split(".")
+        path = path[:-1] if found[2] else path
+        if len(path) > (2 if path[0] == "steps" else 1):
+            yield path
+
+
 def _compiled(text: str) -> Any:
     import cel
 
     return cel.compile(text)
-
-
-def _reason(error: BaseException) -> str:
-    """The library's words in one line; of a key that is missing it gives nothing but the name."""
-    words = (str(error) or type(error).__name__).splitlines()[0][:300]
-    if isinstance(error, KeyError):
-        return f"there is no {words}; ask has(...) where it may be missing"
-    if words.startswith("No such overload"):
-        return "its values are of types that do not go together; convert them with int(), double() or string()"
-    return words.removesuffix(" in CEL expression")
 
 
 def _at(scope: Scope, name: str) -> Any:

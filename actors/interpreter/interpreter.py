@@ -22,6 +22,7 @@ from actors.interpreter.machine import Machine
 from actors.interpreter.plan import Plan
 from actors.jobs.journal import ChangedCode
 from actors.operations.branches import Branch, current_branch
+from actors.operations.operation_core import WINDING
 from actors.operations.operations import Operations
 from bus.amendment import Change, SetPolicy
 from bus.errors import BusError
@@ -192,8 +193,10 @@ class Interpreter:
         """Of what is given up, the jobs that were started and the tools that run are told so.
 
         By a replay once more: so a host may die before it has said it. A tool whose call would have to be undone is not
-        told: whether it has done it must be known.
+        told: whether it has done it must be known. Nobody is told if a retry may want the answers.
         """
+        if isinstance(self.machine.end, Broken) and self.machine.end.can_go_on:
+            return
         places = [place for id_ in jobs if (place := self._children.pop(id_, None)) is not None]
         places += [place for id_ in tools if (place := self._tools.pop(id_, None)) is not None]
         for place in places if not self._ops.halted else ():
@@ -290,7 +293,7 @@ class Interpreter:
 
     async def _cancel(self, sequence: int) -> None:
         self._ops.wind_up()
-        self._arrive(await self._taken_up(f"cancelled.{sequence}/", sequence), self.machine.cancel)
+        self._arrive(await self._taken_up(f"{WINDING}{sequence}/", sequence), self.machine.cancel)
 
     async def _taken_up(self, place: str, sequence: int) -> int:
         """Where in the log a word from outside is taken up. It may be heard late, after what came later than it; so its

@@ -218,7 +218,7 @@ class Machine:
         """A step in it has failed, and with it the list."""
         self.give_up_all(frame)
         if frame.owner is None:
-            self.finish(Broken(failure))
+            self.finish(Broken(failure, can_go_on=not self.undoing.has_undone))
         else:
             frame_failed(self, frame.owner, frame, failure)
 

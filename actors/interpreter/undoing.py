@@ -48,6 +48,7 @@ class Undoing:
         self._late: set[Run] = set()
         self._windings: deque[_Winding] = deque()
         self._current: _Undo | None = None
+        self.has_undone = False
 
     @property
     def is_busy(self) -> bool:
@@ -114,7 +115,7 @@ class Undoing:
         if undo.input is None:
             winding.failed.append(undo.run.place)
             return
-        self._current = undo
+        self._current, self.has_undone = undo, True
         self._machine.ask(undo.run, "undo", Call("tool", how.tool, undo.input), "undo/")
 
 

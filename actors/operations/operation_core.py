@@ -27,6 +27,9 @@ from bus.errors import Fenced as FencedError
 from bus.messages import Emitted, Event, JobAmended, JobSubmitted, ReplyCompleted, ReplyFailed, Signal
 from store.log import JobLog, Recorded
 
+# The place at which a function that winds itself up puts on record what it was told, and when it took that up.
+WINDING = "cancelled."
+
 
 class OperationCore:
     """One job's operations while it runs in this process.

@@ -14,11 +14,12 @@ from actors.components.component import Component
 from actors.components.registry import parse_ref
 from actors.jobs.call_policy import CallPolicy
 from actors.jobs.halts import Halt
-from actors.jobs.journal import ChangedCode, Entry, Journal
+from actors.jobs.journal import ChangedCode, Entry, Journal, Succeeded
 from actors.jobs.sections import Asked
 from actors.operations.admission import ADMISSIONS
 from actors.operations.hosting import Hosting, Target
 from actors.operations.job import Job
+from actors.operations.operation_core import WINDING
 from actors.operations.operations import Operations
 from actors.operations.undos import UNDO
 from actors.operations.values import bind
@@ -72,7 +73,8 @@ class _Asked(Journal):
     def unasked(self) -> list[Entry]:
         """What is recorded and was not asked for."""
         left = [entry for call, entry in self.entries.items() if call not in self.asked]
-        return [entry for entry in left if not entry.call.startswith(ADMISSIONS) and not self._is_undoing(entry.call)]
+        others = (*ADMISSIONS, WINDING)
+        return [entry for entry in left if not entry.call.startswith(others) and not self._is_undoing(entry.call)]
 
     def _is_undoing(self, call: str) -> bool:
         """Whether it is how something was undone that the function had put on record: no function asks for that."""
@@ -198,11 +200,16 @@ class _Replay:
         hosting, log = cast("Hosting", _App(self._journal)), cast("JobLog", _History(submitted.job, self._refuse))
         self._ops = _Operations(hosting, log, self._journal, submitted, _never)
         self._ops.report, self._ops.given_up = self._report, []
+        self._ops.cancelled_at = _wound_up_at(self._journal)
 
     @property
     def _end(self) -> JobCompleted | JobFailed | None:
-        """How the function itself ended; a job that was cancelled or whose time was up was cut off anywhere."""
+        """How the function itself ended; a job that was cancelled or whose time was up was cut off anywhere, or wound
+        itself up and ended as it was told.
+        """
         end = self._journal.ended
+        if self._ops.cancelled_at is not None:
+            return None
         if isinstance(end, JobFailed) and end.failure.code == "timeout" and self._component.timeout_s is not None:
             return None
         return end if isinstance(end, JobCompleted | JobFailed) else None
@@ -276,6 +283,14 @@ class _Replay:
             self._report(Difference("unasked", entry.call, f"{entry.op} {entry.name}", present.kind))
         elif self._end and _outcome(self._end) != _outcome(present):
             self._report(Difference("end", "", repr(_outcome(self._end)), repr(_outcome(present))))
+
+
+def _wound_up_at(journal: Journal) -> int | None:
+    """What the function was told when it was to wind itself up, as far as it took that up. A retry makes it void."""
+    for call, entry in journal.entries.items():
+        if call.startswith(WINDING) and isinstance(entry.outcome, Succeeded) and entry.sequence > journal.retried_at:
+            return int(msgspec.json.decode(entry.outcome.output))
+    return None
 
 
 async def _turns_of_the_loop() -> None:

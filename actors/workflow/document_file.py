@@ -7,6 +7,13 @@ from pathlib import Path
 from actors.workflow.extension import Bases
 from bus.errors import UsageError
 
+DOCUMENT_SUFFIXES = (".yaml", ".yml", ".json", ".toml")
+
+
+def is_file(which: str) -> bool:
+    """What looks like a file is one, also if it is not there: that is then told."""
+    return "/" in which or Path(which).suffix in DOCUMENT_SUFFIXES or Path(which).is_file()
+
 
 def read_file(file: Path) -> bytes:
     """Raises: UsageError if there is no such file, or it cannot be read."""

@@ -20,8 +20,9 @@ _TYPES = ("string", "integer", "number", "boolean", "object", "array")
 
 
 def schema_faults(document: Document, outline: Outline) -> Iterator[Fault]:
-    """All faults of the schemas in a document, and of its parameters' defaults."""
-    yield from broken(document.input, ("input",))
+    """All faults of the schemas in a document, and of the defaults in its input and of its parameters."""
+    input_faults = list(broken(document.input, ("input",)))
+    yield from input_faults or _input_defaults(document.input)
     yield from broken(document.output, ("output",))
     for name, param in document.params.items():
         faults = list(broken(param.schema, ("params", name, "schema")))
@@ -31,6 +32,12 @@ def schema_faults(document: Document, outline: Outline) -> Iterator[Fault]:
     for entry in outline.entries:
         if isinstance(entry.step, ApprovalStep):
             yield from broken(entry.step.answer, (*entry.path, "answer"))
+
+
+def _input_defaults(schema: dict[str, Any]) -> Iterator[Fault]:
+    for name, each in schema.get("properties", {}).items():
+        if isinstance(each, dict) and "default" in each and "$ref" not in each:
+            yield from misfits(each, each["default"], ("input", "properties", name, "default"), "bad_default")
 
 
 def broken(schema: dict[str, Any], path: Path) -> Iterator[Fault]:
