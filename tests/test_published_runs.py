@@ -175,7 +175,7 @@ async def _refuses(place: Place, name: str) -> bool:
 
 
 async def test_children_take_the_major_that_is_named(place: Place) -> None:
-    """A step that runs ``sub@1`` gets the newest of that major, also if there is a newer one; ``sub@1.0.0`` that one."""
+    """A step that runs ``sub@1`` gets the newest of that major, also if there is a newer one; ``sub@1.0.0`` itself."""
     for version, says in (("1.0.0", "old"), ("1.5.0", "right"), ("2.0.0", "new")):
         await place.publish(text("sub", version, says))
     steps = [

@@ -255,7 +255,7 @@ def test_what_is_nested_deeply_raises_nothing(depth: int) -> None:
 )
 def test_what_is_wrong_has_what_would_be_right(step: str, hint: str) -> None:
     """Also where the reader of values says only what it expected."""
-    found = validate(f"name: n\nversion: 1.0.0\nsteps:\n  - {step}\n", "flow.yaml")
+    found = validate("flow.yaml", f"name: n\nversion: 1.0.0\nsteps:\n  - {step}\n".encode())
     assert [finding.hint[: len(hint)] for finding in found] == [hint]
 
 
