@@ -17,6 +17,7 @@ from actors.operations.operations import Operations
 from actors.testing import replay
 from actors.workflow.source import read_source
 from actors.workflow_rules.validation import check
+from bus.errors import UsageError
 from bus.messages import JobSubmitted, encode
 from examples import approval, shop, survey
 from examples.workflows.app import app as workflows
@@ -43,6 +44,14 @@ def snapshot(file: Path) -> Snapshot:
 def job_of(history: Snapshot) -> Component[..., Any]:
     """The function that it is a history of."""
     return next(JOBS[r.event.workflow] for r in history.history() if isinstance(r.event, JobSubmitted))
+
+
+async def test_a_document_by_itself_is_verified() -> None:
+    """A document that is in no app can be held against a history; another one differs at its first other step."""
+    history = snapshot(HISTORIES / "buy.json")
+    assert (await verify(str(DOCUMENTS / "sequential.yaml"), history)).same
+    with pytest.raises(UsageError, match="has no job buy"):
+        await verify(str(DOCUMENTS / "saga.yaml"), history)
 
 
 def test_each_recording_and_each_job_has_its_history() -> None:

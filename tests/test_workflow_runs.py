@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ import pytest
 
 from actors import App, Retry, ToolContext
 from actors.clients.client import Client
+from actors.console.job_page import job_page
+from actors.console.page import plain_lines
 from actors.interpreter.component import workflow_component
 from actors.testing import replay
 from bus.amendment import AddItems, AddSteps, FinishMap, SkipStep
@@ -205,6 +208,13 @@ result: ["${ steps.kid.output }", "${ steps.odd.output }"]
     "keeps": """
 steps: [{id: a, kind: job, run: forsaken, compensate: {tool: undo, with: {what: a}}}]
 """,
+    "one_each": """
+input: {type: object, properties: {who: {type: string}}}
+at_once: {limit: 1, key: who}
+rate: {limit: 100}
+steps: [{id: hold, kind: wait, signal: go}]
+result: ${ steps.hold.output }
+""",
     "endless": """
 steps: [{id: again, kind: job, run: endless, with: {}}]
 """,
@@ -266,6 +276,25 @@ async def test_steps_under_one_lock_run_one_after_the_other(on: Troupe) -> None:
     seen = [(e.kind.split(".")[0], e.call.split("/")[0]) for e in events
             if isinstance(e, CallTool) or (isinstance(e, ReplyCompleted) and not e.op)]  # fmt: skip
     assert seen in ([("call", x), ("reply", x), ("call", y), ("reply", y)] for x, y in ("ab", "ba"))
+
+
+async def test_a_limit_of_a_document_holds_for_each_value_of_its_key(on: Troupe) -> None:
+    """A second job of the same customer begins only when the first has ended; one of another customer at once."""
+    for job, who in (("k1", "Kim"), ("k2", "Kim"), ("l1", "Lou")):
+        await on.submit("one_each", job, {"who": who})
+        await wait_until(lambda job=job: asked(on, job), 30)
+    for job in ("k2", "l1", "k1"):
+        await on.signal("one_each", job, "go", f'"{job}"'.encode())
+        if job == "l1":
+            assert msgspec.json.decode((await on.end(job)).output) == "l1"
+            assert not any(isinstance(r.event, JobCompleted) for r in await on.events("k2"))
+    for job in ("k1", "k2"):
+        assert msgspec.json.decode((await on.end(job)).output) == job
+
+
+async def asked(on: Troupe, job: str) -> bool:
+    """Whether the job has asked for its place."""
+    return any(getattr(r.event, "call", "").startswith("slot-") for r in await on.events(job))
 
 
 async def test_a_saga_on_a_real_server(on: Troupe) -> None:
@@ -386,6 +415,9 @@ async def test_changes_reach_a_job_that_runs_and_one_that_is_parked(on: Troupe) 
     new = [{"id": "extra", "kind": "tool", "run": "double", "with": {"n": 8}}]
     await client.amend(job, AddSteps(msgspec.Raw(msgspec.json.encode(new))))
     await client.amend(job, SkipStep("nobody"))
+    with pytest.raises(UsageError, match="no kind of step 'tol'") as refused:
+        await client.add_steps(job, [{"id": "typo", "kind": "tol"}])
+    assert (refused.value.code, refused.value.hint) == ("bad_change", "did you mean 'tool'?")
     for _ in range(2):
         await on.signal("crawl", job, "go")
     await wait_until(lambda: taken(on, job, 2))
@@ -396,6 +428,10 @@ async def test_changes_reach_a_job_that_runs_and_one_that_is_parked(on: Troupe) 
     assert [e.call for e in events if isinstance(e, CallTool)] == ["extra/double:1"]
     told = [msgspec.json.decode(e.data) for e in events if isinstance(e, Emitted)]
     assert [each["reason"] for each in told] == ["no step 'nobody' waits or runs"]
+    shown = "\n".join(plain_lines(job_page(await client.get(job), datetime.now(UTC))))
+    assert "left out: no step 'nobody' waits or runs" in shown
+    assert "taken:1" not in shown
+    assert "calls      3" in shown
 
 
 async def test_a_retry_finds_the_jobs_that_the_workflow_started(on: Troupe) -> None:

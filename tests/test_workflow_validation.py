@@ -176,6 +176,13 @@ EXAMPLES = {
         4, 3, "$.steps[0]", "&a: a document has no anchors", "leave it out"),
     "steps:\n- {id: a, kind: wait, signal: x, id: b}": (
         4, 34, "$.steps[0].id", "the key 'id' comes twice", "remove one of them"),
+    "input: {properties: {who: {}}}\nat_once: {limit: 1, key: whom.id}\nsteps:\n- {id: a, kind: wait, signal: x}": (
+        4, 21, "$.at_once.key", "the input has no property 'whom'", "did you mean 'who'?"),
+    "rate: {limit: 0}\nsteps:\n- {id: a, kind: wait, signal: x}": (
+        3, 8, "$.rate.limit", "limit of Rate cannot be 0", "a whole number from 1 to 1,000,000"),
+    "steps:\n- {id: a, kind: tool, run: q, retry: {attempts: 0}}": (
+        4, 39, "$.steps[0].retry.attempts", "Retry.attempts is 0",
+        "it has to be a whole number from 1; 1 means no retry"),
     "steps:\n- {id: a, kind: wait, signal: x}\n  - b": (
         5, 3, "$", "this is no YAML", ""),
 }  # fmt: skip

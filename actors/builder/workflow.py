@@ -17,6 +17,8 @@ from actors.workflow.writing import to_json, to_yaml
 from actors.workflow_rules.component_rules import Catalogue
 from actors.workflow_rules.validation import Checked, check_merged
 from bus.errors import UsageError
+from supervisor.at_once import AtOnce
+from supervisor.rate import Rate
 
 
 class Workflow(Steps):
@@ -37,10 +39,12 @@ class Workflow(Steps):
         input: dict[str, Any] | type | None = None,  # noqa: A002 - as in the document
         output: dict[str, Any] | type | None = None,
         params: Mapping[str, Param] | None = None,
+        at_once: AtOnce | None = None,
+        rate: Rate | None = None,
     ) -> None:
         self._origins = Origins(Spot(calling_source(), ()))
         given = {"description": description, "category": category, "labels": dict(labels or {}),
-                 "params": dict(params or {})}  # fmt: skip
+                 "params": dict(params or {}), "at_once": at_once, "rate": rate}  # fmt: skip
         schemas = {"input": input, "output": output}
         self._value = self._origins.made({"name": name, "version": version})
         self._value |= {field: plain(value) for field, value in given.items() if value}

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from actors.changes.amendments import check_change, concerns
 from actors.jobs.journal import Journal
 from actors.jobs.requests import publish_wake
 from actors.jobs.signals import unknown_job
 from bus import subjects
-from bus.amendment import Change, SetPolicy
+from bus.amendment import AddSteps, Change, SetPolicy
 from bus.connection import Bus
 from bus.errors import Unreadable, UsageError
 from bus.messages import JobAmended, JobFailed, decode
@@ -56,11 +58,23 @@ async def amend_job(bus: Bus, blobs: Blobs, workspace: str, job: str, change: Ch
             f"job {job} has no steps that can be changed: what it does next is in the code of {workflow}",
             code="not_a_document", path="job", hint="change the policy of its calls, fork it, or give it a signal",
         )  # fmt: skip
+    if isinstance(change, AddSteps):
+        _check_steps(change)
     sequence = await append_unfenced(bus, blobs, workspace, JobAmended(job=job, change=change, by=by))
     if not journal.ended:
         await publish_wake(bus, workspace, journal.submitted.workflow, job, WAKE)
     out = (entry for entry in journal.entries.values() if entry.is_out)
     return Amended(job, sequence, tuple(e.call for e in out if concerns(change, e.call, e.name)))
+
+
+def _check_steps(change: AddSteps) -> None:
+    """What can be told of steps without their job. Later nobody is there to be told."""
+    from actors.interpreter.amending import CannotChange, check_steps
+
+    try:
+        check_steps(msgspec.json.decode(change.steps))
+    except CannotChange as error:
+        raise UsageError(f"the steps: {error}", code="bad_change", path="steps", hint=error.hint) from error
 
 
 def _check_open(job: str, journal: Journal, change: Change) -> None:

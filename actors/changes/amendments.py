@@ -80,7 +80,9 @@ def check_change(change: Change) -> Change:
         case AddSteps(steps=raw):
             steps = _listed(raw, "steps")
             if not all(isinstance(step, dict) and step.get("id") for step in steps):
-                raise _bad("each step is an object with an id", "steps", "as in a document: {id: ..., tool: ...}")
+                raise _bad(
+                    "each step is an object with an id", "steps", "as in a document: {id: ..., kind: tool, run: ...}"
+                )
         case AddItems(step=step, items=raw):
             _check_name(step, "step")
             _listed(raw, "items")

@@ -16,7 +16,7 @@ def replay(
     ] = "",
     at: Annotated[int | None, typer.Option("--at", metavar="SEQ", min=1, help="As it was at this sequence.")] = None,
     verify: Annotated[
-        str, typer.Option("--verify", metavar="APP", help="Re-run the job's function of this app: module:app.")
+        str, typer.Option("--verify", metavar="APP|FILE", help="Re-run the job by this app, module:app, or document.")
     ] = "",
     every: Annotated[bool, typer.Option("--all", help="Every call, however many.")] = False,
     timeout: Annotated[

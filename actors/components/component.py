@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
@@ -167,6 +168,10 @@ class Component(Generic[P, R_co]):
     def has_admission(self) -> bool:
         """Whether a job of it may have to wait before its function begins."""
         return self.at_once is not None or self.rate is not None
+
+    def limit_fields(self, arguments: dict[str, Any]) -> Mapping[str, Any]:
+        """The fields of a decoded input by which its limits may tell one job from another."""
+        return arguments
 
     @property
     def winds_up(self) -> bool:

@@ -9,11 +9,11 @@ from datetime import datetime, timedelta, tzinfo
 
 import msgspec
 
+from actors.console.amendment_blocks import amendment_blocks, without_notes
 from actors.console.amount import ago, count, duration, instant, plural
 from actors.console.approval_page import approval_blocks
 from actors.console.page import Block, Column, Gap, Page, SheetBuilder, Span, Style, clean, cut, facts, line, one_line
 from actors.jobs.undo_key import is_undo
-from bus.amendment import in_words
 from bus.failure import GIVEN_UP, Failure
 from bus.subjects import DEFAULT_WORKSPACE
 from store.view import CallView, JobState, JobView
@@ -54,11 +54,12 @@ def job_page(
 
     ``has_advice``: with commands that fit its state, which would be wrong for a state of the past.
     """
+    whole, view = view, without_notes(view)
     sections: list[list[Block]] = [
         [_title(view), _facts(view, now, zone)],
         _timeline(view, now, ascii_only=ascii_only, limit=call_limit),
         _signals(view, now),
-        _amendments(view, now),
+        amendment_blocks(whole, now),
         *(approval_blocks(approval, now) for approval in view.approvals),
         _failure(view),
         _next_step(view) if has_advice else [],
@@ -275,15 +276,6 @@ def _signals(view: JobView, now: datetime) -> list[Block]:
     builder = SheetBuilder([Column("signal"), Column("when"), Column("by"), Column("data", shrink=True)])
     for signal in view.signals:
         builder.add(one_line(signal.name), ago(signal.at, now), one_line(signal.by), _value(signal.data))
-    return [builder.sheet()]
-
-
-def _amendments(view: JobView, now: datetime) -> list[Block]:
-    if not view.amendments:
-        return []
-    builder = SheetBuilder([Column("amended", shrink=True), Column("when"), Column("by")])
-    for each in view.amendments:
-        builder.add(one_line(in_words(each.change)) if each.change else "", ago(each.at, now), one_line(each.by))
     return [builder.sheet()]
 
 

@@ -24,6 +24,10 @@ from bus.amendment import AddItems, AddSteps, Change, FinishMap, SetPolicy, Skip
 class CannotChange(Exception):
     """The change does not fit the workflow as it stands: nothing is changed."""
 
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
 
 def runs_of(machine: Machine, name: str) -> list[Run]:
     """The runs of a step, by its id or its place (``each.3/quote``), as far as their lists have begun."""
@@ -97,6 +101,11 @@ def add_steps(machine: Machine, values: list[Any], into: str = "") -> None:
         machine.consider(frame.runs[plan.id])
 
 
+def check_steps(values: list[Any]) -> None:
+    """What is wrong with steps in themselves, wherever they are added. Raises: CannotChange."""
+    _plans(_steps(values))
+
+
 def _list_in(machine: Machine, into: str) -> Frame:
     if not into:
         frame = machine.top
@@ -124,7 +133,8 @@ def _all_ids(machine: Machine) -> set[str]:
 def _steps(values: list[Any]) -> Steps:
     shaped = shape({"name": "added", "version": "0.0.0", "steps": values})
     if shaped.document is None or shaped.faults:
-        raise CannotChange(shaped.faults[0].message if shaped.faults else "these are no steps")
+        fault = shaped.faults[0] if shaped.faults else None
+        raise CannotChange(fault.message, fault.hint) if fault else CannotChange("these are no steps")
     return shaped.document.steps
 
 

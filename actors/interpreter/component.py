@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -43,6 +44,11 @@ class WorkflowComponent(Component[..., Any]):
     def is_amendable(self) -> bool:
         """Its steps can be changed while it runs."""
         return True
+
+    def limit_fields(self, arguments: dict[str, Any]) -> Mapping[str, Any]:
+        """The input itself, of which a document's function has only one argument."""
+        value = arguments["value"]
+        return value if isinstance(value, dict) else {}
 
     def bind_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The JSON input of these keyword arguments. Raises: InvalidInput."""
@@ -112,6 +118,7 @@ def workflow_component(
     takes, returns = document.input, document.output
     sha = digest(document.name, document.version, cast("Any", msgspec.to_builtins(document)), returns)
     fields |= {"fn": partial(_run, plan), "input_schema": takes, "output_schema": returns, "digest": sha}
+    fields |= {"at_once": document.at_once, "rate": document.rate}
     return WorkflowComponent(**fields, document=document, plan=plan)
 
 

@@ -138,9 +138,20 @@ def _verify(arguments: argparse.Namespace) -> int:
     # Who started us ends us sooner, unless it is gone by then: the kernel's alarm also ends code that blocks.
     signal.setitimer(signal.ITIMER_REAL, arguments.limit + LEAVE_S)
     snapshot = decode_snapshot(arguments.snapshot.read_bytes(), str(arguments.snapshot))
-    verdict = asyncio.run(judge(load_app(arguments.target), snapshot, arguments.at))
+    verdict = asyncio.run(judge(_app_to_verify(arguments.target), snapshot, arguments.at))
     arguments.verdict.write_bytes(msgspec.json.encode(verdict))
     return 0
+
+
+def _app_to_verify(target: str) -> App:
+    """A document by itself stands for an app that has nothing else."""
+    from actors.workflow.document_file import DOCUMENT_SUFFIXES
+
+    if not target.endswith(DOCUMENT_SUFFIXES):
+        return load_app(target)
+    app = App("document")
+    app.workflow(Path(target).resolve())
+    return app
 
 
 Role = Callable[[Actor], Awaitable[Callable[[], Awaitable[None]]]]

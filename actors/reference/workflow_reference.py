@@ -49,6 +49,14 @@ def _facts(workflow: Workflow) -> Iterator[list[str]]:
         yield ["category", cell(document.category)]
     if document.labels:
         yield ["labels", ", ".join(code(f"{name}={value}") for name, value in sorted(document.labels.items()))]
+    if at_once := document.at_once:
+        yield ["at once", f"{at_once.limit}{_for_each(at_once.key)}"]
+    if rate := document.rate:
+        yield ["rate", f"{rate.limit} in {rate.per_s:g} s{_for_each(rate.key)}"]
+
+
+def _for_each(key: str) -> str:
+    return f" for each {code(key)}" if key else ""
 
 
 def _param(name: str, param: Param) -> list[str]:

@@ -13,7 +13,9 @@ import msgspec
 from msgspec import Meta
 
 from bus.subjects import Priority
+from supervisor.at_once import AtOnce
 from supervisor.breaker import OnOpen
+from supervisor.rate import Rate
 from supervisor.retry import Retry
 
 # An identifier of the expression language, so that steps.<id> can be written.
@@ -34,6 +36,14 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
 class RetryPolicy(Retry, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A ``Retry`` in a document."""
+
+
+class AtOncePolicy(AtOnce, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An ``AtOnce`` in a document."""
+
+
+class RatePolicy(Rate, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A ``Rate`` in a document."""
 
 
 class Join(Part, frozen=True, kw_only=True):
@@ -269,5 +279,7 @@ class Document(Part, frozen=True, kw_only=True):
     input: Schema = msgspec.field(default_factory=dict)
     output: Schema = msgspec.field(default_factory=dict)
     params: dict[Id, Param] = msgspec.field(default_factory=dict)
+    at_once: AtOncePolicy | None = None
+    rate: RatePolicy | None = None
     steps: Steps
     result: Any = None

@@ -44,6 +44,8 @@ class Extension(Part, frozen=True, kw_only=True):
     output: Schema | None = None
     params: dict[Id, Any] = msgspec.field(default_factory=dict)
     declare: dict[Id, Change | None] = msgspec.field(default_factory=dict)
+    at_once: Change | None = None
+    rate: Change | None = None
     remove: tuple[Id, ...] = ()
     override: dict[Id, Change] = msgspec.field(default_factory=dict)
     steps: tuple[Values, ...] = ()

@@ -20,6 +20,7 @@ import msgspec
 from actors.workflow.document import Document, Step, StepBase
 from actors.workflow.extension import Extension
 from actors.workflow.finding import Fault, Path, clip, did_you_mean
+from bus.errors import UsageError
 
 _AT = re.compile(r" - at `(?:key in )?[^`]*`$")
 _KINDS: dict[str, type[StepBase]] = {str(cls.__struct_config__.tag): cls for cls in typing.get_args(Step)}
@@ -138,7 +139,21 @@ class _Walk:
         kept, missing = self._fields(cls, values, path)
         if cls is Document:
             kept = {**{name: _PLACEHOLDERS[name] for name in missing if name in _PLACEHOLDERS}, **kept}
-        return kept if missing <= kept.keys() else _WRONG
+        if not missing <= kept.keys():
+            return _WRONG
+        return self._sound(cls, kept, path) if hasattr(cls, "__post_init__") else kept
+
+    def _sound(self, cls: Any, kept: dict[str, Any], path: Path) -> Any:
+        """What has fields of the right types may still be refused by its type as a whole."""
+        try:
+            msgspec.convert(kept, cls)
+        except msgspec.ValidationError as error:
+            reason = error.__cause__
+            if isinstance(reason, UsageError):
+                where = (*path, reason.path) if reason.path in kept else path
+                return self._wrong("bad_value", where, str(reason.args[0]), reason.hint)
+            return self._wrong("bad_value", path, _words(error))
+        return kept
 
     def _fields(self, cls: Any, values: dict[str, Any], path: Path) -> tuple[dict[str, Any], frozenset[str]]:
         """The fields that are right, and the names of those that have to be and are not."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from actors.workflow.document import ApprovalStep, Document
-from actors.workflow.finding import Fault, Path
+from actors.workflow.finding import Fault, Path, did_you_mean
 from actors.workflow.outline import Outline
 from store.plain_fit import fits_plainly
 
@@ -29,9 +29,20 @@ def schema_faults(document: Document, outline: Outline) -> Iterator[Fault]:
         yield from faults
         if param.default is not msgspec.UNSET and not faults:
             yield from misfits(param.schema, param.default, ("params", name, "default"), "bad_default")
+    yield from _limit_keys(document)
     for entry in outline.entries:
         if isinstance(entry.step, ApprovalStep):
             yield from broken(entry.step.answer, (*entry.path, "answer"))
+
+
+def _limit_keys(document: Document) -> Iterator[Fault]:
+    """Limits for each value of a field that the input, which lists its properties, does not have."""
+    known = document.input.get("properties")
+    for name, limit in (("at_once", document.at_once), ("rate", document.rate)):
+        first = limit.key.partition(".")[0] if limit else ""
+        if first and isinstance(known, dict) and first not in known and "additionalProperties" not in document.input:
+            message = f"the input has no property {first!r}"
+            yield Fault("unknown_property", (name, "key"), message, did_you_mean(first, known))
 
 
 def _input_defaults(schema: dict[str, Any]) -> Iterator[Fault]:

@@ -219,6 +219,9 @@ def _words(old: Document, new: Document) -> Iterator[Change]:
     for name in _PROSE:
         if getattr(old, name) != getattr(new, name):
             yield Change(f"$.{name}", "is another", False, "it is for people")
+    for name in ("at_once", "rate"):
+        if getattr(old, name) != getattr(new, name):
+            yield Change(f"$.{name}", "is another", False, "it says when a job begins, and not what it does")
 
 
 def _shown(value: Any) -> str:
