@@ -21,6 +21,7 @@ from actors.clients.terms import terms_of
 from actors.components.component import ComponentInfo
 from actors.components.registry import Registry
 from actors.gateway.approval_service import ApprovalService, Approve, ListApprovals, Reject
+from actors.gateway.bulk_service import BulkService, FindJobs, TellJobs
 from actors.gateway.change_service import Amend, ChangeService, Fork
 from actors.gateway.dead_service import DeadService, DropLetters, ListLetters, RedriveLetters, RetryJob, ShowLetter
 from actors.gateway.input_check import check_input
@@ -154,6 +155,7 @@ class Gateway:
         self._service = Service()
         self._dead = DeadService(bus, self._blobs)
         self._approvals = ApprovalService(bus, self._blobs)
+        self._bulk = BulkService(bus)
         self._changes = ChangeService(bus, self._blobs, registry)
         self._workflows = WorkflowService(bus)
         self._definitions = Definitions(bus)
@@ -173,6 +175,8 @@ class Gateway:
         await self._serve("jobs", "pause", Hold, self._pause)
         await self._serve("jobs", "resume", Hold, self._resume)
         await self._serve("jobs", "retry", RetryJob, self._dead.retry)
+        await self._serve("jobs", "find", FindJobs, self._bulk.find)
+        await self._serve("jobs", "tell", TellJobs, self._bulk.tell)
         await self._serve("jobs", "approve", Approve, self._approvals.approve)
         await self._serve("jobs", "reject", Reject, self._approvals.reject)
         await self._serve("approvals", "list", ListApprovals, self._approvals.list)
