@@ -48,6 +48,7 @@ from actors.jobs.requests import (
 from actors.jobs.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal
 from actors.workflow_versions.definitions import Definitions
 from bus import subjects
+from bus.amendment import CHANGE_TYPES
 from bus.connection import Bus
 from bus.errors import TooLarge, UsageError
 from bus.event import NULL
@@ -303,8 +304,10 @@ def _decode(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
     except msgspec.ValidationError as error:
         found = _AT.fullmatch(str(error))
         message, path = (found["message"], found["path"]) if found else (str(error), "$")
-        fields = ", ".join(decoder.type.__struct_fields__)
-        raise UsageError(f"the request: {message}", code="bad_request", path=path, hint=f"fields: {fields}") from error
+        is_change = path == "$.change.type"
+        words = CHANGE_TYPES if is_change else decoder.type.__struct_fields__
+        hint = f"{'one of' if is_change else 'fields:'} {', '.join(words)}"
+        raise UsageError(f"the request: {message}", code="bad_request", path=path, hint=hint) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"the request is not JSON: {error}", code="invalid_json", path="$") from error
 
