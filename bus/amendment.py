@@ -6,7 +6,7 @@ outside; what a function does next is in its code.
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import Any, assert_never, get_args
 
 import msgspec
 
@@ -54,6 +54,7 @@ class SkipStep(_Change, frozen=True, tag="skip_step"):
 
 
 Change = SetPolicy | AddSteps | AddItems | FinishMap | SkipStep
+CHANGE_TYPES = tuple(str(kind.__struct_config__.tag) for kind in get_args(Change))
 
 
 def in_words(change: Change) -> str:

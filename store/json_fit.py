@@ -93,7 +93,8 @@ def _explain(error: ValidationError) -> Misfit:
             return Misfit(field_of(path, unknown), f"unknown field `{unknown}`", field_hint(unknown, known))
         case "type":
             wanted = " or ".join(limit) if isinstance(limit, list) else limit
-            return Misfit(path, f"expected {wanted}, got {type_name(value)} {_show(value)}", "")
+            got = "null" if value is None else f"{type_name(value)} {_show(value)}"
+            return Misfit(path, f"expected {wanted}, got {got}", "")
         case "enum":
             return Misfit(path, f"{_show(value)} is not one of {', '.join(_show(v) for v in limit)}", "")
         case _:

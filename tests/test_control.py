@@ -10,6 +10,7 @@ import pytest
 
 from actors import App, Job, Retry
 from actors.clients.client import Client
+from actors.gateway.bulk_service import BulkService, FindJobs, TellJobs
 from actors.hosts.host import JobHost
 from actors.jobs.signals import make_signal
 from actors.testing import record_history, replay
@@ -494,6 +495,23 @@ async def test_many_at_once(nats_server: EmbeddedServer) -> None:
         for job in jobs:
             await wait_until(lambda job=job: is_state(client, job, "paused"), DEADLINE_S)  # type: ignore[misc]
         paused = await client.find_jobs(states=["paused"])
+        service = BulkService(on.bus)
+        page = await service.find("default", FindJobs(states=("paused",), limit=3))
+        assert ([job.job for job in page["jobs"]], page["total"], page["next_offset"]) == (
+            [job.job for job in paused[:3]], len(paused), 3)  # fmt: skip
+        again = await service.tell("default", TellJobs(verb="resume", workflow="waits", states=("paused",), by="ann"))
+        assert ({each.job for each in again["told"]}, again["left"]) == ({job.job for job in paused}, 0)
+        once = await service.tell("default", TellJobs(verb="pause", jobs=("unknown",)))
+        assert [each.code for each in once["told"]] == ["unknown_job"]
+        for body, code in (
+            (TellJobs(verb="pause"), "bad_request"),
+            (TellJobs(verb="pause", jobs=("a",), everything=True), "bad_request"),
+            (TellJobs(verb="kill", everything=True), "bad_verb"),
+            (TellJobs(verb="pause", states=("odd",)), "bad_state"),
+        ):  # fmt: skip
+            with pytest.raises(UsageError) as refused:
+                await service.tell("default", body)
+            assert refused.value.code == code
         assert {(job.job, job.paused_by) for job in paused} == {(job, "ann") for job in jobs}
         assert [t.code async for t in client.tell("terminate", [job.job for job in paused])] == [""] * 20
         await on.all_end(jobs, deadline_s=DEADLINE_S)

@@ -14,7 +14,9 @@ from actors import App, CallFailed, Job, Retry, TerminalError, ToolContext
 from actors.changes.fork_plan import belongs, copies_before, plan_fork
 from actors.clients.client import Client
 from actors.clients.outcome import JobRejectedError
+from actors.components.codec import InvalidInput
 from actors.components.component import Component
+from actors.components.registry import Registry
 from actors.jobs.journal import Journal
 from actors.jobs.undo_key import is_undo
 from actors.testing import replay
@@ -471,6 +473,9 @@ async def test_what_a_host_refuses(nats_server: EmbeddedServer) -> None:
         wrong = await client.fork("s", from_="double:1", input={"m": 1})
         with pytest.raises(JobRejectedError, match="m"):
             await wrong.result(DEADLINE_S)
+        await Registry(on.bus).register(small.info())
+        with pytest.raises(InvalidInput, match="missing required field `n`"):
+            await client.fork("s", from_="double:1", input={"m": 1})
         await on.bus.api(f"STREAM.PURGE.{EVENTS}", {"filter": subjects.event("default", "s", "job.submitted")})
         with pytest.raises(UsageError, match="not whole") as caught:
             await client.fork("s", from_="double:1")

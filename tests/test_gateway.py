@@ -453,7 +453,10 @@ async def test_amend(place: Place) -> None:
     (amended,) = [event for event in await place.events("j4") if isinstance(event, JobAmended)]
     assert (amended.by, msgspec.to_builtins(amended.change)) == ("ann", change)
     assert [s.headers[h.JOB_WAKE] for s in await place.queued()] == ["amended"]
-    assert (await place.refused("amend", {"job": "j4", "change": {"type": "explode"}})).code == "bad_request"
+    exploded = await place.refused("amend", {"job": "j4", "change": {"type": "explode"}})
+    assert (exploded.code, exploded.hint) == (
+        "bad_request", "one of set_policy, add_steps, add_items, finish_map, skip_step")  # fmt: skip
+    assert await place.call("find", {"states": ["paused"]}) == {"jobs": [], "total": 0}
     finish = {"type": "finish_map", "step": "each"}
     assert (await place.refused("amend", {"job": "j4", "change": finish})).code == "not_a_document"
 

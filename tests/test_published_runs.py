@@ -175,19 +175,20 @@ async def _refuses(place: Place, name: str) -> bool:
 
 
 async def test_children_take_the_major_that_is_named(place: Place) -> None:
-    """A step that runs ``sub@1`` gets the newest of that major, also if there is a newer one."""
+    """A step that runs ``sub@1`` gets the newest of that major, also if there is a newer one; ``sub@1.0.0`` itself."""
     for version, says in (("1.0.0", "old"), ("1.5.0", "right"), ("2.0.0", "new")):
         await place.publish(text("sub", version, says))
     steps = [
         {"id": "one", "kind": "job", "run": "sub@1"},
         {"id": "any", "kind": "job", "run": "sub"},
+        {"id": "exact", "kind": "job", "run": "sub@1.0.0"},
     ]
-    result = {"one": "${ steps.one.output }", "any": "${ steps.any.output }"}
+    result = {step["id"]: f"${{ steps.{step['id']}.output }}" for step in steps}
     await place.publish({"name": "parent", "version": "1.0.0", "steps": steps, "result": result})
     job = await place.client.submit("parent")
-    assert await job.result(60) == {"one": "right", "any": "new"}
+    assert await job.result(60) == {"one": "right", "any": "new", "exact": "old"}
     calls = [event for event in await place.events(job.id) if isinstance(event, CallJob)]
-    assert [await place.version(call.child) for call in calls] == ["1.5.0", "2.0.0"]
+    assert [await place.version(call.child) for call in calls] == ["1.5.0", "2.0.0", "1.0.0"]
 
 
 async def test_hosts_share_what_is_published(place: Place, nats_server: EmbeddedServer, tmp_path: Path) -> None:

@@ -198,6 +198,8 @@ async def test_resolve_references(registry: Registry) -> None:
         ("xyzzy", "unknown_component", "there is order, send"),
         ("send@", "bad_ref", "[app.]name[@major]"),
         ("send@2.1", "bad_ref", "[app.]name[@major]"),
+        ("send@1.0.0", "unknown_component", "send@1"),
+        ("send@2.1x", "bad_ref", "[app.]name[@major]"),
         ("a.b.send", "bad_ref", "[app.]name[@major]"),
         ("", "bad_ref", "[app.]name[@major]"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -58,12 +59,20 @@ def test_findings_are_exit_code_1(shell: Shell, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_folder_is_checked_as_a_whole(shell: Shell, tmp_path: Path) -> None:
+    """All documents in it, but not the schema that editors use."""
+    (tmp_path / "workflow.schema.json").write_text("{}")
+    code, out, _ = shell("workflow", "validate", "--offline", str(tmp_path))
+    assert code == 1 and "bad.yaml:5:93" in out and out.endswith("2 files checked, 2 findings\n")
+
+
 def test_wrong_use_and_no_server(shell: Shell, tmp_path: Path) -> None:
     """A file that is not there is exit code 2, a server that is not there exit code 3."""
     code, _, err = shell("workflow", "validate", "--offline", str(tmp_path / "none.yaml"))
     assert code == 2 and "none.yaml cannot be read: no such file" in err
-    code, _, err = shell("workflow", "validate", "--offline", str(tmp_path))
-    assert code == 2 and "name the files in it" in err
+    (tmp_path / "empty").mkdir()
+    code, _, err = shell("workflow", "validate", "--offline", str(tmp_path / "empty"))
+    assert code == 2 and "holds no document" in err
     assert shell("workflow", "validate")[0] == 2
     assert shell("workflow", "validate", str(tmp_path / "good.yaml"))[0] == 3
 
@@ -73,6 +82,8 @@ def test_the_schema_is_printed(shell: Shell) -> None:
     schema = shell.json("workflow", "schema")
     assert schema["$schema"].endswith("2020-12/schema")
     assert {"ToolStep", "ParallelStep"} <= schema["$defs"].keys()
+    version = schema["$defs"]["Document"]["properties"]["version"]["pattern"]
+    assert re.search(version, "1.2.0-rc.1") and not re.search(version, "1.0")
 
 
 def test_pictures(shell: Shell, tmp_path: Path) -> None:

@@ -46,6 +46,12 @@ params: {limit: {schema: {type: integer}, default: 3}}
 steps:
   - {id: quote, kind: tool, run: pub_quote, with: {sku: '${ input.sku }'}}
 """
+CIRCLE = """\
+name: pub-circle
+version: 1.0.0
+steps:
+  - {id: again, kind: job, run: pub-circle, when: "now == now"}
+"""
 PARENT = """\
 name: pub-parent
 version: 1.0.0
@@ -138,6 +144,18 @@ def test_a_folder_is_published_as_a_whole_or_not_at_all(shell: Shell) -> None:
     listed = {each["name"]: each for each in shell.json("list", "--category", "shop", "--label", "team=sales")}
     assert listed.keys() == {"pub-order"} and listed["pub-order"]["newest"]
     assert "pub-order  1.0.0" in " ".join(shell("list")[1].split("\n")).replace("   ", "  ")
+
+
+def test_documents_are_checked_with_each_other_and_shown_over_published_ones(shell: Shell) -> None:
+    """One that runs itself, one that runs another of the same go, and one that extends a published one."""
+    shell.write("some/loop.yaml", CIRCLE)
+    shell.write("some/user.yaml", CIRCLE.replace("name: pub-circle", "name: pub-user"))
+    assert shell("validate", str(shell.folder / "some")) == (0, "2 files checked, all is well\n", "")
+    file = shell.write("some/loop.yaml", CIRCLE)
+    assert shell("publish", str(file))[0] == 0
+    heir = shell.write("heir.yaml", "extends: pub-circle@1.0.0\nname: pub-heir2\nversion: 1.0.0\n")
+    code, out, _ = shell("show", "--merged", str(heir))
+    assert code == 0 and "run: pub-circle" in out and "name: pub-heir2" in out
 
 
 async def _appended(url: str, *events: Event) -> None:

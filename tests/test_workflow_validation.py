@@ -247,6 +247,25 @@ def test_what_is_nested_deeply_raises_nothing(depth: int) -> None:
         assert codes(text, file) - {"bad_schema"} == ({"syntax"} if depth > 100 else set())
 
 
+# ---- what would be right
+
+
+@pytest.mark.parametrize(
+    ("step", "hint"),
+    [
+        ("{id: a, kind: sleep, for_s: 1, timeout_s: -1}", "write a number above 0"),
+        ("{id: a, kind: switch, cases: []}", "give it 1 at least"),
+        ("{id: a, kind: set, values: 7}", "write a mapping"),
+        ("{id: a, kind: sleep, for_s: 1, needs: b}", "write a list"),
+        ("{id: a, kind: wait, signal: s, when: foo(1) == 2}", "CEL has size, has, string"),
+    ],
+)
+def test_what_is_wrong_has_what_would_be_right(step: str, hint: str) -> None:
+    """Also where the reader of values says only what it expected."""
+    found = validate("flow.yaml", f"name: n\nversion: 1.0.0\nsteps:\n  - {step}\n".encode())
+    assert [finding.hint[: len(hint)] for finding in found] == [hint]
+
+
 # ---- scopes
 
 

@@ -83,7 +83,19 @@ def _teller(client: Client, verb: Verb, reason: str, children: bool, by: str) ->
             return lambda job: client.terminate(job, reason, by=by)
         case "retry":
             return lambda job: client.retry_now(job, by=by)
-    raise UsageError(f"nothing is done to jobs by {verb!r}", code="bad_verb", hint=f"one of {', '.join(VERBS)}")
+    raise _bad_verb(verb)
+
+
+def check_verb(text: str) -> Verb:
+    """The verb that ``text`` is. Raises: UsageError."""
+    for verb in VERBS:
+        if text == verb:
+            return verb
+    raise _bad_verb(text)
+
+
+def _bad_verb(text: str) -> UsageError:
+    return UsageError(f"nothing is done to jobs by {text!r}", code="bad_verb", hint=f"one of {', '.join(VERBS)}")
 
 
 async def _tell(tell: Callable[[str], Awaitable[int]], job: str) -> Told:

@@ -13,6 +13,7 @@ from actors.changes.fork_plan import ForkPlan
 from actors.clients.handle import JobHandle
 from actors.clients.inputs import plain_input
 from actors.clients.submitting import Submitting, while_full
+from actors.gateway.input_check import check_input
 from bus.amendment import AddItems, AddSteps, Change, FinishMap, SetPolicy, SkipStep
 from bus.errors import UsageError
 from bus.subjects import check_job_id
@@ -40,14 +41,24 @@ class Changing(Submitting):
         begun is reused by its key and not run again, whatever ``input`` says; None is the input of ``job_id``. The same
         ``new_id`` again is the same fork. The job itself goes on, or stays as it is.
         Raises: UsageError ``unknown_job``, ``unknown_step``, ``log_incomplete``, ``never_ran`` or ``job_id_conflict``,
-        TooLarge, StreamFull, BusError.
+        InvalidInput, TooLarge, StreamFull, BusError.
         """
         raw = None if input is None else plain_input(job_id, (), {}, input)
+        if raw is not None:
+            await self._check_input(job_id, from_, raw)
         fork = None if new_id is None else check_job_id(new_id)
         made = await while_full(
             lambda: fork_job(self.bus, self.blobs, self.workspace, job_id, from_, raw=raw, fork=fork)
         )
         return JobHandle(self._client, made.job, since=made.since)
+
+    async def _check_input(self, job_id: str, from_: str, raw: bytes) -> None:
+        """Against the version that the job began with, if it is known; the fork's host checks it again."""
+        submitted = (await self.plan_fork(job_id, from_=from_)).submitted
+        wanted = ("job", submitted.workflow, submitted.version)
+        for info in await self._client.workflows.components():
+            if (info.kind, info.name, info.version) == wanted:
+                check_input(info, msgspec.json.decode(raw))
 
     async def plan_fork(self, job_id: str, *, from_: str) -> ForkPlan:
         """What :meth:`fork` would reuse and do anew; nothing is done. Raises: as :meth:`fork`."""

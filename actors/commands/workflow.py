@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from actors.command_bodies.session import Session
     from actors.workflow.extension import Bases
     from actors.workflow.finding import Finding
+    from actors.workflow.source import Source
     from actors.workflow_rules.component_rules import Catalogue
 
 app = typer.Typer(
@@ -38,7 +39,9 @@ Params = Annotated[
 
 @app.command()
 def validate(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Documents: .yaml, .yml, .json or .toml.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Documents: .yaml, .yml, .json or .toml, or folders.")
+    ],
     offline: Annotated[
         bool, typer.Option("--offline", help="Do not ask the registry: components and their inputs are not checked.")
     ] = False,
@@ -72,31 +75,32 @@ app.command()(docs)
 
 async def _validate(session: Session, files: list[Path], params: list[str], *, offline: bool, is_final: bool) -> int:
     from actors.command_bodies.arguments import parse_inputs
+    from actors.command_bodies.workflow_publishing import read_sources
     from actors.console.workflow_page import workflow_page
-    from actors.workflow.document_file import bases_beside, read_file
-    from actors.workflow.source import read_source
+    from actors.workflow.document_file import bases_beside
     from actors.workflow_rules.validation import check
 
-    sources = [read_source(str(file), read_file(file)) for file in files]
-    texts, given = {source.file for source in sources}, parse_inputs(params)
-    catalogue, bases = (None, bases_beside()) if offline else await _known(session)
+    sources, given = read_sources(files), parse_inputs(params)
+    catalogue, bases = (None, bases_beside()) if offline else await _known(session, sources)
     found = [check(source, catalogue, bases=bases, params=given, is_final=is_final) for source in sources]
     findings = list(dict.fromkeys(finding for checked in found for finding in checked.findings))
     screen = session.screen()
     if session.json:
         screen.show_json(findings)
     else:
-        screen.show(workflow_page(findings, len(texts)))
+        screen.show(workflow_page(findings, len(sources)))
     return 1 if findings else 0
 
 
-async def _known(session: Session) -> tuple[Catalogue, Bases]:
-    """What the registry holds, and what is published. Raises: BusUnreachable, BusError."""
+async def _known(session: Session, sources: list[Source]) -> tuple[Catalogue, Bases]:
+    """What the registry holds, what is published, and these with it. Raises: BusUnreachable, BusError."""
     from actors.workflow.document_file import bases_beside
-    from actors.workflow_rules.component_rules import Catalogue
+    from actors.workflow_rules.validation import check
+    from actors.workflow_versions.batch import together
 
     async with await session.client() as client:
-        return Catalogue(await client.workflows.components()), await client.workflows.bases(bases_beside().read)
+        infos, bases = await client.workflows.components(), await client.workflows.bases(bases_beside().read)
+    return together([check(source, bases=bases).document for source in sources], infos), bases
 
 
 async def _schema(session: Session) -> int:

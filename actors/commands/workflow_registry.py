@@ -246,7 +246,12 @@ async def _show_file(session: Session, file: Path, params: list[str], form: Form
     from actors.workflow_rules.validation import check
 
     source = read_source(str(file), read_file(file))
-    checked = check(source, bases=bases_beside(), params=parse_inputs(params))
+    given, bases = parse_inputs(params), bases_beside()
+    checked = check(source, bases=bases, params=given)
+    if any((finding.code, finding.path) == ("unknown_base", "$.extends") for finding in checked.findings):
+        async with await session.client() as client:
+            bases = await client.workflows.bases(bases.read)
+        checked = check(source, bases=bases, params=given)
     if checked.findings:
         return refuse(session, checked.findings)
     _print_document(by_rank(checked.value if is_merged else source.value), Form.json if session.json else form)

@@ -90,9 +90,10 @@ class Registry:
         ``unknown_component``, with what is near or which majors there are.
         """
         app, name, major = parse_ref(ref)
-        for kind in kinds:
+        exact = exact_version(ref)
+        for kind in kinds_for(ref, kinds):
             for version, key in self._versions.get((kind, name), ()):
-                if major is not None and version.major != major:
+                if (major is not None and version.major != major) or (exact and key != key_of(kind, name, exact)):
                     continue
                 if (info := self._info(key)) and app in ("", info.app):
                     return info
@@ -131,6 +132,9 @@ class Registry:
         same_name = [i for k in kinds for _, key in self._versions.get((k, name), ()) if (i := self._info(key))]
         fitting = [info for info in same_name if app in ("", info.app)]
         if fitting:
+            if exact := exact_version(ref):
+                known = ", ".join(f"{name}@{info.version if info.kind == 'job' else info.major}" for info in fitting)
+                return _unknown_component(f"{what} {ref!r}: no version {exact}", f"there is {known}")
             majors = ", ".join(f"{name}@{m}" for m in sorted({info.major for info in fitting}))
             return _unknown_component(f"{what} {ref!r}: no version with major {major}", f"there is {majors}")
         if same_name:
@@ -212,13 +216,35 @@ class Registry:
 
 
 def parse_ref(ref: str) -> tuple[str, str, int | None]:
-    """(app or "", name, major or None) of [app.]name[@major]. Raises: UsageError ``bad_ref``."""
-    path, at, major = ref.partition("@")
+    """(app or "", name, major or None) of [app.]name[@major]. Raises: UsageError ``bad_ref``.
+
+    A whole version counts as its major here, see :func:`exact_version`.
+    """
+    path, at, version = ref.partition("@")
     app, _, name = path.rpartition(".")
-    if not name or "." in app or (at and not (major.isascii() and major.isdigit())):
+    major = version if version.isdigit() else version.partition(".")[0]
+    if not name or "." in app or (at and not (version.isascii() and major.isdigit() and _is_version(version))):
         hint = "write [app.]name[@major], such as send, send@2 or mail.send@2"
         raise UsageError(f"{ref!r} names no component", code="bad_ref", hint=hint)
     return app, name, int(major) if at else None
+
+
+def exact_version(ref: str) -> str:
+    """The whole version that a reference asks for, as ``order@1.2.0`` does; empty if it leaves a choice."""
+    version = ref.partition("@")[2]
+    return version if "." in version else ""
+
+
+def kinds_for(ref: str, kinds: tuple[CallKind, ...]) -> tuple[CallKind, ...]:
+    """Of these the ones that ``ref`` may mean: a whole version is asked of jobs only."""
+    return tuple(kind for kind in kinds if kind == "job") if exact_version(ref) else kinds
+
+
+def _is_version(text: str) -> bool:
+    try:
+        return text.isdigit() or parse_version(text, "version") is not None
+    except UsageError:
+        return False
 
 
 def _neighbours(name: str, ordered: list[str]) -> list[str]:

@@ -21,6 +21,7 @@ from actors.clients.terms import terms_of
 from actors.components.component import ComponentInfo
 from actors.components.registry import Registry
 from actors.gateway.approval_service import ApprovalService, Approve, ListApprovals, Reject
+from actors.gateway.bulk_service import BulkService, FindJobs, TellJobs
 from actors.gateway.change_service import Amend, ChangeService, Fork
 from actors.gateway.dead_service import DeadService, DropLetters, ListLetters, RedriveLetters, RetryJob, ShowLetter
 from actors.gateway.input_check import check_input
@@ -47,6 +48,7 @@ from actors.jobs.requests import (
 from actors.jobs.signals import CANCEL, PAUSE, RESUME, TERMINATE, make_signal, send_signal
 from actors.workflow_versions.definitions import Definitions
 from bus import subjects
+from bus.amendment import CHANGE_TYPES
 from bus.connection import Bus
 from bus.errors import TooLarge, UsageError
 from bus.event import NULL
@@ -154,6 +156,7 @@ class Gateway:
         self._service = Service()
         self._dead = DeadService(bus, self._blobs)
         self._approvals = ApprovalService(bus, self._blobs)
+        self._bulk = BulkService(bus)
         self._changes = ChangeService(bus, self._blobs, registry)
         self._workflows = WorkflowService(bus)
         self._definitions = Definitions(bus)
@@ -173,6 +176,8 @@ class Gateway:
         await self._serve("jobs", "pause", Hold, self._pause)
         await self._serve("jobs", "resume", Hold, self._resume)
         await self._serve("jobs", "retry", RetryJob, self._dead.retry)
+        await self._serve("jobs", "find", FindJobs, self._bulk.find)
+        await self._serve("jobs", "tell", TellJobs, self._bulk.tell)
         await self._serve("jobs", "approve", Approve, self._approvals.approve)
         await self._serve("jobs", "reject", Reject, self._approvals.reject)
         await self._serve("approvals", "list", ListApprovals, self._approvals.list)
@@ -299,8 +304,10 @@ def _decode(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
     except msgspec.ValidationError as error:
         found = _AT.fullmatch(str(error))
         message, path = (found["message"], found["path"]) if found else (str(error), "$")
-        fields = ", ".join(decoder.type.__struct_fields__)
-        raise UsageError(f"the request: {message}", code="bad_request", path=path, hint=f"fields: {fields}") from error
+        is_change = path == "$.change.type"
+        words = CHANGE_TYPES if is_change else decoder.type.__struct_fields__
+        hint = f"{'one of' if is_change else 'fields:'} {', '.join(words)}"
+        raise UsageError(f"the request: {message}", code="bad_request", path=path, hint=hint) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"the request is not JSON: {error}", code="invalid_json", path="$") from error
 

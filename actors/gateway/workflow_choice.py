@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from actors.components.component import ComponentInfo
 from actors.components.newest import newest_workflow
-from actors.components.registry import Registry, parse_ref
+from actors.components.registry import Registry, exact_version, parse_ref
 from actors.workflow_versions.batch import described
 from actors.workflow_versions.definitions import Definitions
 from bus.errors import UsageError
@@ -34,7 +34,8 @@ class WorkflowChoice:
         Raises: UsageError ``unknown_workflow``, ``unknown_version``, ``deprecated_version``, ``old_version``.
         """
         app, name, major = parse_ref(ref)
-        version = str(wanted if wanted is not None else "" if major is None else major)
+        asked = exact_version(ref) or ("" if major is None else str(major))
+        version = str(wanted if wanted is not None else asked)
         if name not in self._definitions and self._registry.find("job", name) is None:
             await self._definitions.refresh()  # it may have come a moment ago
         if name in self._definitions:

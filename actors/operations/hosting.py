@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from actors.breakers.breakers import Breakers, tool_key
 from actors.components.app import App
 from actors.components.component import Component, ComponentInfo
-from actors.components.registry import Registry, parse_ref
+from actors.components.registry import Registry, exact_version, kinds_for, parse_ref
 from actors.components.version import parse_version
 from actors.jobs.switchboard import Switchboard
 from actors.locks.rate_desk import RateDesk
@@ -103,17 +103,19 @@ class Hosting:
             return Target(target.kind, target.name, target.major, target, target.breaker, retry=target.retry)
         if (known := self._own.get((target, kinds))) is not None:
             return known
-        app, name, major = parse_ref(target)
+        (app, name, major), exact = parse_ref(target), exact_version(target)
         if app in ("", self.app.name):
-            for kind in kinds:
-                if (component := self.app.find(kind, name, major)) is not None:
+            for kind in kinds_for(target, kinds):
+                if (component := self.app.find(kind, name, major)) is not None and exact in ("", component.version):
                     found = Target(
-                        kind, name, component.major, component, component.breaker, version=_text(major),
+                        kind, name, component.major, component, component.breaker, version=exact or _text(major),
                         retry=component.retry,
                     )  # fmt: skip
                     return self._own.setdefault((target, kinds), found)
         info: ComponentInfo = self.registry.resolve(target, kinds)
-        return Target(info.kind, info.name, info.major, breaker=info.breaker, version=_text(major), retry=info.retry)
+        return Target(
+            info.kind, info.name, info.major, breaker=info.breaker, version=exact or _text(major), retry=info.retry
+        )
 
     async def find(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
         """As :meth:`resolve`, but gives a node that is just starting ``UNKNOWN_GRACE_S`` to register what it has."""

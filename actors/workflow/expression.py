@@ -119,7 +119,9 @@ def _reason(error: str) -> str:
     if found := _ERROR.search(error):
         line, column, what = found.groups()
         where = f"at character {column}" if line == "1" else f"at line {line}, character {column}"
-        return f"{where}: {what.partition(' expecting ')[0]}"
+        what = what.partition(" expecting ")[0]
+        what = "it ends too early" if what.endswith("'<EOF>'") else what
+        return f"{where}: {what}"
     return error.splitlines()[0][:200] if error else "it cannot be read"
 
 

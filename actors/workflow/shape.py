@@ -26,6 +26,10 @@ _AT = re.compile(r" - at `(?:key in )?[^`]*`$")
 _KINDS: dict[str, type[StepBase]] = {str(cls.__struct_config__.tag): cls for cls in typing.get_args(Step)}
 _PLACEHOLDERS = {"name": "unnamed", "version": "0.0.0"}
 _WRONG: Any = object()
+_WRITE = {
+    "str": "write a text", "bool": "write true or false", "int": "write a whole number", "float": "write a number",
+    "array": "write a list",
+}  # fmt: skip
 
 
 @dataclass
@@ -107,7 +111,7 @@ class _Walk:
             msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
             is_unquoted = isinstance(value, int | float) and re.search(r"`str( \| null)?`, got", str(error))
-            hint = "put it in quotes" if is_unquoted else ""
+            hint = "put it in quotes" if is_unquoted else _nearest(kind, str(error))
             if isinstance(value, str) and (words := _literals(kind)):
                 return self._wrong("bad_value", path, f"{value!r} cannot be", did_you_mean(value, words))
             return self._wrong("bad_value", path, _words(error), hint)
@@ -223,6 +227,20 @@ def _literals(kind: Any) -> list[str]:
 def _nearest_unknown(name: str, values: dict[str, Any], fields: dict[str, Any]) -> str:
     near = difflib.get_close_matches(name, [key for key in values if key not in fields], n=1)
     return f"is it the one that is written {near[0]!r}?" if near else ""
+
+
+def _nearest(kind: Any, message: str) -> str:
+    """What would be right, where msgspec has said only what is not."""
+    if found := re.search(r"of length >= (\d+)", message):
+        return f"give it {found[1]} at least"
+    if found := re.search(r"`(?:int|float)` (>=?) ([\d.]+)", message):
+        least = found[2].removesuffix(".0")
+        return f"write a number above {least}" if found[1] == ">" else f"write {least} or more"
+    if "Expected `object`" in message:
+        fields = _fields(kind) if _is_struct(kind) else {}
+        return f"write a mapping{' of ' + ', '.join(fields) if fields else ''}"
+    wanted = re.search(r"Expected `(\w+)", message)
+    return _WRITE.get(wanted[1], "") if wanted else ""
 
 
 def _words(error: msgspec.ValidationError) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from actors.components.component import ComponentInfo
-from actors.components.registry import parse_ref
+from actors.components.registry import exact_version, parse_ref
 from actors.components.version import parse_version
 from actors.workflow.document import CallStep
 from actors.workflow.finding import Fault, Path, did_you_mean
@@ -18,6 +18,8 @@ from actors.workflow_rules.expression_sites import has_expression
 from actors.workflow_rules.schema_rules import misfits
 from bus.errors import UsageError
 from bus.subjects import CallKind
+
+_ELSE = ("callboard components lists them", "no node has registered any")
 
 
 class Catalogue:
@@ -37,18 +39,23 @@ class Catalogue:
 
     def _find(self, kind: CallKind, ref: str) -> ComponentInfo | Fault:
         app, name, major = parse_ref(ref)
+        exact = exact_version(ref)
         versions = self._infos.get((kind, name), [])
         for info in versions:
-            if app in ("", info.app) and major in (None, info.major):
+            if app in ("", info.app) and major in (None, info.major) and exact in ("", info.version):
                 return info
         if versions:
-            there_is = ", ".join(sorted({f"{info.app}.{name}@{info.major}" for info in versions}))
+            there_is = ", ".join(
+                sorted({f"{info.app}.{name}@{info.version if exact else info.major}".lstrip(".") for info in versions})
+            )
             return Fault("unknown_version", (), f"there is no {kind} {ref!r}", f"there is {there_is}")
         others = sorted({other for other, named in self._infos if named == name})
         if others:
             return Fault("unknown_component", (), f"there is no {kind} {name!r}", f"{name!r} is of kind {others[0]!r}")
         names = [named for other, named in self._infos if other == kind]
-        return Fault("unknown_component", (), f"there is no {kind} {name!r}", did_you_mean(name, names))
+        return Fault(
+            "unknown_component", (), f"there is no {kind} {name!r}", did_you_mean(name, names, _ELSE[not names])
+        )
 
 
 def component_faults(outline: Outline, catalogue: Catalogue | None) -> Iterator[Fault]:
@@ -72,6 +79,10 @@ def _calls(entry: Entry) -> Iterator[tuple[CallKind, str, Path, dict[str, Any], 
 def _call(
     kind: CallKind, ref: str, path: Path, values: dict[str, Any], where: Path, catalogue: Catalogue | None
 ) -> Iterator[Fault]:
+    if kind != "job" and exact_version(ref):
+        hint = f"write {ref.partition('@')[0]}@{ref.partition('@')[2].partition('.')[0]}"
+        yield Fault("bad_reference", path, f"a whole version is asked of jobs only, not of {kind} {ref!r}", hint)
+        return
     try:
         found = catalogue.find(kind, ref) if catalogue else parse_ref(ref)
     except UsageError as error:

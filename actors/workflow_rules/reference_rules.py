@@ -54,7 +54,7 @@ class _Rules:
 
     def _names(self, site: Site, found: Expression) -> Iterator[Fault]:
         for name in sorted(found.functions - FUNCTIONS) if found.functions else ():
-            hint = did_you_mean(name, FUNCTIONS)
+            hint = did_you_mean(name, FUNCTIONS, "CEL has size, has, string, int, double, contains, matches and others")
             yield Fault("unknown_function", site.path, f"there is no function {name!r}", hint)
         unknown = found.variables - VARIABLES
         if not unknown:

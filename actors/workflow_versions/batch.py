@@ -54,7 +54,7 @@ def read_batch(
     """
     batch, sketches = Batch(), [check(source, bases=bases).document for source in sources]
     _check_params(sketches, params)
-    catalogue = Catalogue([*infos, *(described(sketch) for sketch in sketches if sketch and _has_version(sketch))])
+    catalogue = together(sketches, infos)
     found: list[tuple[Source, Document]] = []
     for source, sketch in zip(sources, sketches, strict=True):
         own = {name: value for name, value in params.items() if sketch and name in sketch.params}
@@ -73,6 +73,11 @@ def _judge_all(batch: Batch, found: list[tuple[Source, Document]], judge: Judge)
         except UsageError as error:
             batch.findings.append(_finding(source, error))
         batch.ready.append((source.file, document))
+
+
+def together(documents: Iterable[Document | None], infos: Iterable[ComponentInfo]) -> Catalogue:
+    """What documents may run that are looked at in one go: what there is, each other, and themselves."""
+    return Catalogue([*infos, *(described(each) for each in documents if each and _has_version(each))])
 
 
 def described(document: Document, app: str = "") -> ComponentInfo:
