@@ -19,6 +19,12 @@ from typing import Any
 
 from actors import Client
 from actors.components.component import Component
+from bench.chaos.doomed import Doom
+from bench.chaos.errand import NEVER, errand
+from bench.chaos.everything import EVERYTHING
+from bench.chaos.house import house
+from bench.chaos.players import effects
+from bench.chaos.rehearsal import Piece, Run, play
 from bus.approval_events import ApprovalAsked
 from bus.embedded import EmbeddedServer
 from bus.messages import ReplyCompleted
@@ -29,6 +35,7 @@ from tests.stage import ROOT, Stage, stage
 from tests.troupe import Troupe, troupe
 from tests.waiting import wait_until
 
+PIECE = "0"
 HISTORIES = Path(__file__).parent / "histories"
 LIMIT_S = 60.0
 SHOP, SURVEY, REFUNDS = "examples.shop:app", "examples.survey:app", "examples.approval:app"
@@ -143,6 +150,16 @@ def _refund(during: During = _nothing, **given: Any) -> Recording:
     return lambda name, scratch: _record(REFUNDS, approval.refund, given, name, scratch, during)
 
 
+async def _record_piece(_name: str, _scratch: Path, piece: Piece, doom: Doom) -> Snapshot:
+    """A workflow of bench/chaos, whose host dies at that place."""
+    async with await EmbeddedServer.start() as server, house(server.url) as at:
+        effects.clear()
+        run = Run(piece, PIECE, doom)
+        await play(at, run)
+        assert run.died and not run.wrong, run
+        return await take_snapshot(at.bus, at.client.blobs, "default", run.job)
+
+
 def _workflow(workflow: str, during: During = _nothing, **given: Any) -> Recording:
     return partial(_record_workflow, workflow=workflow, given=given, during=during)
 
@@ -185,6 +202,13 @@ RECORDINGS: dict[str, Recording] = {
     "watch": _workflow("price_watch", sku="A1", limit=20, email="ann@example.com"),
     "contract-signed": _workflow("contract", _sign, email="ann@example.com"),
     "contract-withdrawn": _workflow("contract", _withdraw, email="ann@example.com"),
+    "everything": partial(_record_piece, piece=EVERYTHING, doom=Doom("after", "emit.won", "won/emit-won:1")),
+    "errand-cancelled": partial(
+        _record_piece, piece=errand("cancel", NEVER), doom=Doom("after", "call.tool.undo.v1", "c/undo/undo:1")
+    ),
+    "errand-retried": partial(
+        _record_piece, piece=errand("pause", 6), doom=Doom("before", "call.tool.work.v1", "c/work:1")
+    ),
 }
 
 

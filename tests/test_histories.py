@@ -17,21 +17,25 @@ from actors.operations.operations import Operations
 from actors.testing import replay
 from actors.workflow.source import read_source
 from actors.workflow_rules.validation import check
+from bench.chaos.pieces import app_of
 from bus.errors import UsageError
 from bus.messages import JobSubmitted, encode
 from examples import approval, shop, survey
 from examples.workflows.app import app as workflows
 from store.job_fold import fold_view
 from store.snapshot import Snapshot, decode_snapshot
-from tests.record_histories import HISTORIES, RECORDINGS, record
+from tests.record_histories import HISTORIES, PIECE, RECORDINGS, record
 
 FILES = sorted(HISTORIES.glob("*.json"))
 APPS = (shop.app, survey.app, approval.app, workflows)
+PIECES = {f"{piece}-{PIECE}": app_of(piece, PIECE) for piece in ("everything", "errand")}
 JOBS = {component.name: component for app in APPS for component in app.components if component.kind == "job"}
+JOBS |= {name: found for name, app in PIECES.items() if (found := app.find("job", name, None))}
 FAILED = {
     "shop-unknown", "shop-refused", "survey-missing",
     "cheapest-nobody", "trip-undone", "trip-function", "discount-rejected",
 }  # fmt: skip
+CANCELLED = {"contract-withdrawn", "errand-cancelled"}
 DOCUMENTS = Path(__file__).parent.parent / "examples" / "workflows"
 every = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
@@ -79,7 +83,7 @@ def test_present_events_read_what_is_recorded(file: Path) -> None:
     for each in whole.events:
         assert json.loads(encode(each.decoded().event)) == json.loads(bytes(each.event))
     view = fold_view(whole.workspace, whole.history())
-    other = "cancelled" if file.stem == "contract-withdrawn" else "completed"
+    other = "cancelled" if file.stem in CANCELLED else "completed"
     assert view.state == ("failed" if file.stem in FAILED else other)
     assert view.calls and all(call.state in ("completed", "failed") for call in view.calls)
 

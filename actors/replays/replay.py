@@ -220,6 +220,7 @@ class _Replay:
         try:
             await self._until_done(task, differs)
         finally:
+            self._ops.halted = True  # the history is over: nothing is cleaned up, which would wait for its record
             for waiting in (task, differs):
                 waiting.cancel()
             await asyncio.wait({task, differs})
