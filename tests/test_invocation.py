@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import warnings
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -74,6 +76,24 @@ async def test_whatever_is_raised_reaches_the_caller(
     invocation = Invocation(tool(awaited if is_async else called), CONTEXT, {}, executor)
     with pytest.raises(expected):
         await invocation.outcome(5)
+
+
+async def test_cancelled_before_it_begins(executor: ThreadPoolExecutor) -> None:
+    """A function that never ran leaves nothing behind, no coroutine that is never awaited either."""
+    ran: list[bool] = []
+
+    async def run() -> None:
+        ran.append(True)
+
+    invocation = Invocation(tool(run), CONTEXT, {}, executor)
+    invocation.cancel()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(CallCancelled):
+            await invocation.outcome(None)
+        del invocation
+        gc.collect()
+    assert not ran
 
 
 async def test_cancel_is_told_apart(executor: ThreadPoolExecutor) -> None:

@@ -51,7 +51,7 @@ class Invocation:
         loop = asyncio.get_running_loop()
         self._running: asyncio.Future[Outcome]
         if component.is_async:
-            self._running = loop.create_task(_guarded(component.fn(**arguments)))
+            self._running = loop.create_task(_guarded(component.fn, arguments))
         else:
             self._running = loop.create_future()
             executor.submit(copy_context().run, _in_thread, component.fn, arguments, self._running)
@@ -126,9 +126,10 @@ async def invoke(
     return await Invocation(component, context, arguments, executor).outcome(timeout_s)
 
 
-async def _guarded(awaitable: Awaitable[Any]) -> Outcome:
+async def _guarded(fn: Callable[..., Awaitable[Any]], arguments: dict[str, Any]) -> Outcome:
+    """Called in here, so that a call that is cancelled before it begins leaves no coroutine that nobody awaits."""
     try:
-        return await awaitable, None
+        return await fn(**arguments), None
     except asyncio.CancelledError:
         raise
     except BaseException as raised:  # noqa: BLE001 - carried to whoever waits
