@@ -154,14 +154,16 @@ class _List:
         join = each.step.join
         if join is None or not join.cancel_rest or isinstance(each.step, MapStep | ParallelStep):
             return
-        for name in join.of:
-            other = self.steps[name]
-            if not other.is_over and other.task:
-                other.task.cancel()
-                await asyncio.wait([other.task])
-                if other.status != "cancelled":  # it had not even begun
-                    other.status = "cancelled"
-                    await self._tell(other)
+        rest = [self.steps[name] for name in join.of if not self.steps[name].is_over]
+        tasks = [other.task for other in rest if other.task]
+        for task in tasks:  # all of them before any of them is heard of: they are given up at once
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for other in rest:
+            if other.status != "cancelled":  # it had not even begun
+                other.status = "cancelled"
+                await self._tell(other)
 
     # ---- what a step does
 

@@ -10,6 +10,7 @@ import cel
 import pytest
 
 from actors.interpreter.amending import CannotChange, add_steps, add_to_map, finish_map, skip
+from actors.interpreter.effort import Loops, loops_in
 from actors.interpreter.end import Broken, Finished, Withdrawn
 from actors.interpreter.formula import Formula, FormulaFailed, Scope
 from tests.play import NEVER, Fails, Play, document
@@ -632,3 +633,30 @@ steps:
      steps: [{id: a, kind: set, values: {n: "${ round }"}}]}
 """)
     assert failure(play).code == "runaway"
+
+
+@pytest.mark.parametrize(
+    ("text", "loops"),
+    [
+        ("input.a + 1", None),
+        ("input.a.all(x, x > 1)", Loops(1, builds=False)),
+        ("input.a.filter(x, x > 1).map(x, x + 1)", Loops(1, builds=True)),
+        ("input.a.exists(x, input.b.exists(y, y == x))", Loops(2, builds=False)),
+        ("input.a.map(x, [(x + 1)].all(z, z > 0))", Loops(2, builds=True)),
+        ("'a.map(x, y)' + input.map", None),
+    ],
+)
+def test_loops_of_an_expression(text: str, loops: Loops | None) -> None:
+    """How deep they are within each other, and whether one makes a list."""
+    assert loops_in(text) == loops
+
+
+def test_an_expression_that_would_hold_up_its_host_fails() -> None:
+    """Told from its loops and the data before it is computed; what is beside the data that it names does not count."""
+    scope = Scope(None, {"input": {"few": [1, 2], "many": list(range(20_000)), "some": list(range(1_000))}})
+    assert Formula("input.few.map(x, x + 1)", "here").value(scope) == [2, 3]
+    assert Formula("input.many.all(x, x >= 0)", "here").value(scope) is True
+    assert Formula("input.some.exists(x, input.some.exists(y, x + y == 0))", "here").value(scope) is True
+    for text in ("input.many.map(x, x + 1)", "input.some.all(x, input.some.all(y, input.some.all(z, z < x + y)))"):
+        with pytest.raises(FormulaFailed, match="would take too long"):
+            Formula(text, "here").value(scope)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from actors.interpreter.effort import LIMIT_STEPS, Loops, loops_in, steps_of
 from actors.interpreter.flat import flatten
 from actors.workflow.expression import BadExpression, Member, embedded, parse
 from bus.failure import Failure
@@ -77,7 +79,18 @@ class Scope:
 class Formula:
     """One expression. ``where`` is the field that it stands in, for errors."""
 
-    __slots__ = ("_flat", "_flat_program", "_named", "_path", "_program", "_variables", "text", "uses_now", "where")
+    __slots__ = (
+        "_flat",
+        "_flat_program",
+        "_loops",
+        "_named",
+        "_path",
+        "_program",
+        "_variables",
+        "text",
+        "uses_now",
+        "where",
+    )
 
     def __init__(self, text: str, where: str) -> None:
         found = parse(text)
@@ -87,6 +100,7 @@ class Formula:
         self.where = where
         self.uses_now = "now" in found.variables
         self._variables = found.variables
+        self._loops = loops_in(text)
         self._named = _steps_named(text, found.members)
         is_path = _PATH.fullmatch(text.strip()) and not self.uses_now and len(found.variables) == 1
         self._path = text.strip().split(".") if is_path and found.variables.isdisjoint(_WORDS) else None
@@ -130,6 +144,8 @@ class Formula:
         return f"{path[0]} is not there"
 
     def _execute(self, scope: Scope, now: datetime | None) -> Any:
+        if self._loops is not None:
+            self._check_effort(self._loops, scope)
         try:
             if self._flat is not None and (context := self._flat_context(scope, now)) is not None:
                 self._flat_program = self._flat_program or _compiled(self._flat.text)
@@ -140,6 +156,21 @@ class Formula:
             raise
         except BaseException as error:  # noqa: BLE001 - a panic in the library is no Exception
             raise self._complaint(scope, error) from None
+
+    def _check_effort(self, loops: Loops, scope: Scope) -> None:
+        """Raises: FormulaFailed for what would hold up everything else in this process."""
+        values = []
+        routes = list(_routes(self.text))
+        for path in routes:
+            with contextlib.suppress(FormulaFailed):
+                values.append(self._walk(scope, path))
+        alone = self._variables - {path[0] for path in routes} - {"steps", "now"}
+        values += [value for name in alone if (value := _at(scope, name)) is not _NOTHING]
+        if steps_of(loops, values) > LIMIT_STEPS:
+            reason = "would take too long: its loops go through too many items"
+            raise FormulaFailed(
+                self.text, self.where, reason, "let a tool do it, or go through the items with a map step"
+            )
 
     def _complaint(self, scope: Scope, error: BaseException) -> FormulaFailed:
         """A path that leads nowhere if there is one, the types if they do not fit, and else what the library says."""
