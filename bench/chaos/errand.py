@@ -87,9 +87,9 @@ def _kids(run: Run) -> set[str]:
 
 
 def _done(run: Run) -> list[str]:
-    """The places of what has to be undone, in the order in which it was done."""
+    """The places of what has to be undone, in the order in which it was done; a child may answer twice."""
     replies = [r.event for r in run.log if isinstance(r.event, ReplyCompleted) and not r.event.op]
-    places = [reply.call.rpartition("/")[0] for reply in replies]
+    places = dict.fromkeys(reply.call.rpartition("/")[0] for reply in replies)
     return [place for place in places if not place.endswith("undo") and place != "last"]
 
 
