@@ -155,7 +155,7 @@ def test_faults_have_the_line_of_the_call() -> None:
         ("bad_version", line_of("# the workflow"), "$.version", "write it as major.minor.patch, such as 1.2.0"),
         ("unknown_step", line_of("# the need"), "$.steps[0].needs[0]", "did you mean 'by'?"),
         ("bad_expression", line_of("# the expression"), "$.steps[1].steps[0].values.x", ""),
-        ("bad_value", line_of("# no case"), "$.steps[2].cases", ""),
+        ("bad_value", line_of("# no case"), "$.steps[2].cases", "give it 1 at least"),
         ("bad_expression", line_of("# the case"), "$.steps[3].cases[0].when", ""),
         ("unknown_component", line_of("# the tool"), "$.steps[4].branches.q[0].run", "did you mean 'quote'?"),
         ("unknown_step", line_of("# the result"), "$.result", "there is a, by, c, m, none, p, s, t"),
