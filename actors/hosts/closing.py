@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import assert_never
 
-import msgspec
-
-from actors.jobs.halts import Cancelled, Raised
 from actors.jobs.requests import publish_wake
 from actors.operations.hosting import Hosting
 from bus.crash import crash_point
@@ -38,26 +35,6 @@ def answer_to(parent: Parent, ended: JobCompleted | JobFailed | JobCancelled) ->
             failure = Failure(code="cancelled", message=f"cancelled by {by or 'unknown'}: {reason}", retryable=False)
             return ReplyFailed(job=parent.job, call=parent.call, failure=failure, actor=f"job {ended.job}")
     assert_never(ended)
-
-
-def and_not_undone(failure: Failure, left: tuple[str, ...]) -> Failure:
-    """The failure, and what of the job could not be undone."""
-    if not left:
-        return failure
-    details = {**(failure.details or {}), "not_undone": list(left)}
-    return msgspec.structs.replace(failure, message=said_with(failure.message, left), details=details)
-
-
-def said_with(reason: str, left: tuple[str, ...]) -> str:
-    """A reason, and what could not be undone."""
-    return f"{reason}; not undone, since that failed too: {', '.join(left)}" if left else reason
-
-
-def with_not_undone(end: Cancelled | Raised, left: tuple[str, ...]) -> Cancelled | Raised:
-    """How a job ends, and what of it could not be undone."""
-    if isinstance(end, Raised):
-        return Raised(and_not_undone(end.failure, left))
-    return Cancelled(end.by, said_with(end.reason, left))
 
 
 def poison(times: int) -> Failure:

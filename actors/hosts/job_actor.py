@@ -17,7 +17,7 @@ import msgspec
 
 from actors.components.component import Component
 from actors.dead_letters.dead_letters import keep_letter, letter_body
-from actors.hosts.closing import and_not_undone, poison, said_with, tell_parent, with_not_undone
+from actors.hosts.closing import poison, tell_parent
 from actors.hosts.holding import Holding
 from actors.hosts.parking import Parking
 from actors.hosts.planning import TERMINATED, withdraw
@@ -38,6 +38,7 @@ from actors.jobs.deadline import deadline_of, time_limit
 from actors.jobs.doorbell import Doorbell
 from actors.jobs.halts import Cancelled, Fenced, Halt, HandedBack, Parked, Raised, Returned, Terminated
 from actors.jobs.journal import Journal
+from actors.jobs.not_undone import and_not_undone, said_with, with_not_undone
 from actors.jobs.order import Order
 from actors.jobs.signals import CANCEL, TERMINATE, reason_in
 from actors.operations.children import tell_children

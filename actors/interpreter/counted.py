@@ -119,11 +119,7 @@ def _complete(machine: Machine, run: Run, *, cancel_rest: bool) -> None:
 
 
 def _give_output(machine: Machine, run: Run) -> None:
-    if isinstance(run.plan.step, MapStep):
-        machine.complete(run, _outputs(run))
-    else:
-        assert run.plan.output is not None
-        machine.complete(run, run.plan.output.value(run.frame.scope, run.now))
+    machine.complete(run, _outputs(run) if isinstance(run.plan.step, MapStep) else run.computed_output())
 
 
 def _outputs(run: Run) -> list[Any]:

@@ -97,6 +97,11 @@ class Run(msgspec.Struct, eq=False):
         """Whether it has completed or may yet."""
         return self.status in ("waiting", "running", "completed")
 
+    def computed_output(self) -> Any:
+        """What its field ``output`` gives where the step stands. Raises: FormulaFailed."""
+        assert self.plan.output is not None
+        return self.plan.output.value(self.frame.scope, self.now)
+
     def outcome(self) -> dict[str, Any]:
         """What expressions see of it."""
         error = None

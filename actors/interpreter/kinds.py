@@ -140,8 +140,7 @@ def _case_ended(machine: Machine, run: Run, frame: Frame) -> None:
 
 
 def _give_output(machine: Machine, run: Run) -> None:
-    assert run.plan.output is not None
-    machine.complete(run, run.plan.output.value(run.frame.scope, run.now))
+    machine.complete(run, run.computed_output())
 
 
 def _begin_loop(machine: Machine, run: Run) -> None:

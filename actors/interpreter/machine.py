@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 
-from actors.hosts.closing import and_not_undone
 from actors.interpreter.asks import Ask, Clock, Lock, Unlock, What
 from actors.interpreter.counted import close_map
 from actors.interpreter.end import Broken, End, Finished, Withdrawn
@@ -26,6 +25,7 @@ from actors.interpreter.joins import is_met, is_unmet
 from actors.interpreter.kinds import BEGIN, FRAME_ENDED, frame_failed
 from actors.interpreter.plan import ListPlan, Plan
 from actors.interpreter.undoing import Undoing
+from actors.jobs.not_undone import and_not_undone
 from actors.workflow.document import CallStep, Goto
 from bus.failure import Failure
 
@@ -248,13 +248,11 @@ class Machine:
             self._end(run, "skipped")
             return
         run.given = {name: value.value(scope, now) for name, value in plan.given.items()}
+        begin = BEGIN[type(plan.step)]
         if "lock" in run.given:
-            self.ask_then(run, "lock", Lock(str(run.given["lock"])), partial(self._with_lock, run))
+            self.ask_then(run, "lock", Lock(str(run.given["lock"])), partial(begin, self, run))
         else:
-            BEGIN[type(plan.step)](self, run)
-
-    def _with_lock(self, run: Run) -> None:
-        BEGIN[type(run.plan.step)](self, run)
+            begin(self, run)
 
     # ---- a step ends
 
