@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from actors import App, Job
 from actors.components.component import InvalidInput
+from actors.components.input_check import check_input
 from actors.components.registry import Registry
 from actors.gateway.gateway import Gateway
-from actors.gateway.input_check import check_input
 from actors.gateway.sweep import Sweep
 from actors.jobs.requests import JobRequest, publish_request, publish_wake
 from bus import headers as h

@@ -13,7 +13,7 @@ from actors.changes.fork_plan import ForkPlan
 from actors.clients.handle import JobHandle
 from actors.clients.inputs import plain_input
 from actors.clients.submitting import Submitting, while_full
-from actors.gateway.input_check import check_input
+from actors.components.input_check import check_input
 from bus.amendment import AddItems, AddSteps, Change, FinishMap, SetPolicy, SkipStep
 from bus.errors import UsageError
 from bus.subjects import check_job_id

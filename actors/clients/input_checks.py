@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from actors.clients.entries import json_in
 from actors.components.component import Component
+from actors.components.input_check import check_input
 from actors.components.registry import Registry
-from actors.gateway.input_check import check_input
 from actors.gateway.workflow_choice import WorkflowChoice
 from actors.workflow_versions.definitions import Definitions
 from bus.connection import Bus

@@ -12,9 +12,9 @@ import msgspec
 from actors.changes.amend import amend_job
 from actors.changes.fork import fork_job, look_at_fork
 from actors.changes.fork_plan import ForkPlan
+from actors.components.input_check import check_input
 from actors.components.registry import Registry
 from actors.components.version import parse_version
-from actors.gateway.input_check import check_input
 from bus.amendment import Change
 from bus.connection import Bus
 from bus.event import NULL

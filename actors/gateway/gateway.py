@@ -19,12 +19,12 @@ import msgspec
 from actors.clients.planned_view import view_of
 from actors.clients.terms import terms_of
 from actors.components.component import ComponentInfo
+from actors.components.input_check import check_input
 from actors.components.registry import Registry
 from actors.gateway.approval_service import ApprovalService, Approve, ListApprovals, Reject
 from actors.gateway.bulk_service import BulkService, FindJobs, TellJobs
 from actors.gateway.change_service import Amend, ChangeService, Fork
 from actors.gateway.dead_service import DeadService, DropLetters, ListLetters, RedriveLetters, RetryJob, ShowLetter
-from actors.gateway.input_check import check_input
 from actors.gateway.schedule_service import AddSchedule, ListSchedules, NamedSchedule, RunSchedule, ScheduleService
 from actors.gateway.sweep import Sweep
 from actors.gateway.workflow_choice import WorkflowChoice

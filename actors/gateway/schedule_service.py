@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from actors.gateway.input_check import check_input
+from actors.components.input_check import check_input
 from actors.gateway.workflow_choice import WorkflowChoice
 from actors.schedules.book import (
     ScheduleView,

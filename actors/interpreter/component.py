@@ -10,15 +10,14 @@ from typing import Any, cast
 import msgspec
 
 from actors.components.codec import InvalidInput, InvalidOutput
-from actors.components.component import Component, ComponentInfo, Options, declare
+from actors.components.component import Component, Options, declare
+from actors.components.input_check import check_fit
 from actors.components.schema import digest
-from actors.gateway.input_check import check_input
 from actors.interpreter.interpreter import interpret
 from actors.interpreter.plan import Plan, make_plan
 from actors.operations.job import Job
 from actors.workflow.document import Document
 from bus.errors import UsageError
-from store.plain_fit import fits_plainly
 
 _encode = msgspec.json.encode
 
@@ -67,27 +66,17 @@ class WorkflowComponent(Component[..., Any]):
         return {"value": _with_defaults(self.input_schema, self._checked(value))}
 
     def _checked(self, value: Any) -> Any:
-        if self.input_schema and not fits_plainly(self.input_schema, value):
-            check_input(self.info(), value)
+        check_fit(self.input_schema, value, f"input of job {self.name}", InvalidInput)
         return value
 
     def encode_output(self, value: Any) -> bytes:
         """The result as JSON, checked against the document's schema. Raises: InvalidOutput."""
-        if self.output_schema and not fits_plainly(self.output_schema, value):
-            try:
-                check_input(msgspec.structs.replace(self.info(), input_schema=self.output_schema), value)
-            except InvalidInput as error:
-                message = f"output of job {self.name}, {error.path}: {error.args[0].partition(': ')[2]}"
-                raise InvalidOutput(message, path=error.path, hint=error.hint) from error
+        check_fit(self.output_schema, value, f"output of job {self.name}", InvalidOutput)
         return _encode(value)
 
     def decode_output(self, raw: bytes) -> Any:
         """A result as plain JSON values."""
         return msgspec.json.decode(raw)
-
-    def info(self) -> ComponentInfo:
-        """The wire form."""
-        return ComponentInfo(**{name: getattr(self, name) for name in ComponentInfo.__struct_fields__})
 
 
 def _with_defaults(schema: dict[str, Any] | None, value: Any) -> Any:

@@ -10,15 +10,20 @@ from typing import Any
 
 import msgspec
 
-from actors.components.component import ComponentInfo, InvalidInput
+from actors.components.component import ComponentInfo, InvalidInput, InvalidOutput
 from store.json_fit import misfit
 from store.plain_fit import fits_plainly
 
 
 def check_input(info: ComponentInfo, value: Any) -> None:
     """Raises: InvalidInput with the path of what is wrong, such as ``$.items[2].qty``."""
-    if fits_plainly(info.input_schema, value):
+    check_fit(info.input_schema, value, f"input of {info.kind} {info.name}", InvalidInput)
+
+
+def check_fit(schema: dict[str, Any], value: Any, what: str, invalid: type[InvalidInput | InvalidOutput]) -> None:
+    """Raises: ``invalid``, that says what of ``what`` does not fit, and where."""
+    if fits_plainly(schema, value):
         return
-    if found := misfit(msgspec.json.encode(info.input_schema), value):
+    if found := misfit(msgspec.json.encode(schema), value):
         path, message, hint = found
-        raise InvalidInput(f"input of {info.kind} {info.name}, {path}: {message}", path=path, hint=hint)
+        raise invalid(f"{what}, {path}: {message}", path=path, hint=hint)
