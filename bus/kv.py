@@ -153,11 +153,11 @@ class KvCache:
 
     async def check(self) -> None:
         """Compare with the stream itself: a bucket made anew or compacted is loaded again. Raises: BusError."""
-        info = await stream_info(self._kv.bus, self._kv.stream)
-        if info is None:
-            raise BusError(f"there is no bucket {self._kv.bucket}")
-        created, state = str(info["created"]), info["state"]
-        async with self._lock:
+        async with self._lock:  # what is read while the stream is asked would look like a bucket that lost it
+            info = await stream_info(self._kv.bus, self._kv.stream)
+            if info is None:
+                raise BusError(f"there is no bucket {self._kv.bucket}")
+            created, state = str(info["created"]), info["state"]
             if created != self._created or state["last_seq"] < self.sequence:
                 await self._load_anew(created)
             if state["last_seq"] > self.sequence:
@@ -173,13 +173,18 @@ class KvCache:
             await self._load_anew(created)
 
     async def _load_anew(self, created: str) -> None:
-        """Read the bucket from its start; keys that are gone without a marker are reported as deleted."""
-        old, self._entries = self._entries, {}
-        self._markers.clear()
-        self.sequence, self._created = 0, created
+        """Read the bucket from its start; keys that are gone without a marker are reported as deleted.
+
+        Who looks something up meanwhile sees what was there before: a bucket is never empty because it is being read.
+        """
+        latest: dict[str, Entry] = {}
         async for page in scan(self._kv.bus, self._kv.stream, self._kv.prefix + ">"):
-            for stored in page:
-                self._take(self._kv.entry_of(stored), old)
+            latest.update((entry.key, entry) for entry in map(self._kv.entry_of, page))
+        old, self._entries = self._entries, {key: entry for key, entry in latest.items() if not entry.deleted}
+        self._markers = latest.keys() - self._entries.keys()
+        self.sequence, self._created = max((entry.revision for entry in latest.values()), default=0), created
+        for key, entry in self._entries.items():
+            self._tell_change(old.get(key), entry)
         for key in old.keys() - self._entries.keys():
             self._tell(key, None)
 
@@ -188,20 +193,23 @@ class KvCache:
         async for page in scan(self._kv.bus, self._kv.stream, self._kv.prefix + ">", since=self.sequence):
             found = True
             for stored in page:
-                self._take(self._kv.entry_of(stored), self._entries)
+                self._take(self._kv.entry_of(stored))
         return found
 
-    def _take(self, entry: Entry, before: dict[str, Entry]) -> None:
+    def _take(self, entry: Entry) -> None:
         self.sequence = max(self.sequence, entry.revision)
-        known = before.get(entry.key)
+        known = self._entries.get(entry.key)
         if entry.deleted:
             self._markers.add(entry.key)
             self._entries.pop(entry.key, None)
-            if known and before is self._entries:
+            if known:
                 self._tell(entry.key, None)
             return
         self._markers.discard(entry.key)
         self._entries[entry.key] = entry
+        self._tell_change(known, entry)
+
+    def _tell_change(self, known: Entry | None, entry: Entry) -> None:
         if known is None or known.revision != entry.revision or known.value != entry.value:
             self._tell(entry.key, entry)
 

@@ -20,6 +20,7 @@ from actors.components.registry import Registry
 from actors.jobs.journal import Journal
 from actors.jobs.undo_key import is_undo
 from actors.testing import replay
+from bench.chaos.pieces import app_of
 from bus import headers as h
 from bus import subjects
 from bus.embedded import EmbeddedServer
@@ -47,15 +48,14 @@ from examples.workflows.app import app as workflows
 from store.job_fold import fold_view
 from store.log import Recorded
 from store.snapshot import decode_snapshot, encode_snapshot, take_snapshot
-from tests.record_histories import HISTORIES
+from tests.record_histories import HISTORIES, PIECE
 from tests.troupe import Troupe, check_decisions, troupe
 from tests.waiting import wait_until
 
 DEADLINE_S = 40
 SOON_S = 0.05
-JOBS: dict[str, Component[..., Any]] = {
-    c.name: c for app in (shop.app, survey.app, approval.app, workflows) for c in app.components if c.kind == "job"
-}
+APPS = (shop.app, survey.app, approval.app, workflows, *(app_of(piece, PIECE) for piece in ("everything", "errand")))
+JOBS: dict[str, Component[..., Any]] = {c.name: c for app in APPS for c in app.components if c.kind == "job"}
 
 
 # ---- pure
@@ -169,8 +169,10 @@ async def test_every_fork_of_every_recorded_history_replays(file: Path) -> None:
         forked = [Recorded(whole[-1].sequence + 1, fork)]
         result = await replay(JOBS[source.workflow], forked)
         result.check()
-        # What undoes the work of a function is asked for by its host, once the function has ended.
-        assert {call for call in plan.reused if not is_undo(call)} <= set(result.asked), step
+        # A lock that was held is waited for anew, so the replay ends before what was done under it and after it.
+        if not any("/lock/" in key for key in set(journal.entries) - set(plan.reused)):
+            # What undoes the work of a function is asked for by its host, once the function has ended.
+            assert {call for call in plan.reused if not is_undo(call)} <= set(result.asked), step
         view = fold_view("default", forked)
         assert {call.call for call in view.calls if call.copied} == set(plan.reused)
         again = plan_fork("default", "f", [*forked, Recorded(whole[-1].sequence + 2, SUBMITTED)], step) if (

@@ -20,6 +20,7 @@ from bus.embedded import EmbeddedServer
 from bus.errors import Fenced, UsageError
 from bus.kv import Entry, Kv, KvCache
 from bus.options import resolve_options
+from bus.reader import scan
 from bus.service import Service
 from bus.streams import REGISTRY, ensure_streams
 from tests.waiting import wait_until
@@ -138,6 +139,29 @@ async def test_cache_notices_removal_without_marker(bus: Bus) -> None:
     await cache.start()
     await bus.api(f"STREAM.PURGE.{REGISTRY}", {"filter": "$KV.registry.b"})
     await wait_until(lambda: [entry.key for entry in cache] == ["a"])
+    await cache.stop()
+
+
+async def test_a_bucket_that_is_read_anew_is_never_empty(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who looks a key up while everything is read again finds it, and no hook hears of a change that there was not."""
+    kv, seen, said = Kv(bus, "registry"), list[bool](), list[str]()
+    for key in ("a", "b"):
+        await kv.put(key, b"1")
+    cache = KvCache(kv)
+    await cache.start()
+
+    async def watched(*args: Any, **options: Any) -> AsyncIterator[Any]:
+        async for page in scan(*args, **options):
+            seen.append(cache.get("a") is not None)
+            yield page
+
+    monkeypatch.setattr("bus.kv.scan", watched)
+    cache.on_change.append(lambda key, _: said.append(key))
+    await bus.api(f"STREAM.PURGE.{REGISTRY}", {"filter": "$KV.registry.b"})
+    await asyncio.gather(cache.check(), kv.put("c", b"1"), cache.refresh())
+    await wait_until(lambda: sorted(said) == ["b", "c"])
+    assert seen
+    assert all(seen)
     await cache.stop()
 
 
