@@ -25,8 +25,8 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An unknown field is refused, since it is most likely a misspelt one."""
 
 
-class Approve(_Body, frozen=True):
-    """``jobs.approve``; without ``step`` the only approval that is open. ``edit`` holds the values to change."""
+class _Words(_Body, frozen=True):
+    """What somebody says of an approval; without ``step`` of the only one that is open."""
 
     job: str
     by: str
@@ -34,19 +34,17 @@ class Approve(_Body, frozen=True):
     roles: tuple[str, ...] = ()
     comment: str = ""
     answer: msgspec.Raw = msgspec.field(default_factory=lambda: NULL)
+
+
+class Approve(_Words, frozen=True):
+    """``jobs.approve``; ``edit`` holds the values to change."""
+
     edit: dict[str, Any] = msgspec.field(default_factory=dict)
     seen: int | None = None
 
 
-class Reject(_Body, frozen=True):
+class Reject(_Words, frozen=True):
     """``jobs.reject``."""
-
-    job: str
-    by: str
-    step: str = ""
-    roles: tuple[str, ...] = ()
-    comment: str = ""
-    answer: msgspec.Raw = msgspec.field(default_factory=lambda: NULL)
 
 
 class ListApprovals(_Body, frozen=True):

@@ -50,8 +50,7 @@ class Interpreter:
         self._stirred: asyncio.Future[None] | None = None
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._leaving: set[asyncio.Task[Any]] = set()
-        self._children: dict[str, str] = {}  # where the jobs stand that were asked for, by the ask
-        self._tools: dict[str, str] = {}  # the same of tools
+        self._calls: dict[str, Ask] = {}  # those of jobs and tools that may have to be called back
         self._words: set[asyncio.Task[None]] = set()  # to children that are given up
         self._arrived: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
@@ -142,10 +141,8 @@ class Interpreter:
         dropped = set(drops)
         left = [ask for ask in asks if ask.id not in dropped] if drops else asks
         recalls, machine.recalls = machine.recalls, []
-        self._call_back((*recalls, *drops), drops)
-        for ask in left:
-            if isinstance(ask.what, Call) and ask.what.kind != "agent":
-                (self._children if ask.what.kind == "job" else self._tools)[ask.id] = ask.place
+        self._call_back(drops, recalls)
+        self._calls.update((ask.id, ask) for ask in left if isinstance(ask.what, Call) and ask.what.kind != "agent")
         if len(left) == 1 and self._alone is None and not self._tasks:
             self._alone = left[0]
         else:
@@ -182,25 +179,25 @@ class Interpreter:
         finally:
             current_branch.reset(token)
         self._alone = None
-        self._tools.pop(ask.id, None)
+        self._calls.pop(ask.id, None)
         if self._arrived:
             self._arrive(branch.clock, told)
         else:
             told()
             self._follow()
 
-    def _call_back(self, jobs: Iterable[str], tools: Iterable[str]) -> None:
+    def _call_back(self, drops: Iterable[str], recalls: Iterable[str]) -> None:
         """Of what is given up, the jobs that were started and the tools that run are told so.
 
-        By a replay once more: so a host may die before it has said it. A tool whose call would have to be undone is not
-        told: whether it has done it must be known. Nobody is told if a retry may want the answers.
+        By a replay once more: so a host may die before it has said it. A tool whose call would have to be undone (it is
+        recalled) is not told: whether it has done it must be known. Nobody is told if a retry may want the answers.
         """
         if isinstance(self.machine.end, Broken) and self.machine.end.can_go_on:
             return
-        places = [place for id_ in jobs if (place := self._children.pop(id_, None)) is not None]
-        places += [place for id_ in tools if (place := self._tools.pop(id_, None)) is not None]
-        for place in places if not self._ops.halted else ():
-            word = self._loop.create_task(self._call_back_at(place))
+        jobs = [id_ for id_ in recalls if (ask := self._calls.get(id_)) and _is_of_job(ask)]
+        asks = [ask for id_ in (*jobs, *drops) if (ask := self._calls.pop(id_, None))]
+        for ask in asks if not self._ops.halted else ():
+            word = self._loop.create_task(self._call_back_at(ask.place))
             self._words.add(word)
             word.add_done_callback(self._said)
 
@@ -247,7 +244,7 @@ class Interpreter:
     def _done(self, ask: Ask, branch: Branch, task: asyncio.Task[Any]) -> None:
         if self._tasks.pop(ask.id, None) is None or task.cancelled():
             return
-        self._tools.pop(ask.id, None)
+        self._calls.pop(ask.id, None)
         error = task.exception()
         if isinstance(error, ChangedCode) or (error is not None and not isinstance(error, Exception)):
             self._break(error)
@@ -324,6 +321,10 @@ class Interpreter:
         log.warning("%s: the change at %d is left out: %s", self._ops.job, sequence, reason)
         current_branch.set(Branch(f"amended.{sequence}/", 0))
         await self._ops.emit(LEFT_OUT, {"amended": sequence, "reason": reason})
+
+
+def _is_of_job(ask: Ask) -> bool:
+    return isinstance(ask.what, Call) and ask.what.kind == "job"
 
 
 def _nothing() -> None:
