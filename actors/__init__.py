@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bus.failure import RetryableError as RetryableError
     from bus.failure import TerminalError as TerminalError
     from store.approval import Decision as Decision
+    from store.artifact import Artifact as Artifact
     from supervisor.at_once import AtOnce as AtOnce
     from supervisor.breaker import Breaker as Breaker
     from supervisor.limits import Limits as Limits
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from supervisor.retry import Retry as Retry
 
 _HOMES = {
+    "Artifact": "store.artifact",
     "AtOnce": "supervisor.at_once",
     "Rate": "supervisor.rate",
     "Limits": "supervisor.limits",

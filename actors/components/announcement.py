@@ -22,6 +22,7 @@ from bus.service import Service, ServiceRequest
 
 if TYPE_CHECKING:
     from actors.node.process import Actor
+    from bus.objects import Blobs
 
 
 async def announce(
@@ -49,7 +50,7 @@ async def announce(
     subject = f"{component.kind}.{component.name}.v{component.major}"
     await service.add_endpoint("describe", f"{subject}.describe", _describe(component))
     if component.kind == "tool":
-        await service.add_endpoint("call", f"{subject}.call", _direct_call(component, on_stuck))
+        await service.add_endpoint("call", f"{subject}.call", _direct_call(component, on_stuck, actor.blobs))
     return service
 
 
@@ -73,12 +74,12 @@ def _describe(component: Component[..., Any]) -> Any:
     return handle
 
 
-def _direct_call(component: Component[..., Any], on_stuck: Callable[[], None]) -> Any:
+def _direct_call(component: Component[..., Any], on_stuck: Callable[[], None], blobs: Blobs) -> Any:
     executor = ThreadPoolExecutor(component.concurrency, thread_name_prefix=f"{component.name}-direct")
 
     async def handle(request: ServiceRequest) -> bytes:
         arguments = component.decode_input(request.body)
-        context = ToolContext(workspace="", job=f"direct-{jobid.new()}", call="direct")
+        context = ToolContext(workspace="", job=f"direct-{jobid.new()}", call="direct", _blobs=blobs)
         try:
             value = await invoke(component, context, arguments, timeout_s=component.timeout_s, executor=executor)
         except Stuck as error:

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from actors.operations.job import Job
+    from actors.toolbox.kit import Kit
     from actors.tools.tool_context import ToolContext
     from actors.workflow.document import Document
 
 P = ParamSpec("P")
 R = TypeVar("R")
+K = TypeVar("K", bound="Kit")
 
 _DEFAULT_RETRY = Retry()
 _DEFAULT_BREAKER = Breaker()
@@ -203,6 +205,14 @@ class App:
         module = sys._getframe(1).f_globals.get("__file__")
         folder = Path(module).resolve().parent if module else Path.cwd()
         return self._append(shipped_component(document, app=self.name, params=params or {}, folder=folder))
+
+    def use(self, kit: K) -> K:
+        """Take the tools of a kit into this app; the kit itself comes back, with its ``tools``.
+
+        Raises: UsageError for settings that cannot be, or a tool whose name the app has already.
+        """
+        kit.tools = kit.declare(self)
+        return kit
 
     @property
     def documents(self) -> list[Document]:

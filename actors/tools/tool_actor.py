@@ -343,7 +343,7 @@ class ToolActor:
         reports = ProgressReports(self._bus, self._blobs, serving.workspace, event, serving.attempt)
         context = ToolContext(
             serving.workspace, event.job, event.call, serving.attempt, event.traceparent, _report=reports.report,
-            _breakers=self._breakers, _timeout_s=timeout_s,
+            _breakers=self._breakers, _blobs=self._blobs, _timeout_s=timeout_s,
         )  # fmt: skip
         self._watchdog.watch(sequence, f"{event.call} of {event.job}", timeout_s)
         serving.invocation = Invocation(self.component, context, arguments, self._executor)

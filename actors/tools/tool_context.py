@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bus.subjects import check_name
+from store.artifact import Artifact, describe, keep
 from supervisor.breaker import Breaker
 
 if TYPE_CHECKING:
     from actors.breakers.breakers import Breakers
     from actors.breakers.dependency import Dependency
+    from bus.objects import Blobs
 
 _DEFAULT_BREAKER = Breaker()
 
@@ -37,6 +39,7 @@ class ToolContext:
     _report: Callable[[float, float | None, str], None] | None = field(default=None, repr=False)
     _cancelled: bool = field(default=False, repr=False)
     _breakers: Breakers | None = field(default=None, repr=False)
+    _blobs: Blobs | None = field(default=None, repr=False)
     _timeout_s: float | None = field(default=None, repr=False)
     _began_s: float = field(default_factory=time.monotonic, repr=False)
 
@@ -76,6 +79,16 @@ class ToolContext:
         from actors.breakers.dependency import Dependency
 
         return Dependency(self._breakers, check_name(name, "dependency"), breaker, self._is_late)
+
+    async def artifact(self, name: str, data: bytes, media_type: str = "") -> Artifact:
+        """Keep a file; return the reference as (a part of) the output, so that it can be found and opened.
+
+        ``callboard artifacts JOB`` lists them. Outside of a tool actor nothing is stored.
+        Raises: UsageError for a name with a path in it or content over 256 MiB; BusError if it cannot be stored.
+        """
+        if self._blobs is None:
+            return describe(name, data, media_type)
+        return await keep(self._blobs, name, data, media_type)
 
     def _is_late(self) -> bool:
         return self._timeout_s is not None and time.monotonic() - self._began_s >= self._timeout_s

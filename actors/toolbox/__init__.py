@@ -1,0 +1,23 @@
+"""Tools that are ready to use; each is a kit that an app takes in: ``sql = app.use(Sql("sqlite:///figures.db"))``.
+
+Names are loaded when they are first used: a process pays only for the tool that it serves.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from actors.toolbox.kit import Kit as Kit
+
+_HOMES = {
+    "Kit": "actors.toolbox.kit",
+}
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - a list of literals, kept in one place
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'actors.toolbox' has no attribute {name!r}")

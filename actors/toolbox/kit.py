@@ -1,0 +1,31 @@
+"""A kit: tools that belong together, with their settings, made to be taken into an app.
+
+    app = App("desk")
+    sql = app.use(Sql("sqlite:///figures.db"))
+
+    @app.agent(model="anthropic:claude-sonnet-4-5", tools=[sql])
+    ...
+
+A kit holds settings and nothing else until its tools run: credentials are read from the environment by the process
+that serves the tool, never from the module that declares it, so they reach no other process, no argv and no event.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from actors.components.app import App
+    from actors.components.component import Component
+
+
+class Kit(ABC):
+    """Base of what ``App.use`` takes. ``tools`` are the components that it declared, in their order."""
+
+    def __init__(self) -> None:
+        self.tools: tuple[Component[..., Any], ...] = ()
+
+    @abstractmethod
+    def declare(self, app: App) -> tuple[Component[..., Any], ...]:
+        """Declare the kit's tools with ``app.tool(...)`` and return them. Raises: UsageError for wrong settings."""
