@@ -74,6 +74,7 @@ class WebServer:
         self.asked: list[Asked] = []
         self.port = 0
         self.scheme = "http"
+        self._open: set[asyncio.Task[Any]] = set()
 
     @property
     def url(self) -> str:
@@ -92,20 +93,38 @@ class WebServer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, one request."""
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            first, *lines = head.strip().split("\r\n")
-            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            method, target, _ = first.split(" ")
-            self.asked.append(Asked(method, target, headers, body))
-            said = self.say(self.asked[-1])
-            said = said if isinstance(said, Said) else await said
-            writer.write(said.raw())
-            await writer.drain()
-            if said.hang:
-                await reader.read()
-        writer.close()
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            await self._answer(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # the other side has what it wanted
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            self._open.discard(task)
+
+    async def close(self) -> None:
+        """End what is still under way."""
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        first, *lines = head.strip().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        method, target, _ = first.split(" ")
+        self.asked.append(Asked(method, target, headers, body))
+        said = self.say(self.asked[-1])
+        said = said if isinstance(said, Said) else await said
+        writer.write(said.raw())
+        await writer.drain()
+        if said.hang:
+            await reader.read()
 
 
 @contextlib.asynccontextmanager
@@ -119,4 +138,5 @@ async def web_server(say: Say, tls: ssl.SSLContext | None = None) -> AsyncIterat
         yield server
     finally:
         listening.close()
+        await server.close()
         await listening.wait_closed()

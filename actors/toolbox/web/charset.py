@@ -41,7 +41,7 @@ def text_of(body: bytes, content_type: str = "") -> str:
         return body.decode()
     except UnicodeDecodeError as error:
         # A body that was cut may end in the middle of a character.
-        is_cut = error.start >= len(body) - 3
+        is_cut = error.reason == "unexpected end of data"
         return body.decode("utf-8" if is_cut else "cp1252", "replace")
 
 

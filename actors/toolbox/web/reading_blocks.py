@@ -64,7 +64,7 @@ class ReadingBlocks:
 
     def table(self, cells: list[list[list[str]]], *, as_text: bool = False) -> None:
         """Rows of cells, each a list of texts; as paragraphs if they are no table to look at."""
-        rows = [[_cell(cell) for cell in row] for row in cells]
+        rows = [[" ".join(" ".join(texts).split()) for texts in row] for row in cells]
         rows = [row for row in rows if any(row)]
         width = max((len(row) for row in rows), default=0)
         if not rows:
@@ -73,7 +73,7 @@ class ReadingBlocks:
             for row in rows:
                 self.paragraph(" | ".join(cell for cell in row if cell))
             return
-        head, *rest = ["| " + " | ".join(row + [""] * (width - len(row))) + " |" for row in rows]
+        head, *rest = ["| " + " | ".join(_padded(row, width)) + " |" for row in rows]
         self._write([head, "|" + " --- |" * width, *rest])
 
     def text(self) -> str:
@@ -96,5 +96,5 @@ class ReadingBlocks:
         self._written.append((bool(bullet), "\n".join([first + lines[0], *(further + line for line in lines[1:])])))
 
 
-def _cell(texts: list[str]) -> str:
-    return " ".join(" ".join(texts).split()).replace("|", "\\|")
+def _padded(row: list[str], width: int) -> list[str]:
+    return [cell.replace("|", "\\|") for cell in row] + [""] * (width - len(row))
