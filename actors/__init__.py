@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from actors.assets.injected import INJECTED as INJECTED
     from actors.breakers.dependency import CircuitOpen as CircuitOpen
     from actors.builder.expression import Expr as Expr
     from actors.builder.expression import expr as expr
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from supervisor.retry import Retry as Retry
 
 _HOMES = {
+    "INJECTED": "actors.assets.injected",
     "Artifact": "store.artifact",
     "AtOnce": "supervisor.at_once",
     "Rate": "supervisor.rate",

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from actors.console.amount import ago, duration, plural
+from actors.console.asset_page import asset_text
 from actors.console.page import Column, Gap, Page, SheetBuilder, Span, Style, line, one_line
 from supervisor.child import ChildStatus, GivenUp
 
@@ -108,6 +109,8 @@ def _add_actor(builder: SheetBuilder, node: str, actor: ChildStatus, now: dateti
         doing += f" for {duration((now - actor.since).total_seconds())}"
     if actor.state in ("backing_off", "given_up", "stopped") and actor.last_exit:
         doing = one_line(f"ended: {actor.last_exit}")
+    elif actor.assets:
+        doing = f"{doing}; {asset_text(actor.assets, now)}" if doing else asset_text(actor.assets, now)
     builder.add(
         Span(node, "dim"),
         one_line(actor.name),
