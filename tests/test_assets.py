@@ -20,8 +20,10 @@ from actors.assets.shelf import Shelf
 from actors.assets.sightings import ask_refresh, sight
 from actors.assets.supply import Supply
 from actors.assets.wiring import dependents, find_cycle, load_order
+from actors.command_bodies import calling
+from actors.command_bodies.session import Session
 from actors.components.component import InvalidInput
-from actors.console.asset_page import asset_text
+from actors.console.node_page import asset_text
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
@@ -362,6 +364,16 @@ def test_ps_shows_assets() -> None:
 
 
 # ---- processes
+
+
+async def test_a_call_here_has_its_assets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``callboard call --here`` loads what the tool asks for, and unloads it after the call."""
+    monkeypatch.setenv("CALLBOARD_TEST_LEDGER", str(tmp_path / "ledger"))
+    await calling.call_here(Session(json=True), "price", {"sku": "A1"}, target="tests.apps.stocked:app")
+    assert '"price":10' in capsys.readouterr().out
+    assert (tmp_path / "ledger").read_text().splitlines()[-2:] == ["prices at 10 unloaded", "db unloaded"]
 
 
 async def test_a_node_serves_with_its_assets(nats_server: EmbeddedServer, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ ever has an index of yesterday with the connection of today. A call keeps what i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +22,16 @@ from supervisor.heartbeat import AssetBeat, AssetState
 log = logging.getLogger("callboard.assets")
 
 CLOSE_LIMIT_S = 5.0
+
+
+@contextlib.asynccontextmanager
+async def loaded(shelf: Shelf) -> AsyncIterator[Shelf]:
+    """Load its assets, and unload them at the end. Raises: AssetFailed."""
+    await shelf.load()
+    try:
+        yield shelf
+    finally:
+        await shelf.close()
 
 
 class Loan:
@@ -127,7 +138,8 @@ class Shelf:
         for name in names:
             tasks[name] = asyncio.create_task(self._load_one(name, dict(tasks)))
         try:
-            await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_EXCEPTION)
+            if tasks:  # it refuses to wait for nothing
+                await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_EXCEPTION)
         except asyncio.CancelledError:
             await self._give_up(tasks.values())
             raise

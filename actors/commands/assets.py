@@ -47,7 +47,7 @@ async def _list(session: Session) -> int:
     from datetime import UTC, datetime
 
     from actors.assets.sightings import sight
-    from actors.console.asset_page import asset_page
+    from actors.console.node_page import asset_page
 
     async with await session.client() as client:
         seen = await sight(client.bus)
