@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from actors.assets.injected import INJECTED as INJECTED
     from actors.breakers.dependency import CircuitOpen as CircuitOpen
+    from actors.budgets.budget import Budget as Budget
     from actors.builder.expression import Expr as Expr
     from actors.builder.expression import expr as expr
     from actors.builder.workflow import Workflow as Workflow
@@ -52,6 +53,7 @@ _HOMES = {
     "Limits": "supervisor.limits",
     "Group": "supervisor.restart",
     "Breaker": "supervisor.breaker",
+    "Budget": "actors.budgets.budget",
     "App": "actors.components.app",
     "CallFailed": "bus.failure",
     "CallboardError": "bus.errors",
