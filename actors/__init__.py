@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from actors.assets.injected import INJECTED as INJECTED
     from actors.breakers.dependency import CircuitOpen as CircuitOpen
     from actors.budgets.budget import Budget as Budget
     from actors.builder.expression import Expr as Expr
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from supervisor.retry import Retry as Retry
 
 _HOMES = {
+    "INJECTED": "actors.assets.injected",
     "Artifact": "store.artifact",
     "AtOnce": "supervisor.at_once",
     "Rate": "supervisor.rate",
