@@ -15,9 +15,10 @@ from actors import App
 from actors.toolbox import Fetch
 from actors.toolbox.web.bounded_body import BoundedBody
 from actors.toolbox.web.charset import text_of
-from actors.toolbox.web.fetch import Page, page_type
+from actors.toolbox.web.fetch import Page
 from actors.toolbox.web.http_status import retry_after_s
 from actors.toolbox.web.markdown import Link, read_html
+from actors.toolbox.web.page_type import page_type
 from actors.toolbox.web.robots import KEPT_S, Robots
 from actors.toolbox.web.web_client import Answer
 from bus.errors import UsageError
