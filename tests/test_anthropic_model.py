@@ -27,6 +27,7 @@ from actors.model import (
 )
 from actors.model.message import user
 from actors.model.model import Delta, ModelReply
+from bus.errors import UsageError
 from bus.failure import RetryableError, TerminalError, failure_of
 from tests.fake_anthropic import Cut, FakeAnthropic, Fault, Hang, Raw, Refuse, Say, Slow, Spent, Turn, Use
 from tests.waiting import wait_until
@@ -392,7 +393,10 @@ async def test_the_key_and_the_address_come_from_the_environment(monkeypatch: py
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     async with FakeAnthropic([Say("hello")], key=KEY) as fake:
-        model = open_model(f"anthropic:{HAIKU}")
+        with pytest.raises(UsageError, match="ANTHROPIC_API_KEY") as unkeyed:
+            open_model(f"anthropic:{HAIKU}")
+        assert unkeyed.value.code == "no_api_key"
+        model = AnthropicModel(HAIKU)
         with pytest.raises(TerminalError, match="ANTHROPIC_API_KEY") as raised:
             await model.reply(ASKED)
         assert raised.value.code == "unauthorized"
@@ -401,6 +405,19 @@ async def test_the_key_and_the_address_come_from_the_environment(monkeypatch: py
         assert (await model.reply(ASKED)).message.text == "hello"
         assert (model.provider, model.name, KEY in repr(model)) == ("anthropic", HAIKU, False)
         await model.close()
+
+
+async def test_a_server_in_a_ref_is_not_given_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ref may come from somebody else: its server sees the key that was set for such servers, or none."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    async with FakeAnthropic([Say("hello"), Say("hello")]) as fake:
+        for key in ("none", "another"):
+            model = open_model(f"anthropic:{HAIKU}@{fake.url}")
+            await model.reply(ASKED)
+            await model.close()
+            assert model.provider == f"anthropic-127-0-0-1-{fake.url.rpartition(':')[2]}"
+            assert KEY not in str(fake.headers) and key in str(fake.headers[-1])
+            monkeypatch.setenv("ANTHROPIC_COMPATIBLE_API_KEY", "another")
 
 
 @pytest.mark.parametrize("key", [KEY, "sk\nant\nx"], ids=["plain", "broken"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,17 @@ from actors.model.anthropic_errors import call_error
 from actors.model.anthropic_stream import StreamedAnswer
 from actors.model.anthropic_words import params_of, reply_of
 from actors.model.model import Listen, ModelReply, ModelRequest
+from actors.model.model_ref import ModelRef, place_of
 from actors.model.token_estimate import estimate_request
+from bus.errors import UsageError
 from bus.failure import RetryableError, TerminalError
 
 if TYPE_CHECKING:
     from anthropic import APIError, AsyncAnthropic
 
 KEY, TOKEN, URL = "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"
+# Of a server that somebody names in a ref. It is never given the key above: a ref may come with a document.
+COMPATIBLE_KEY = "ANTHROPIC_COMPATIBLE_API_KEY"
 CONNECT_S = 10.0
 # What the API writes before the first tool, so that a model knows how to use them.
 TOOLS_TOKENS = 346
@@ -38,12 +42,22 @@ _TEMPERATE_VERSION = "2023-06-01"
 class AnthropicModel:
     """A model of Anthropic's. The key comes from the environment when a call is made, unless it is given.
 
-    ``base_url``: another address of the API, empty for ANTHROPIC_BASE_URL or Anthropic's own. ``structured`` says how
-    answers are held to a schema: "native" by the API, "tool" by a tool, None by what model and schema allow.
+    ``base_url``: another address of the API, empty for ANTHROPIC_BASE_URL or Anthropic's own; ``provider`` is what its
+    limits and circuit are shared by. ``structured`` says how answers are held to a schema: "native" by the API, "tool"
+    by a tool, None by what model and schema allow.
     """
 
-    def __init__(self, model: str, *, base_url: str = "", api_key: str = "", structured: Kind | None = None) -> None:
-        self._model, self._base_url, self._api_key, self._structured = model, base_url, api_key, structured
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str = "",
+        api_key: str = "",
+        provider: str = "anthropic",
+        structured: Kind | None = None,
+    ) -> None:
+        self._model, self._provider, self._structured = model, provider, structured
+        self._base_url, self._api_key = base_url, api_key
         self._client: AsyncAnthropic | None = None
         self._opening = asyncio.Lock()
 
@@ -53,7 +67,7 @@ class AnthropicModel:
     @property
     def provider(self) -> str:
         """Whose it is."""
-        return "anthropic"
+        return self._provider
 
     @property
     def name(self) -> str:
@@ -99,7 +113,7 @@ class AnthropicModel:
         return answer_form(request.output_schema, request.model or self._model, taken, self._structured)
 
     def _secrets(self) -> tuple[str, ...]:
-        known = (self._api_key, os.environ.get(KEY, ""), os.environ.get(TOKEN, ""))
+        known = (self._api_key,) if self._api_key else (os.environ.get(KEY, ""), os.environ.get(TOKEN, ""))
         return tuple(secret for each in known for secret in (each, each.strip()) if secret)
 
     async def _opened(self) -> AsyncAnthropic:
@@ -124,6 +138,19 @@ class AnthropicModel:
             return AsyncAnthropic(api_key=key, base_url=url, max_retries=0, timeout=Timeout(None, connect=CONNECT_S))
         except InvalidURL as error:
             raise TerminalError(f"{URL}: {url!r} is no URL ({error})", code="bad_request") from None
+
+
+def anthropic_at(ref: ModelRef, environ: Mapping[str, str]) -> AnthropicModel:
+    """The model that a ref means. Raises: UsageError with code ``no_api_key``."""
+    if ref.base_url:
+        key = environ.get(COMPATIBLE_KEY, "").strip() or "none"
+        return AnthropicModel(
+            ref.name, base_url=ref.base_url, api_key=key, provider=f"anthropic-{place_of(ref.base_url)}"
+        )
+    if not (environ.get(KEY, "").strip() or environ.get(TOKEN, "").strip()):
+        raise UsageError(f"{KEY} is not set in the environment of this process", code="no_api_key",
+                         hint=f"export {KEY}=...")  # fmt: skip
+    return AnthropicModel(ref.name)
 
 
 def _load() -> None:
