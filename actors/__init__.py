@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from actors.agents.agent import Agent as Agent
+    from actors.agents.approval_rule import RequireApproval as RequireApproval
     from actors.breakers.dependency import CircuitOpen as CircuitOpen
     from actors.builder.expression import Expr as Expr
     from actors.builder.expression import expr as expr
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from supervisor.retry import Retry as Retry
 
 _HOMES = {
+    "Agent": "actors.agents.agent",
+    "RequireApproval": "actors.agents.approval_rule",
     "Artifact": "store.artifact",
     "AtOnce": "supervisor.at_once",
     "Rate": "supervisor.rate",
