@@ -50,10 +50,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Agent(Job):
     """The running agent, first parameter of each ``@app.agent`` function. All that a Job can do, it can."""
 
-    def __init__(
-        self, operations: Operations, settings: AgentSettings, name: str, policy: CallPolicy | None = None
-    ) -> None:
-        super().__init__(operations, policy or CallPolicy())
+    def __init__(self, operations: Operations, settings: AgentSettings, name: str) -> None:
+        super().__init__(operations)
         self._settings = settings
         self._name = name
         self.usage = Usage()
@@ -107,7 +105,7 @@ class _Run:
         self._rules = Rules(answer, settings.turns, settings.mendings)
         ops = agent.operations
         self._caller = ModelCaller(ops, model, settings.retry)
-        self._tools = ToolUser(ops, list(record.tools), settings.approve, agent._policy, agent._name)
+        self._tools = ToolUser(ops, list(record.tools), settings.approve, CallPolicy(), agent._name)
 
     async def to_its_end(self) -> Any:
         """Raises: CallFailed."""

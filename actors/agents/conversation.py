@@ -6,7 +6,7 @@ that is decided here is decided from what the log holds, so a host that takes th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
 import msgspec
@@ -36,7 +36,7 @@ class Conversation:
     messages: tuple[Message, ...]
     turns: int = 0
     wrong: int = 0
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     cost_usd: float = 0.0
 
     def say(self, *parts: Text | ToolResult) -> Conversation:
@@ -108,9 +108,7 @@ def _follows(conversation: Conversation, reply: ModelReply, rules: Rules) -> tup
         case _ if uses := reply.message.tool_uses:
             return conversation, UseTools(uses)
         case "max_tokens":
-            return _mend(
-                conversation, "Your answer was cut off at the limit of tokens. Give a shorter one, whole.", rules
-            )
+            return _mend(conversation, "Your answer was cut off at the limit of tokens. Give a shorter one.", rules)
         case "end_turn" | "stop_sequence" | "tool_use":
             return _answered(conversation, reply.message.text, rules)
     assert_never(reply.stop)

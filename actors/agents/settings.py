@@ -1,4 +1,4 @@
-"""What an author says of an agent beside its function: the model, its tools, what it may do and what it must ask for."""
+"""What an author says of an agent beside its function: the model, its tools, what it may do and must ask for."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def make_settings(
     *, model: str | Model, tools: Sequence[Component[..., Any] | Kit | str], approve: Sequence[RequireApproval | str],
     retry: Retry | None, **others: Any,
 ) -> AgentSettings:  # fmt: skip
-    """The settings as ``@app.agent`` has them; what belongs to the function is filled in with it. Raises: UsageError."""
+    """The settings as ``@app.agent`` has them; what belongs to the function comes with it. Raises: UsageError."""
     return AgentSettings(
         model=model, tools=listed_tools(tools), approve=as_rules(approve), retry=retry or MODEL_RETRY, **others
     )
@@ -104,12 +104,16 @@ def listed_tools(tools: Sequence[Component[..., Any] | Kit | str]) -> tuple[Comp
                 hint = "take it into the app first: kit = app.use(kit)"
                 raise UsageError(f"{tool!r} has no tools yet", code="bad_tool", path="tools", hint=hint)
             found += tool.tools
-        elif isinstance(tool, str | Component):
-            found.append(tool)
         else:
-            hint = "a component, a kit that was taken into the app, or a reference such as 'send@2'"
-            raise UsageError(f"{tool!r} is no tool", code="bad_tool", path="tools", hint=hint)
+            found.append(_checked_tool(tool))
     return tuple(found)
+
+
+def _checked_tool(tool: Any) -> Component[..., Any] | str:
+    if isinstance(tool, str | Component):
+        return tool
+    hint = "a component, a kit that was taken into the app, or a reference such as 'send@2'"
+    raise UsageError(f"{tool!r} is no tool", code="bad_tool", path="tools", hint=hint)
 
 
 def ref_of(tool: Component[..., Any] | str) -> str:

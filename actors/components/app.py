@@ -246,9 +246,11 @@ class App:
         options = Options(name=name, version=version, description=description, timeout_s=timeout_s, replicas=replicas,
                           group=group, stall_s=stall_s, limits=limits, at_once=at_once, rate=rate)  # fmt: skip
         self._check_group(options)
-        return lambda fn: self._append(
-            declare_agent(fn, settings, app=self.name, app_version=self.version, options=options)
-        )
+
+        def decorate(fn: Callable[..., Any]) -> Any:
+            return self._append(declare_agent(fn, settings, app=self.name, app_version=self.version, options=options))
+
+        return decorate
 
     def workflow(
         self,

@@ -49,9 +49,9 @@ class PlainCalls(Calls, ChildCalls, Records):
     async def run_plainly(
         self, kind: CallKind, ref: str, values: dict[str, Any], priority: Priority | None, *, waits: bool
     ) -> Any:
-        """Start a job or an agent, and with ``waits`` give its result, else its id. Given up, it cancels the job that it waits for.
+        """Start a job or an agent, and with ``waits`` give its result, else its id.
 
-        Raises: CallFailed.
+        Given up, it cancels the job that it waits for. Raises: CallFailed.
         """
         key = self.new_key(name_of(ref))
         target = await self._plain_target(key, kind, ref)
