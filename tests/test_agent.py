@@ -83,7 +83,7 @@ async def adder(agent: Agent, question: str) -> str:
     return await agent.run(question)
 
 
-@app.agent(model=MODELS["judge"], tools=[add], mendings=4)
+@app.agent(model=MODELS["judge"], tools=[add], mendings=5)
 async def judge(agent: Agent, question: str) -> Verdict:
     """Judges sums."""
     return await agent.run(question, output=Verdict)

@@ -29,7 +29,6 @@ from bus.failure import CallFailed
 
 if TYPE_CHECKING:
     from actors.agents.settings import AgentSettings
-    from actors.model.model import Model
     from actors.operations.operations import Operations
 
 T = TypeVar("T")
@@ -72,19 +71,19 @@ class Agent(Job):
         """
         settings = self._settings
         answer = Answer(settings.output if output is None else output, f"the answer of agent {self._name}")
-        model = self._operations.hosting.models.open(settings.model)
-        record = await self._begin(prompt, answer, model)
-        run = _Run(self, settings, record, answer, model)
+        record = await self._begin(prompt, answer)
+        run = _Run(self, settings, record, answer)
         try:
             return await run.to_its_end()
         finally:
             self.usage += run.conversation.usage
             self.cost_usd += run.conversation.cost_usd
 
-    async def _begin(self, prompt: str, answer: Answer, model: Model) -> RunRecord:
+    async def _begin(self, prompt: str, answer: Answer) -> RunRecord:
         settings, hosting = self._settings, self._operations.hosting
 
         async def record() -> RunRecord:
+            model = hosting.models.open(settings.model)
             tools = await offer(hosting, settings.tools, read_only=settings.read_only)
             return RunRecord(
                 prompt=prompt, model=model.name, instructions=settings.instructions, tools=tuple(tools),
@@ -97,14 +96,14 @@ class Agent(Job):
 class _Run:
     """One run: what the conversation says is done, what came of it is said to the conversation."""
 
-    def __init__(self, agent: Agent, settings: AgentSettings, record: RunRecord, answer: Answer, model: Model) -> None:
+    def __init__(self, agent: Agent, settings: AgentSettings, record: RunRecord, answer: Answer) -> None:
         self.conversation: Conversation = begin(record.prompt)
         self._agent = agent
         self._settings = settings
         self._record = record
         self._rules = Rules(answer, settings.turns, settings.mendings)
         ops = agent.operations
-        self._caller = ModelCaller(ops, model, settings.retry)
+        self._caller = ModelCaller(ops, settings.model, settings.retry)
         self._tools = ToolUser(ops, list(record.tools), settings.approve, CallPolicy(), agent._name)
 
     async def to_its_end(self) -> Any:

@@ -20,9 +20,9 @@ MODEL = "model"
 
 
 class ModelCaller:
-    """Calls one model for one job."""
+    """Calls one model for one job. It is opened by the first call that is made: a replay makes none."""
 
-    def __init__(self, ops: Operations, model: Model, retry: Retry) -> None:
+    def __init__(self, ops: Operations, model: str | Model, retry: Retry) -> None:
         self._ops = ops
         self._model = model
         self._retry = retry
@@ -46,10 +46,11 @@ class ModelCaller:
 
     async def _call(self, request: ModelRequest) -> Any:
         began_s = time.monotonic()
+        model = self._ops.hosting.models.open(self._model)
         crash_point("agent.before_model")
-        reply = await self._model.reply(request)
+        reply = await model.reply(request)
         crash_point("agent.after_model")
         return ModelStep(
-            reply=reply, provider=self._model.provider, model=reply.model or request.model, usage=reply.usage,
+            reply=reply, provider=model.provider, model=reply.model or request.model, usage=reply.usage,
             duration_s=round(time.monotonic() - began_s, 3),
         )  # fmt: skip
