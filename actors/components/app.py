@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
+from actors.assets.definition import LOAD_TIMEOUT_S, AssetDefinition, AssetOptions, Need, define
+from actors.assets.wiring import fill, wire, wire_known
 from actors.components.component import (
     DEFAULT_CONCURRENCY,
     DEFAULT_STALL_S,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 K = TypeVar("K", bound="Kit")
+F = TypeVar("F", bound="Callable[..., Any]")
 
 _DEFAULT_RETRY = Retry()
 _DEFAULT_BREAKER = Breaker()
@@ -85,6 +88,7 @@ class App:
         self.description = description
         self.groups = dict(groups or {})
         self.components: list[Component[..., Any]] = []
+        self.assets: dict[str, AssetDefinition] = {}
 
     def __repr__(self) -> str:
         return f"<App {self.name} {self.version}, {len(self.components)} components>"
@@ -251,6 +255,63 @@ class App:
             return self._append(declare_agent(fn, settings, app=self.name, app_version=self.version, options=options))
 
         return decorate
+
+    @overload
+    def asset(self, source: F, /) -> F: ...
+    @overload
+    def asset(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        refresh_s: float | None = None,
+        timeout_s: float = ...,
+        validate: Callable[[Any], Any] | None = None,
+    ) -> Callable[[F], F]: ...
+    def asset(
+        self,
+        source: Any = None,
+        /,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        refresh_s: float | None = None,
+        timeout_s: float = LOAD_TIMEOUT_S,
+        validate: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """Declare what tools share within a process: a function that loads it, a generator that yields it and then
+        unloads it, or a class with ``load``; its parameters name other assets. What is decorated comes back as it was.
+
+        ``refresh_s``: it is loaded anew when it is so old, at the latest. ``timeout_s`` bounds one load. ``validate``
+        is called with each new value, and raises (or returns False) if that must not be used.
+        Raises: UsageError if it cannot be an asset, or if assets need each other in a circle.
+        """
+        options = AssetOptions(name=name, version=version, refresh_s=refresh_s, timeout_s=timeout_s, validate=validate)
+
+        def add(given: Any) -> Any:
+            self._add_asset(define(given, app=self.name, app_version=self.version, options=options))
+            return given
+
+        return add if source is None else add(source)
+
+    def assets_of(self, component: Component[..., Any]) -> dict[str, str]:
+        """The asset that fills each parameter of a component whose default is INJECTED. Raises: UsageError."""
+        needs = [Need(*parameter) for parameter in component.signature.assets]
+        return fill(self.assets, needs, f"{component.kind} {component.name}")
+
+    def check_assets(self) -> None:
+        """Raises: UsageError for an asset or a component that needs what the app does not have."""
+        wire(self.assets)
+        for component in self.components:
+            self.assets_of(component)
+
+    def _add_asset(self, asset: AssetDefinition) -> None:
+        if asset.name in self.assets:
+            raise UsageError(f"app {self.name} has an asset {asset.name} already", code="duplicate_asset",
+                             path=asset.name, hint="give one of them another name")  # fmt: skip
+        wire_known(self.assets | {asset.name: asset})
+        self.assets[asset.name] = asset
 
     def workflow(
         self,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from actors.model.model import Usage as Usage
     from actors.model.model_ref import ModelRef as ModelRef
     from actors.model.model_ref import parse_model_ref as parse_model_ref
+    from actors.model.openai_model import OpenAIModel as OpenAIModel
+    from actors.model.openai_server import OpenAIServer as OpenAIServer
     from actors.model.scripted import ScriptedModel as ScriptedModel
     from actors.model.scripted import fail as fail
     from actors.model.scripted import say as say
@@ -38,6 +40,8 @@ _HOMES = {
     "ModelRef": "actors.model.model_ref",
     "ModelReply": "actors.model.model",
     "ModelRequest": "actors.model.model",
+    "OpenAIModel": "actors.model.openai_model",
+    "OpenAIServer": "actors.model.openai_server",
     "RedactedThinking": "actors.model.message",
     "ScriptedModel": "actors.model.scripted",
     "Text": "actors.model.message",

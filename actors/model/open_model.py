@@ -5,6 +5,7 @@ A provider's package is imported by who uses it and by nobody else.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
@@ -34,6 +35,11 @@ def _opened(ref: ModelRef) -> Model:
         case "anthropic" if find_spec("actors.model.anthropic_model"):
             module = import_module("actors.model.anthropic_model")
             return cast("Model", module.AnthropicModel(model=ref.name))
+        case "openai" | "ollama" | "vllm":
+            from actors.model.openai_model import OpenAIModel
+            from actors.model.openai_server import server_of
+
+            return OpenAIModel(ref.name, server=server_of(ref, os.environ))
         case _:
             raise UsageError(f"{ref}: this version has no provider {ref.provider}", code="unknown_provider")
 
