@@ -235,7 +235,8 @@ async def test_writing_on_purpose(tmp_path: Path) -> None:
     assert await _passed(kit, attacks) == []
     for attack in attacks:
         assert "refused" in await _is_told(kit, attack)
-    assert App("desk").use(kit).tools[0].retry.attempts == 1
+    tool, about = App("desk").use(kit).tools
+    assert (tool.retry.attempts, tool.read_only, about.read_only) == (1, False, True)
 
 
 async def test_long_values_and_long_results(sqlite_url: str) -> None:

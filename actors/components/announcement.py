@@ -6,18 +6,21 @@ is recorded and nothing is retried; durable calls go through a job.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from actors.assets.supply import Supply
 from actors.components.component import Component
 from actors.components.registry import Registry
 from actors.tools.invocation import Stuck, describe, invoke
 from actors.tools.tool_context import ToolContext
+from bus import headers as h
 from bus import jobid
-from bus.errors import PeerError
+from bus.errors import PeerError, UsageError
 from bus.service import Service, ServiceRequest
 
 if TYPE_CHECKING:
@@ -26,12 +29,14 @@ if TYPE_CHECKING:
 
 
 async def announce(
-    actor: Actor, registry: Registry, component: Component[..., Any], *, on_stuck: Callable[[], None] = lambda: None
-) -> Service:
+    actor: Actor, registry: Registry, component: Component[..., Any], *, on_stuck: Callable[[], None] = lambda: None,
+    supply: Supply | None = None,
+) -> Service:  # fmt: skip
     """Start the service and register.
 
     The service comes first: of two nodes that start at the same moment with different schemas, the one that registers
-    last then finds the other one running. ``on_stuck`` is called when a direct call cannot be stopped.
+    last then finds the other one running. ``on_stuck`` is called when a direct call cannot be stopped; ``supply``: the
+    assets that one is lent.
     Raises: UsageError if another node serves other schemas as this version.
     """
     service = Service()
@@ -50,7 +55,9 @@ async def announce(
     subject = f"{component.kind}.{component.name}.v{component.major}"
     await service.add_endpoint("describe", f"{subject}.describe", _describe(component))
     if component.kind == "tool":
-        await service.add_endpoint("call", f"{subject}.call", _direct_call(component, on_stuck, actor.blobs))
+        await service.add_endpoint(
+            "call", f"{subject}.call", _direct_call(component, on_stuck, actor.blobs, supply or Supply())
+        )
     return service
 
 
@@ -74,14 +81,16 @@ def _describe(component: Component[..., Any]) -> Any:
     return handle
 
 
-def _direct_call(component: Component[..., Any], on_stuck: Callable[[], None], blobs: Blobs) -> Any:
+def _direct_call(component: Component[..., Any], on_stuck: Callable[[], None], blobs: Blobs, supply: Supply) -> Any:
     executor = ThreadPoolExecutor(component.concurrency, thread_name_prefix=f"{component.name}-direct")
 
     async def handle(request: ServiceRequest) -> bytes:
         arguments = component.decode_input(request.body)
+        timeout_s = _timeout_s(request.headers, component.timeout_s)
         context = ToolContext(workspace="", job=f"direct-{jobid.new()}", call="direct", _blobs=blobs)
         try:
-            value = await invoke(component, context, arguments, timeout_s=component.timeout_s, executor=executor)
+            with supply.lend() as assets:
+                value = await invoke(component, context, arguments | assets, timeout_s=timeout_s, executor=executor)
         except Stuck as error:
             on_stuck()
             raise PeerError(describe(error)) from error
@@ -90,3 +99,15 @@ def _direct_call(component: Component[..., Any], on_stuck: Callable[[], None], b
         return component.encode_output(value)
 
     return handle
+
+
+def _timeout_s(headers: Mapping[str, str], default_s: float | None) -> float | None:
+    """How long a direct call may take: what its caller says, else what the tool says. Raises: UsageError."""
+    text = headers.get(h.CALL_TIMEOUT, "")
+    if not text:
+        return default_s
+    with contextlib.suppress(ValueError):
+        if 0 < (said_s := float(text)) < float("inf"):
+            return said_s
+    raise UsageError(f"header {h.CALL_TIMEOUT} is {text!r}", code="bad_argument", path=h.CALL_TIMEOUT,
+                     hint="seconds above 0")  # fmt: skip

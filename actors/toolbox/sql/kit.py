@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from actors.toolbox.kit import Kit
@@ -43,10 +43,10 @@ class Sql(Kit):
         read_only: bool = True,
         row_limit: int = 200,
         timeout_s: float = 30.0,
-        tables: Collection[str] | None = None,
+        tables: Sequence[str] | None = None,
         cell_limit_chars: int = 500,
         result_limit_chars: int = 100_000,
-        files_from: Collection[str] = (),
+        files_from: Sequence[str] = (),
     ) -> None:
         super().__init__()
         check_url(url)
@@ -69,7 +69,7 @@ class Sql(Kit):
 
     def _declare_sql(self, app: App) -> Component[..., Any]:
         @app.tool(name=self.name, description=self._told(), timeout_s=self.bounds.timeout_s + SLACK_S,
-                  retry=Retry() if self.read_only else Retry(attempts=1))  # fmt: skip
+                  retry=Retry() if self.read_only else Retry(attempts=1), read_only=self.read_only)  # fmt: skip
         async def sql(query: str, row_limit: int | None = None) -> Table:
             """Run one SQL statement.
 
@@ -84,7 +84,9 @@ class Sql(Kit):
     def _declare_schema(self, app: App) -> Component[..., Any]:
         told = f"Tables of the {self._title()} database: columns, types, keys, row counts and a few sample values."
 
-        @app.tool(name=f"{self.name}_schema", description=told, timeout_s=self.bounds.timeout_s + SLACK_S)
+        timeout_s = self.bounds.timeout_s + SLACK_S
+
+        @app.tool(name=f"{self.name}_schema", description=told, timeout_s=timeout_s, read_only=True)
         async def sql_schema(table: str | None = None) -> Schema:
             """Tell what the database holds.
 
