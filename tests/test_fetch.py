@@ -273,7 +273,11 @@ async def test_other_kinds_of_content() -> None:
     ],
 )
 async def test_statuses(
-    status: int, headers: dict[str, str], kind: type[Exception], code: str, wait_s: float | None
+    status: int,
+    headers: dict[str, str],
+    kind: type[TerminalError] | type[RetryableError],
+    code: str,
+    wait_s: float | None,
 ) -> None:
     """What may pass is retried, after the wait that was asked for; what will not is told to the model."""
     async with web_server(lambda _: Said("no", status, headers=headers)) as server:

@@ -146,7 +146,8 @@ def test_headers_that_are_refused(headers: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "settings",
     [{"allow": ()}, {"methods": ("TRACE",)}, {"methods": ("get",)}, {"methods": ()}, {"timeout_s": 0},
-     {"size_limit_bytes": 0}, {"headers_from_env": {"Authorization": "Bearer x"}}, {"headers_from_env": {"a b": "X"}}, {"name": "x.y"}],
+     {"size_limit_bytes": 0}, {"headers_from_env": {"Authorization": "Bearer x"}},
+     {"headers_from_env": {"a b": "X"}}, {"name": "x.y"}],
 )  # fmt: skip
 def test_settings_that_cannot_be(settings: dict[str, Any]) -> None:
     """They are told when the app is declared."""
@@ -246,7 +247,7 @@ async def test_credentials_stay_where_they_belong() -> None:
         (Said(b"\0", content_type="image/png"), TerminalError, "content_type"),
     ],
 )
-async def test_answers_that_are_errors(said: Said, kind: type[TerminalError | RetryableError], code: str) -> None:
+async def test_answers_that_are_errors(said: Said, kind: type[TerminalError] | type[RetryableError], code: str) -> None:
     """A model reads what the API says is wrong; the credential is in no part of it, sent back or not."""
     async with web_server(lambda _: said) as server:
         with pytest.raises(kind) as failed:

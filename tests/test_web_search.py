@@ -68,7 +68,9 @@ async def test_tavily() -> None:
         (Said(status=307, headers={"location": "http://127.0.0.1:1/"}), RetryableError, "bad_answer", None),
     ],
 )
-async def test_tavily_when_it_fails(said: Said, kind: type[TerminalError | RetryableError], code: str, wait_s: float | None) -> None:
+async def test_tavily_when_it_fails(
+    said: Said, kind: type[TerminalError] | type[RetryableError], code: str, wait_s: float | None
+) -> None:
     """Errors say what the provider said, whether they pass, and never the key, in any part of them."""
     async with web_server(lambda _: said) as server:
         with pytest.raises(kind) as failed:

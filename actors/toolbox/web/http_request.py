@@ -152,7 +152,9 @@ class _Call:
         """Each URL has to be allowed, over redirects too; the credentials are for where the request began."""
         if not any(pattern.matches(place.target, place.path) for pattern in self._kit.patterns):
             allowed = ", ".join(pattern.text for pattern in self._kit.patterns)
-            raise TerminalError(f"{place.target.origin}{place.path[:200]} is not allowed: {allowed}", code="url_refused")
+            raise TerminalError(
+                f"{place.target.origin}{place.path[:200]} is not allowed: {allowed}", code="url_refused"
+            )
         self._origin = self._origin or place.target.origin
         if place.target.origin != self._origin:
             return {"accept": "application/json, text/*;q=0.5"}
