@@ -275,7 +275,7 @@ async def test_other_kinds_of_content() -> None:
 async def test_statuses(
     status: int,
     headers: dict[str, str],
-    kind: type[TerminalError] | type[RetryableError],
+    kind: type[TerminalError | RetryableError],
     code: str,
     wait_s: float | None,
 ) -> None:

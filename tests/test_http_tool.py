@@ -247,7 +247,7 @@ async def test_credentials_stay_where_they_belong() -> None:
         (Said(b"\0", content_type="image/png"), TerminalError, "content_type"),
     ],
 )
-async def test_answers_that_are_errors(said: Said, kind: type[TerminalError] | type[RetryableError], code: str) -> None:
+async def test_answers_that_are_errors(said: Said, kind: type[TerminalError | RetryableError], code: str) -> None:
     """A model reads what the API says is wrong; the credential is in no part of it, sent back or not."""
     async with web_server(lambda _: said) as server:
         with pytest.raises(kind) as failed:

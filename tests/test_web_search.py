@@ -69,7 +69,7 @@ async def test_tavily() -> None:
     ],
 )
 async def test_tavily_when_it_fails(
-    said: Said, kind: type[TerminalError] | type[RetryableError], code: str, wait_s: float | None
+    said: Said, kind: type[TerminalError | RetryableError], code: str, wait_s: float | None
 ) -> None:
     """Errors say what the provider said, whether they pass, and never the key, in any part of them."""
     async with web_server(lambda _: said) as server:
