@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from actors.model.open_model import open_model as open_model
 
 if TYPE_CHECKING:
+    from actors.model.cassette import Cassette as Cassette
     from actors.model.message import Message as Message
     from actors.model.message import RedactedThinking as RedactedThinking
     from actors.model.message import Text as Text
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from actors.model.scripted import use as use
 
 _HOMES = {
+    "Cassette": "actors.model.cassette",
     "Delta": "actors.model.model",
     "Message": "actors.model.message",
     "Model": "actors.model.model",

@@ -35,6 +35,10 @@ def _opened(ref: ModelRef) -> Model:
         case "anthropic" if find_spec("actors.model.anthropic_model"):
             module = import_module("actors.model.anthropic_model")
             return cast("Model", module.AnthropicModel(model=ref.name))
+        case "cassette":
+            from actors.model.cassette import Cassette
+
+            return Cassette(ref.name, None if ref.through is None else str(ref.through))
         case "openai" | "ollama" | "vllm":
             from actors.model.openai_model import OpenAIModel
             from actors.model.openai_server import server_of
