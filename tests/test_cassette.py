@@ -107,6 +107,7 @@ async def test_without_a_key_the_tape_is_enough(path: Path, monkeypatch: pytest.
         await recorder.reply(question(model="m"))
         await recorder.close()
         assert len(server.bodies) == 2
+        assert recorder.provider == open_model(f"openai:m@{server.url}").provider
     assert "sk-secret" not in path.read_text()
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     player = open_model(f"cassette:{path}+openai:m")

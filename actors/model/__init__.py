@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from actors.model.open_model import open_model as open_model
 
 if TYPE_CHECKING:
+    from actors.model.anthropic_model import AnthropicModel as AnthropicModel
     from actors.model.cassette import Cassette as Cassette
     from actors.model.message import Message as Message
     from actors.model.message import RedactedThinking as RedactedThinking
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from actors.model.scripted import use as use
 
 _HOMES = {
+    "AnthropicModel": "actors.model.anthropic_model",
     "Cassette": "actors.model.cassette",
     "Delta": "actors.model.model",
     "Message": "actors.model.message",

@@ -1,6 +1,6 @@
 """A recorder of a model's answers: asked once with a key, they are given again without one.
 
-    model = open_model("cassette:tests/answers.jsonl+anthropic:claude-sonnet-4-5")  # asks what is not recorded
+    model = open_model("cassette:tests/answers.jsonl+anthropic:claude-sonnet-5")  # asks what is not recorded
     model = open_model("cassette:tests/answers.jsonl")                              # asks nobody
 
 The file has one exchange a line, see ``actors.model.exchange``. It holds no key, since requests hold none; what tools
@@ -27,7 +27,7 @@ from actors.model.exchange import (
     whole_bytes,
 )
 from actors.model.model import Listen, Model, ModelReply, ModelRequest
-from actors.model.model_ref import ModelRef, parse_model_ref
+from actors.model.model_ref import ModelRef, parse_model_ref, place_of
 from actors.model.open_model import open_model
 from actors.model.pieces import heard
 from actors.model.request_difference import nearest, told
@@ -153,8 +153,11 @@ class Cassette:
 
     def _identity(self) -> tuple[str, str]:
         """The model's, so that costs and limits are told by the same names as when it is asked."""
-        if self._through is not None:
-            return self._through.provider, self._through.name
+        through = self._through
+        if isinstance(through, ModelRef) and through.base_url:
+            return f"{through.provider}-{place_of(through.base_url)}", through.name
+        if through is not None:
+            return through.provider, through.name
         first = self._kept[0].exchange
         return first.provider, first.model
 

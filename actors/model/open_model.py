@@ -6,8 +6,6 @@ A provider's package is imported by who uses it and by nobody else.
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 from actors.model.model_ref import ModelRef, parse_model_ref
@@ -32,9 +30,10 @@ def _opened(ref: ModelRef) -> Model:
     match ref.provider:
         case "scripted":
             return _script(ref)
-        case "anthropic" if find_spec("actors.model.anthropic_model"):
-            module = import_module("actors.model.anthropic_model")
-            return cast("Model", module.AnthropicModel(model=ref.name))
+        case "anthropic":
+            from actors.model.anthropic_model import anthropic_at
+
+            return anthropic_at(ref, os.environ)
         case "cassette":
             from actors.model.cassette import Cassette
 
@@ -52,7 +51,7 @@ def _checked(model: Model) -> Model:
     if all(hasattr(model, name) for name in ("provider", "name", "reply", "count_tokens", "close")):
         return model
     raise UsageError(f"a {type(model).__name__} is no model", code="bad_model_ref",
-                     hint="give a ref such as anthropic:claude-sonnet-4-5, or a Model")  # fmt: skip
+                     hint="give a ref such as anthropic:claude-sonnet-5, or a Model")  # fmt: skip
 
 
 def _script(ref: ModelRef) -> Model:

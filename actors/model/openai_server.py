@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import msgspec
 
-from actors.model.model_ref import ModelRef, checked_url
+from actors.model.model_ref import ModelRef, checked_url, place_of
 from bus.errors import UsageError
 
 OLLAMA_PORT = 11434
@@ -43,7 +42,7 @@ def server_of(ref: ModelRef, environ: Mapping[str, str]) -> OpenAIServer:
     """The server that ``ref`` means. Raises: UsageError for a variable that holds no address."""
     if ref.base_url:
         variable = _COMPATIBLE_KEY if ref.provider == "openai" else _KEYS[ref.provider]
-        return OpenAIServer(f"{ref.provider}-{_place(ref.base_url)}", ref.base_url, variable)
+        return OpenAIServer(f"{ref.provider}-{place_of(ref.base_url)}", ref.base_url, variable)
     variable = _KEYS[ref.provider]
     match ref.provider:
         case "ollama":
@@ -72,8 +71,3 @@ def ollama_url(host: str) -> str:
     port = parts.port or (443 if scheme == "https" else 80 if scheme else OLLAMA_PORT)
     path = parts.path.rstrip("/")
     return f"{parts.scheme}://{f'[{name}]' if ':' in name else name}:{port}{path.removesuffix('/v1')}/v1"
-
-
-def _place(url: str) -> str:
-    """Host and port as one word that may stand in a subject."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", urlsplit(url).netloc).strip("-").lower()
