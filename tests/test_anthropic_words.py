@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.model.anthropic_answer import TOOL, answer_form, object_schema, says_all
-from actors.model.anthropic_errors import LONGEST_WAIT_S, retry_after_s
 from actors.model.anthropic_stream import StreamedAnswer
 from actors.model.anthropic_words import (
     MALFORMED,
@@ -26,6 +25,7 @@ from actors.model.anthropic_words import (
 )
 from actors.model.message import Message, Part, RedactedThinking, Text, Thinking, ToolResult, ToolUse, user
 from actors.model.model import ModelRequest, ToolSpec
+from actors.model.retry_after import LONGEST_WAIT_S, retry_after_s
 from tests.anthropic_rules import complaint
 from tests.anthropic_turns import Say, Spent, Use, events_of, message_of
 
