@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from actors.toolbox.kit import Kit as Kit
+    from actors.toolbox.web.fetch import Fetch as Fetch
 
 _HOMES = {
+    "Fetch": "actors.toolbox.web.fetch",
     "Kit": "actors.toolbox.kit",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a list of literals, kept in one place
