@@ -28,8 +28,11 @@ from supervisor.restart import Group, RestartKind
 from supervisor.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from actors.agents.agent import Agent
+    from actors.agents.approval_rule import RequireApproval
+    from actors.model.model import Model
     from actors.operations.job import Job
     from actors.toolbox.kit import Kit
     from actors.tools.tool_context import ToolContext
@@ -62,6 +65,12 @@ class JobDecorator(Protocol):
     """What ``@app.job(...)`` with options gives."""
 
     def __call__(self, fn: Callable[Concatenate[Job, P], Awaitable[R]], /) -> Component[P, R]: ...
+
+
+class AgentDecorator(Protocol):
+    """What ``@app.agent(...)`` gives."""
+
+    def __call__(self, fn: Callable[Concatenate[Agent, P], Awaitable[R]], /) -> Component[P, R]: ...
 
 
 class App:
@@ -112,6 +121,7 @@ class App:
         breaker: Breaker | None = ...,
         rate: Rate | None = None,
         cache_ttl_s: float | None = None,
+        read_only: bool = False,
     ) -> ToolDecorator: ...
     def tool(
         self,
@@ -132,6 +142,7 @@ class App:
         breaker: Breaker | None = _DEFAULT_BREAKER,
         rate: Rate | None = None,
         cache_ttl_s: float | None = None,
+        read_only: bool = False,
     ) -> Any:
         """Declare a tool: a function, async or not, that does one thing and may be retried.
 
@@ -139,13 +150,15 @@ class App:
         how many calls each of them takes at once. ``group`` is one of the app's supervision groups (empty: its own),
         ``restart`` whether a process that ended is started again, ``stall_s`` how long it may give no sign of life,
         ``limits`` what it may use of the machine, ``breaker`` when its calls are held back (None: never),
-        ``rate`` how often it may be called, by all replicas together, and ``cache_ttl_s`` for how long an output may
-        answer other calls with the same input, of the same version of the tool and the same workspace.
+        ``rate`` how often it may be called, by all replicas together. ``cache_ttl_s``: for how long an output may
+        answer other calls with the same input, of the same version of the tool and the same workspace. ``read_only``:
+        it changes nothing anywhere, so an agent that may only read may use it.
         Raises: UsageError if the function cannot be a tool.
         """
         options = Options(name=name, version=version, description=description, retry=retry, timeout_s=timeout_s,
                           replicas=replicas, concurrency=concurrency, group=group, restart=restart, stall_s=stall_s,
-                          limits=limits, breaker=breaker, rate=rate, cache_ttl_s=cache_ttl_s)  # fmt: skip
+                          limits=limits, breaker=breaker, rate=rate, read_only=read_only,
+                          cache_ttl_s=cache_ttl_s)  # fmt: skip
         return self._decorate("tool", fn, options)
 
     @overload
@@ -195,6 +208,58 @@ class App:
                           isolated=isolated, group=group, stall_s=stall_s, limits=limits,
                           at_once=at_once, rate=rate)  # fmt: skip
         return self._decorate("job", fn, options)
+
+    def agent(
+        self,
+        *,
+        model: str | Model,
+        instructions: str = "",
+        tools: Sequence[Component[..., Any] | Kit | str] = (),
+        output: Any = None,
+        approve: Sequence[RequireApproval | str] = (),
+        read_only: bool = False,
+        turns: int = 20,
+        mendings: int = 3,
+        max_tokens: int = 4096,
+        temperature: float | None = None,
+        thinking_tokens: int = 0,
+        retry: Retry | None = None,
+        name: str | None = None,
+        version: str | None = None,
+        description: str | None = None,
+        timeout_s: float | None = None,
+        replicas: int = 1,
+        group: str = "",
+        stall_s: float = DEFAULT_STALL_S,
+        limits: Limits = _NO_LIMITS,
+        at_once: AtOnce | None = None,
+        rate: Rate | None = None,
+    ) -> AgentDecorator:
+        """Declare an agent: an async function whose first parameter is an Agent; a job with processes of its own.
+
+        ``model`` is a reference such as ``"anthropic:claude-sonnet-4-5"``, or a Model. ``instructions`` are what the
+        model is told (the function's docstring if they are empty), ``tools`` all that it may use, ``output`` what a
+        run gives (None: what the function returns). ``approve``: what people have to allow, as rules or names of
+        tools. ``read_only``: of its tools only those that change nothing are offered. ``turns`` and ``mendings`` bound
+        a run, ``max_tokens`` an answer; ``retry`` is how calls of the model are tried again. The rest as for a job.
+        Raises: UsageError if the function cannot be an agent.
+        """
+        from actors.agents.declaring import declare_agent
+        from actors.agents.settings import make_settings
+
+        settings = make_settings(
+            model=model, instructions=instructions, tools=tools, output=output, approve=approve, read_only=read_only,
+            turns=turns, mendings=mendings, max_tokens=max_tokens, temperature=temperature,
+            thinking_tokens=thinking_tokens, retry=retry,
+        )  # fmt: skip
+        options = Options(name=name, version=version, description=description, timeout_s=timeout_s, replicas=replicas,
+                          group=group, stall_s=stall_s, limits=limits, at_once=at_once, rate=rate)  # fmt: skip
+        self._check_group(options)
+
+        def decorate(fn: Callable[..., Any]) -> Any:
+            return self._append(declare_agent(fn, settings, app=self.name, app_version=self.version, options=options))
+
+        return decorate
 
     @overload
     def asset(self, source: F, /) -> F: ...
@@ -305,16 +370,24 @@ class App:
         return lambda function: self._add(kind, function, options)
 
     def _add(self, kind: CallKind, fn: Callable[..., Any], options: Options) -> Component[..., Any]:
+        self._check_group(options)
+        return self._append(declare(kind, fn, app=self.name, app_version=self.version, options=options))
+
+    def _check_group(self, options: Options) -> None:
         if options.group and options.group not in self.groups:
             known = ", ".join(self.groups) or "none"
             raise UsageError(
                 f"app {self.name} has no group {options.group!r}", code="unknown_group", path="group",
                 hint=f"there are: {known}; App(..., groups={{{options.group!r}: Group(...)}}) makes it",
             )  # fmt: skip
-        return self._append(declare(kind, fn, app=self.name, app_version=self.version, options=options))
 
     def _append(self, component: Component[..., Any]) -> Component[..., Any]:
         kind, name = component.kind, component.name
+        if kind != "tool" and self._named("agent" if kind == "job" else "job", name):
+            raise UsageError(
+                f"app {self.name} has a job and an agent {name}", code="duplicate_component",
+                hint="both are asked for as jobs: give one of them another name",
+            )  # fmt: skip
         for other in self._named(kind, name):
             if other.version == component.version:
                 where = "a document" if other.keeps_version else f"{other.fn.__module__}.{other.fn.__qualname__}"

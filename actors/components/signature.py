@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FunctionType
 
-ContextClass = Literal["ToolContext", "Job"]
+ContextClass = Literal["ToolContext", "Job", "Agent"]
 
 REQUIRED: Any = inspect.Parameter.empty
 # One unknown name is looked up per round; more than this in one signature is a loop of ours.
@@ -165,9 +165,12 @@ def _context_param(
         raise _refused(label, name, f"{context} must be the first parameter, and only that", "move it to the front")
     if places:
         return raw[0].name
-    if context == "Job":
-        first = raw[0].name if raw else "job"
-        raise _refused(label, first, "the first parameter of a job must be annotated as Job", f"write {first}: Job")
+    if context != "ToolContext":
+        kind = context.lower()
+        first = raw[0].name if raw else kind
+        raise _refused(
+            label, first, f"the first parameter of a {kind} must be annotated as {context}", f"write {first}: {context}"
+        )
     return None
 
 

@@ -66,9 +66,9 @@ async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
 
 async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int) -> Stop:
     """Run those workflows of the app. Raises: UsageError."""
-    components = [c for c in app.components if c.kind == "job" and c.name in workflows]
+    components = [c for c in app.components if c.kind != "tool" and c.name in workflows]
     for name in workflows:
-        _find(app, "job", name, None)
+        _find(app, "agent" if app.find("agent", name) else "job", name, None)
     await wait_for_streams(actor.bus)
     registry = Registry(actor.bus)
     await registry.start()
