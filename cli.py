@@ -15,6 +15,7 @@ import typer
 from actors.commands import amend as amend_commands
 from actors.commands import approvals as approval_commands
 from actors.commands import breakers as breaker_commands
+from actors.commands import call as call_commands
 from actors.commands import control, workflow_registry
 from actors.commands import dead as dead_commands
 from actors.commands import fork as fork_commands
@@ -252,6 +253,7 @@ def _say(text: str) -> None:
 for _command in (
     submit_commands.submit,
     submit_commands.result,
+    call_commands.call,
     control.signal,
     control.pause,
     control.resume,

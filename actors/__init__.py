@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from actors.breakers.dependency import CircuitOpen as CircuitOpen
+    from actors.budgets.budget import Budget as Budget
     from actors.builder.expression import Expr as Expr
     from actors.builder.expression import expr as expr
     from actors.builder.workflow import Workflow as Workflow
@@ -50,6 +51,7 @@ _HOMES = {
     "Limits": "supervisor.limits",
     "Group": "supervisor.restart",
     "Breaker": "supervisor.breaker",
+    "Budget": "actors.budgets.budget",
     "App": "actors.components.app",
     "CallFailed": "bus.failure",
     "CallboardError": "bus.errors",

@@ -35,5 +35,8 @@ JOB_DEADLINE = "Job-Deadline"
 JOB_SCHEDULE = "Job-Schedule"
 TRACEPARENT = "traceparent"
 
+# Ours, on a direct call of a tool: how many seconds it may take.
+CALL_TIMEOUT = "Call-Timeout"
+
 # Ours, on events: lets a writer find its own event again after an answer was lost.
 EVENT_ID = "Event-Id"

@@ -36,11 +36,13 @@ _DESCRIPTION_LIMIT_CHARS = 200
 class ServiceFailed(BusError):
     """A service answered that it could not do what it was asked; ``code`` is its own."""
 
-    def __init__(self, subject: str, code: str, message: str, *, retryable: bool = False) -> None:
+    def __init__(self, subject: str, code: str, message: str, *, retryable: bool = False, hint: str = "") -> None:
         super().__init__(f"{subject}: {message}")
         self.subject = subject
         self.code = code
+        self.message = message
         self.retryable = retryable
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ def describe_error(error: Exception) -> tuple[int, ErrorBody]:
         case BusError():
             return 503, ErrorBody("bus_unavailable", str(error), hint="try again later", retryable=True)
         case PeerError():
-            return 500, ErrorBody(error.failure.code, error.failure.message, hint=error.failure.hint)
+            failure = error.failure
+            return 500, ErrorBody(failure.code, failure.message, failure.path, failure.hint, bool(failure.retryable))
         case _:  # its text may hold anything, so it stays in our log
             return 500, ErrorBody("internal", "the service failed; its log says why")
 
@@ -220,13 +223,15 @@ async def _respond(request: Request, body: bytes, headers: dict[str, str]) -> No
 # ---- calling
 
 
-async def ask(bus: Bus, subject: str, body: bytes = b"", *, timeout_s: float = 5.0) -> bytes:
+async def ask(
+    bus: Bus, subject: str, body: bytes = b"", *, timeout_s: float = 5.0, headers: Mapping[str, str] | None = None
+) -> bytes:
     """Call a service.
 
     Raises: UsageError (as the service raised it), StreamFull, ServiceFailed, NoResponder (nobody serves this subject),
     Ambiguous (no answer in time).
     """
-    msg = await bus.request(subject, body, timeout_s=timeout_s)
+    msg = await bus.request(subject, body, headers=headers, timeout_s=timeout_s)
     if not msg.headers or ERROR_CODE_HEADER not in msg.headers:
         return msg.data
     raise _error_of(subject, msg.headers[ERROR_CODE_HEADER], msg.headers.get(ERROR_HEADER, ""), msg.data)
@@ -241,7 +246,7 @@ def _error_of(subject: str, status: str, description: str, raw: bytes) -> Except
         return UsageError(body.message, code=body.code, path=body.path, hint=body.hint)
     if body.code == "queue_full":
         return StreamFull(subject, body.message)
-    return ServiceFailed(subject, body.code, body.message, retryable=body.retryable)
+    return ServiceFailed(subject, body.code, body.message, retryable=body.retryable, hint=body.hint)
 
 
 class EndpointInfo(msgspec.Struct, frozen=True):

@@ -6,7 +6,8 @@ is recorded and nothing is retried; durable calls go through a job.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ from actors.components.component import Component
 from actors.components.registry import Registry
 from actors.tools.invocation import Stuck, describe, invoke
 from actors.tools.tool_context import ToolContext
+from bus import headers as h
 from bus import jobid
-from bus.errors import PeerError
+from bus.errors import PeerError, UsageError
 from bus.service import Service, ServiceRequest
 
 if TYPE_CHECKING:
@@ -79,9 +81,10 @@ def _direct_call(component: Component[..., Any], on_stuck: Callable[[], None], b
 
     async def handle(request: ServiceRequest) -> bytes:
         arguments = component.decode_input(request.body)
+        timeout_s = _timeout_s(request.headers, component.timeout_s)
         context = ToolContext(workspace="", job=f"direct-{jobid.new()}", call="direct", _blobs=blobs)
         try:
-            value = await invoke(component, context, arguments, timeout_s=component.timeout_s, executor=executor)
+            value = await invoke(component, context, arguments, timeout_s=timeout_s, executor=executor)
         except Stuck as error:
             on_stuck()
             raise PeerError(describe(error)) from error
@@ -90,3 +93,15 @@ def _direct_call(component: Component[..., Any], on_stuck: Callable[[], None], b
         return component.encode_output(value)
 
     return handle
+
+
+def _timeout_s(headers: Mapping[str, str], default_s: float | None) -> float | None:
+    """How long a direct call may take: what its caller says, else what the tool says. Raises: UsageError."""
+    text = headers.get(h.CALL_TIMEOUT, "")
+    if not text:
+        return default_s
+    with contextlib.suppress(ValueError):
+        if 0 < (said_s := float(text)) < float("inf"):
+            return said_s
+    raise UsageError(f"header {h.CALL_TIMEOUT} is {text!r}", code="bad_argument", path=h.CALL_TIMEOUT,
+                     hint="seconds above 0")  # fmt: skip

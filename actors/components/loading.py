@@ -37,22 +37,44 @@ def load_app(target: str) -> App:
     ``not_an_app``, ``no_app`` or ``many_apps``.
     """
     parsed = _parse(target)
-    if _is_path(parsed.module):
-        module = _import_path(parsed)
-    else:
-        _put_on_path(Path.cwd())
-        module = _import(parsed.module, parsed)
+    module = _module(parsed)
     return _attribute(module, parsed) if parsed.attribute else _only_app(module, parsed)
 
 
-def _parse(target: str) -> _Target:
+def load_object(target: str, what: str, example: str) -> object:
+    """What stands at ``module:attribute``, which is to be a ``what``, such as ``example``.
+
+    Raises: UsageError with code ``bad_target``, ``module_not_found``, ``import_failed`` or ``no_such_attribute``.
+    """
+    hint = f"write module:attribute, such as {example}"
+    parsed = _parse(target, what, hint)
+    if not parsed.attribute:
+        raise UsageError(f"{target!r} names no {what}", code="bad_target", path=target, hint=hint)
+    value: object = _module(parsed)
+    for part in parsed.attribute.split("."):
+        if not hasattr(value, part):
+            near = difflib.get_close_matches(part, dir(value), n=1)
+            raise UsageError(f"{target}: {parsed.module} has no attribute {part!r}", code="no_such_attribute",
+                             path=target, hint=f"did you mean {near[0]}?" if near else hint)  # fmt: skip
+        value = getattr(value, part)
+    return value
+
+
+def _module(target: _Target) -> ModuleType:
+    if _is_path(target.module):
+        return _import_path(target)
+    _put_on_path(Path.cwd())
+    return _import(target.module, target)
+
+
+def _parse(target: str, what: str = "app", hint: str = _EXAMPLE) -> _Target:
     module, colon, attribute = target.rpartition(":")
     if not colon:
         module, attribute = target, ""
     if not module or not all(part.isidentifier() for part in attribute.split(".") if attribute):
-        raise UsageError(f"{target!r} names no app", code="bad_target", path=target, hint=_EXAMPLE)
+        raise UsageError(f"{target!r} names no {what}", code="bad_target", path=target, hint=hint)
     if not _is_path(module) and not all(part.isidentifier() for part in module.split(".")):
-        raise UsageError(f"{module!r} is no module name", code="bad_target", path=target, hint=_EXAMPLE)
+        raise UsageError(f"{module!r} is no module name", code="bad_target", path=target, hint=hint)
     return _Target(target, module, attribute)
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# Not loaded late like the rest: its file has its name, and would stand in its place from the first import on.
+from actors.model.open_model import open_model as open_model
+
 if TYPE_CHECKING:
     from actors.model.message import Message as Message
     from actors.model.message import RedactedThinking as RedactedThinking
@@ -15,26 +18,40 @@ if TYPE_CHECKING:
     from actors.model.message import Thinking as Thinking
     from actors.model.message import ToolResult as ToolResult
     from actors.model.message import ToolUse as ToolUse
+    from actors.model.model import Delta as Delta
     from actors.model.model import Model as Model
     from actors.model.model import ModelReply as ModelReply
     from actors.model.model import ModelRequest as ModelRequest
     from actors.model.model import ToolSpec as ToolSpec
     from actors.model.model import Usage as Usage
+    from actors.model.model_ref import ModelRef as ModelRef
+    from actors.model.model_ref import parse_model_ref as parse_model_ref
+    from actors.model.scripted import ScriptedModel as ScriptedModel
+    from actors.model.scripted import fail as fail
+    from actors.model.scripted import say as say
+    from actors.model.scripted import use as use
 
 _HOMES = {
+    "Delta": "actors.model.model",
     "Message": "actors.model.message",
     "Model": "actors.model.model",
+    "ModelRef": "actors.model.model_ref",
     "ModelReply": "actors.model.model",
     "ModelRequest": "actors.model.model",
     "RedactedThinking": "actors.model.message",
+    "ScriptedModel": "actors.model.scripted",
     "Text": "actors.model.message",
     "Thinking": "actors.model.message",
     "ToolResult": "actors.model.message",
     "ToolSpec": "actors.model.model",
     "ToolUse": "actors.model.message",
     "Usage": "actors.model.model",
+    "fail": "actors.model.scripted",
+    "parse_model_ref": "actors.model.model_ref",
+    "say": "actors.model.scripted",
+    "use": "actors.model.scripted",
 }
-__all__ = sorted(_HOMES)  # noqa: PLE0605 - a list of literals, kept in one place
+__all__ = sorted([*_HOMES, "open_model"])  # noqa: PLE0605 - a list of literals, kept in one place
 
 
 def __getattr__(name: str) -> Any:

@@ -86,7 +86,7 @@ class ChildCalls(OperationCore):
             workspace=self.workspace, workflow=target.name, input=body, job=child,
             traceparent=self.submitted.traceparent, priority=target.priority, deadline=self.deadline_at,
             version=target.version,
-            parent=Parent(self.workspace, self.job, key, self.submitted.workflow, self._depth() + 1),
+            parent=Parent(self.workspace, self.job, key, self.submitted.workflow, self._depth() + 1, self.budgets),
         )  # fmt: skip
         crash_point("host.before_request")
         await publish_request(self.hosting.bus, self.hosting.blobs, request)
