@@ -21,7 +21,7 @@ _SPARE_UIDS = 1_500_000_000
 
 @dataclass(frozen=True)
 class Isolation:
-    """A way to shut a program in: the level, the user that it becomes (0: none other), and whether calls are filtered."""
+    """A way to shut a program in: the level, the user that it becomes (0: none other), whether calls are filtered."""
 
     level: Level
     uid: int

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from actors.components.app import App
 from actors.toolbox.kit import Kit
-from actors.toolbox.python.isolation import STRENGTH, Isolation, Require, candidates
+from actors.toolbox.python.isolation import Isolation, Require, candidates
 from actors.toolbox.python.jail.order import Ceilings
 from actors.toolbox.python.result import Answer, PythonResult, artifact_name, judge, read_report
 from actors.toolbox.python.sandbox import Output, Run, run
@@ -30,9 +30,10 @@ class Python(Kit):
     """A tool that runs Python code in a process of its own, without network, without this node's files or environment.
 
     ``timeout_s`` and ``cpu_s`` bound one program, ``memory_bytes`` each of its processes and all of them together,
-    ``processes`` how many it may have at once (threads count), ``file_bytes`` the files that it writes, each and together,
-    ``files`` how many of them are kept, ``output_limit_chars`` stdout and stderr, each. ``require`` is the least isolation
-    that is acceptable: a machine that offers less refuses every call. Raises: UsageError for what cannot be.
+    ``processes`` how many it may have at once (threads count), ``file_bytes`` the files that it writes, each and
+    together, ``kept_files`` how many of them are kept, ``output_limit_chars`` stdout and stderr, each. ``require`` is
+    the least isolation that is acceptable: a machine that offers less refuses every call.
+    Raises: UsageError for what cannot be.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Python(Kit):
         memory_bytes: int = 512 * MIB,
         processes: int = 32,
         file_bytes: int = 64 * MIB,
-        files: int = 50,
+        kept_files: int = 50,
         output_limit_chars: int = 20_000,
         require: Require = "any",
     ) -> None:
@@ -53,13 +54,13 @@ class Python(Kit):
         self.require = require
         self.output_limit_chars = output_limit_chars
         self.ceilings = Ceilings(timeout_s=timeout_s, cpu_s=cpu_s, memory_bytes=memory_bytes, processes=processes,
-                                 file_bytes=file_bytes, files=files)  # fmt: skip
+                                 file_bytes=file_bytes, files=kept_files)  # fmt: skip
         self._isolation: Isolation | None = None
         self._probing = asyncio.Lock()
         self._check()
 
     def _check(self) -> None:
-        if self.require not in STRENGTH or self.require == "rlimits":
+        if self.require not in get_args(Require):
             raise UsageError(f"there is no isolation {self.require!r}", code="bad_kit", path="require",
                              hint="any, landlock, namespaces or bubblewrap")  # fmt: skip
         least = {"timeout_s": 0.1, "cpu_s": 1, "memory_bytes": 64 * MIB, "processes": 1, "file_bytes": 1, "files": 0}

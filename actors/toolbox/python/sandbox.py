@@ -121,7 +121,7 @@ def tasks_of(uid: int) -> int:
     count = 0
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
-            count += len(os.listdir(folder / "task")) if folder.stat().st_uid == uid else 0
+            count += len([*(folder / "task").iterdir()]) if folder.stat().st_uid == uid else 0
     return count
 
 
@@ -129,8 +129,9 @@ def environment() -> dict[str, str]:
     """All that a program finds in its environment. Nothing of the node's is handed on but where libraries lie."""
     own = {"LD_LIBRARY_PATH": os.environ["LD_LIBRARY_PATH"]} if "LD_LIBRARY_PATH" in os.environ else {}
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {**own, **one_thread, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "MPLBACKEND": "Agg",
-            "MPLCONFIGDIR": "/tmp", "MALLOC_ARENA_MAX": "2"}  # fmt: skip
+    home = "/tmp"  # noqa: S108 - of the sandbox
+    return {**own, **one_thread, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": home, "MPLBACKEND": "Agg",
+            "MPLCONFIGDIR": home, "MALLOC_ARENA_MAX": "2"}  # fmt: skip
 
 
 async def _start(order: Order) -> tuple[asyncio.subprocess.Process, int]:
@@ -150,7 +151,7 @@ async def _start(order: Order) -> tuple[asyncio.subprocess.Process, int]:
 
 
 async def _read_answer(answers: int, limit_bytes: int) -> tuple[Answer, list[tuple[str, bytes]]]:
-    """Raises: IncompleteReadError or DecodeError if the warden was killed while it wrote, or wrote what it never writes."""
+    """Raises: IncompleteReadError or DecodeError if the warden was killed while it wrote, or is not what it was."""
     reader = asyncio.StreamReader()
     pipe = os.fdopen(os.dup(answers), "rb", buffering=0)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
@@ -183,7 +184,7 @@ async def _drain(stream: asyncio.StreamReader | None, output: Output) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process, isolation: Isolation, is_done: bool) -> None:
-    """Nothing of the sandbox is left: with namespaces the kernel sees to it, else the warden is asked to, and then killed."""
+    """Nothing of the sandbox is left: with namespaces the kernel sees to it, else the warden is asked to and killed."""
     if not is_done:
         _signal(process, signal.SIGTERM if isolation.level in ("landlock", "rlimits") else signal.SIGKILL)
     try:

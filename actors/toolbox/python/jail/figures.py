@@ -23,7 +23,7 @@ def save_figures(value: object, names: dict[str, Any]) -> str:
 
 def _free_name(stem: str, kind: str) -> str:
     name = f"{stem}.{kind}"
-    while os.path.lexists(name):  # noqa: PTH110
+    while os.path.lexists(name):
         stem += "x"
         name = f"{stem}.{kind}"
     return name

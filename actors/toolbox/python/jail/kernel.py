@@ -59,7 +59,7 @@ def prctl(option: int, first: object = 0, second: object = 0) -> int:
 
 
 def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
-    """Have the kernel send ``number`` once the thread that started this process is gone; elsewhere than on Linux, not."""
+    """Have the kernel send ``number`` once the thread that started this process is gone; only Linux does that."""
     if LINUX:
         prctl(_SET_DEATH_SIGNAL, int(number))
 

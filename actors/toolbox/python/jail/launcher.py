@@ -47,11 +47,11 @@ def _start_bubblewrap(order: Order) -> None:
     size = ["--size", str(order.ceilings.file_bytes)]
     argv = [order.bubblewrap, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL",
             "--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--proc", "/proc", "--dev", "/dev"]  # fmt: skip
-    for folder in ("/tmp", "/dev/shm", order.work):  # noqa: S108 - of the sandbox; first, as packages may lie below one
+    for folder in ("/tmp", "/dev/shm", order.work):  # of the sandbox; first, as packages may lie below one
         argv += [*size, "--tmpfs", folder]
     for path in order.readable:
-        link = os.path.islink(path)  # noqa: PTH114 - pathlib costs a tenth of the sandbox's start
-        argv += ["--symlink", os.readlink(path), path] if link else ["--ro-bind-try", path, path]  # noqa: PTH115
+        link = os.path.islink(path)
+        argv += ["--symlink", os.readlink(path), path] if link else ["--ro-bind-try", path, path]
     argv += ["--remount-ro", "/", "--chdir", order.work, "--", order.python, *order.boot, order.text(), "inside"]
     os.set_inheritable(order.answer_fd, True)
     os.execv(order.bubblewrap, argv)  # noqa: S606

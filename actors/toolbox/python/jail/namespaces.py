@@ -12,7 +12,7 @@ from actors.toolbox.python.jail.refusal import refusing
 
 INSIDE_ID = 1000
 _DEVICES = ("null", "zero", "full", "random", "urandom")
-_STAGE = "/tmp"  # noqa: S108 - any folder that is there: our own mounts alone are made on it
+_STAGE = "/tmp"  # any folder that is there: our own mounts alone are made on it
 _SEALED = kernel.ATTR_READ_ONLY | kernel.ATTR_NOSUID | kernel.ATTR_NODEV
 
 
@@ -69,7 +69,7 @@ def _first(order: Order, inside: Callable[[], None], tether: tuple[int, int]) ->
 
 
 def _map_users(pid: int, uid: int) -> None:
-    """Inside there is one user. Root maps itself too, for as long as it mounts, and the user is one that nobody else is."""
+    """Inside there is one user. Root maps itself too, for as long as it mounts; the user is one that nobody else is."""
     if uid:
         _write(f"/proc/{pid}/uid_map", f"0 0 1\n{INSIDE_ID} {uid} 1\n")
         _write(f"/proc/{pid}/gid_map", f"0 0 1\n{INSIDE_ID} {uid} 1\n")
@@ -91,12 +91,12 @@ def _build_root(order: Order) -> None:
     """A root in memory that holds what may be read and nothing else; the old one is out of reach afterwards."""
     kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_SLAVE)
     kernel.mount("tmpfs", _STAGE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV)
-    os.mkdir(f"{_STAGE}/new")  # noqa: PTH102 - pathlib costs a tenth of the sandbox's start
-    os.mkdir(f"{_STAGE}/old")  # noqa: PTH102
+    os.mkdir(f"{_STAGE}/new")
+    os.mkdir(f"{_STAGE}/old")
     kernel.pivot(_STAGE, f"{_STAGE}/old")
     os.chdir("/")
     kernel.mount("tmpfs", "/new", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
-    for folder in ("/tmp", WORK, "/dev/shm"):  # noqa: S108 - of the sandbox; first, as packages may lie below one
+    for folder in ("/tmp", WORK, "/dev/shm"):  # of the sandbox; first, as packages may lie below one
         _mount_memory(f"/new{folder}", order.ceilings.file_bytes)
     _make_devices()
     for path in order.readable:
@@ -112,11 +112,11 @@ def _build_root(order: Order) -> None:
 def _show(path: str) -> None:
     """The same path inside as outside, read-only; a link stays a link."""
     old, new = f"/old{path}", f"/new{path}"
-    if os.path.lexists(new) or not os.path.lexists(old):  # noqa: PTH110
+    if os.path.lexists(new) or not os.path.lexists(old):
         return
-    os.makedirs(os.path.dirname(new), mode=0o755, exist_ok=True)  # noqa: PTH
-    if os.path.islink(old):  # noqa: PTH114
-        os.symlink(os.readlink(old), new)  # noqa: PTH
+    os.makedirs(os.path.dirname(new), mode=0o755, exist_ok=True)
+    if os.path.islink(old):
+        os.symlink(os.readlink(old), new)
         return
     _place(old, new)
     kernel.mount(old, new, flags=kernel.MS_BIND | kernel.MS_REC)
@@ -124,8 +124,8 @@ def _show(path: str) -> None:
 
 
 def _place(old: str, new: str) -> None:
-    if os.path.isdir(old):  # noqa: PTH112
-        os.mkdir(new, 0o755)  # noqa: PTH102
+    if os.path.isdir(old):
+        os.mkdir(new, 0o755)
     else:
         os.close(os.open(new, os.O_CREAT | os.O_WRONLY, 0o644))
 
@@ -134,19 +134,19 @@ def _make_devices() -> None:
     for name in _DEVICES:
         _place(f"/old/dev/{name}", f"/new/dev/{name}")
         kernel.mount(f"/old/dev/{name}", f"/new/dev/{name}", flags=kernel.MS_BIND)
-    os.symlink("/proc/self/fd", "/new/dev/fd")  # noqa: PTH211
+    os.symlink("/proc/self/fd", "/new/dev/fd")
 
 
 def _mount_memory(path: str, size_bytes: int) -> None:
-    os.makedirs(path, exist_ok=True)  # noqa: PTH103
+    os.makedirs(path, exist_ok=True)
     options = f"size={size_bytes},nr_inodes=4096,mode=700,uid={INSIDE_ID},gid={INSIDE_ID}"
     kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
 
 
 def _mount_processes() -> None:
-    """A /proc of the sandbox's own processes. Some containers refuse it: then there is none, and programs do without."""
-    os.mkdir("/new/proc", 0o755)  # noqa: PTH102
-    for options in ("subset=pid,hidepid=invisible", "subset=pid", ""):
+    """A /proc of the sandbox's own processes. Some containers refuse it: then there is none."""
+    os.mkdir("/new/proc", 0o755)
+    for options in ("subset=pid", ""):
         try:
             kernel.mount("proc", "/new/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, options)
             return

@@ -14,7 +14,7 @@ WORK = "/work"  # the working directory in a sandbox that has a file system of i
 
 @dataclass(frozen=True, kw_only=True)
 class Ceilings:
-    """What one run may use. ``memory_bytes`` counts for each process, and for all of them together where they are seen."""
+    """What one run may use. ``memory_bytes`` is for each process, and for all together where they can be seen."""
 
     timeout_s: float = 30.0
     cpu_s: int = 30
@@ -26,7 +26,7 @@ class Ceilings:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """One sandbox. ``readable`` are paths of the machine; ``work`` is the folder to run in (of the machine, or ``WORK``).
+    """One sandbox. ``readable`` are paths of the machine; ``work`` is the folder to run in, there or ``WORK``.
 
     ``uid`` is the user to become: 0 means to stay who we are. ``parent`` is the process that asks.
     """

@@ -16,7 +16,7 @@ from types import CodeType, ModuleType
 
 from actors.toolbox.python.jail import kernel, landlock, seccomp
 from actors.toolbox.python.jail.figures import save_figures
-from actors.toolbox.python.jail.order import Order, write_all
+from actors.toolbox.python.jail.order import WORK, Order, write_all
 
 FILE = "<program>"
 _VALUE_LIMIT_CHARS = 12_000
@@ -33,7 +33,7 @@ def run_program(order: Order, code: str, reporter: int) -> None:
     except (OSError, ValueError) as error:
         write_all(reporter, _fitted({"outcome": "refused", "error": f"{type(error).__name__}: {error}"}))
         os._exit(1)
-    report = _run(code, order.packages)
+    report = _run(code, order)
     write_all(reporter, _fitted(report))
     os._exit(0 if report["outcome"] == "ok" else 1)
 
@@ -70,8 +70,8 @@ def _confine(order: Order) -> None:
         seccomp.install(private_processes=own)
 
 
-def _run(code: str, packages: list[str]) -> dict[str, str]:
-    main = _prepare(code, packages)
+def _run(code: str, order: Order) -> dict[str, str]:
+    main = _prepare(code, order)
     try:
         value = _execute(code, main)
         text = "" if value is None else repr(value)
@@ -90,10 +90,13 @@ def _run(code: str, packages: list[str]) -> dict[str, str]:
     return report
 
 
-def _prepare(code: str, packages: list[str]) -> ModuleType:
+def _prepare(code: str, order: Order) -> ModuleType:
+    packages = order.packages
+    if order.work != WORK:  # there is no /tmp of its own
+        os.environ.update(HOME=order.work, TMPDIR=order.work, MPLCONFIGDIR=f"{order.work}/.matplotlib")
     for name in [name for name in sys.modules if name.partition(".")[0] == "actors"]:
         del sys.modules[name]
-    sys.path[:] = [os.getcwd(), *(path for path in sys.path if path not in packages), *packages]  # noqa: PTH109
+    sys.path[:] = [os.getcwd(), *(path for path in sys.path if path not in packages), *packages]
     sys.argv[:] = ["program.py"]
     main = ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
@@ -107,8 +110,9 @@ def _execute(code: str, main: ModuleType) -> object:
     """Run the code; the value of its last statement if that is an expression."""
     tree = ast.parse(code, FILE)
     last: CodeType | None = None
-    if tree.body and isinstance(tree.body[-1], ast.Expr):
-        last = compile(ast.Expression(tree.body.pop().value), FILE, "eval")
+    if tree.body and isinstance(end := tree.body[-1], ast.Expr):
+        tree.body.pop()
+        last = compile(ast.Expression(end.value), FILE, "eval")
     exec(compile(tree, FILE, "exec"), main.__dict__)  # noqa: S102 - this is what the sandbox is for
     return eval(last, main.__dict__) if last else None  # noqa: S307
 
@@ -126,7 +130,7 @@ def _exit_report(end: SystemExit) -> dict[str, str]:
 
 
 def _trace(error: BaseException) -> str:
-    """The traceback without the frames of this file, and without those of libraries, which help nobody to mend the code."""
+    """The traceback of the program's own lines: those of this file and of libraries help nobody to mend it."""
     try:
         found = traceback.TracebackException.from_exception(error, limit=-60)
         for part in _chain(found):
@@ -144,8 +148,11 @@ def _chain(found: traceback.TracebackException) -> list[traceback.TracebackExcep
 
 
 def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else f"{text[: limit // 2]}\n... {len(text) - limit:,} characters ...\n" \
-        f"{text[-limit // 2 :]}"
+    return (
+        text
+        if len(text) <= limit
+        else f"{text[: limit // 2]}\n... {len(text) - limit:,} characters ...\n{text[-limit // 2 :]}"
+    )
 
 
 def _fitted(report: dict[str, str]) -> bytes:

@@ -1,4 +1,4 @@
-"""A filter of system calls, made by hand: those that a computation never needs and that escapes are made of are refused.
+"""A filter of system calls, made by hand: what a computation never needs and escapes are made of is refused.
 
 A list of what is refused, not of what is allowed: what numpy, pandas or a plotting library call differs by version and
 machine, and a list of allowed calls that is wrong breaks honest programs. See docs/security-toolbox.md.
@@ -68,7 +68,9 @@ def filter_program(machine: str, *, private_processes: bool, own_pid: int) -> by
     for numbers in refused.values():
         number = numbers[column]
         code += [] if number is None else _refuse(number)
-    code += _refuse(_CLONE3, errno.ENOSYS)  # its flags lie in memory, where no filter sees them: libc falls back to clone
+    code += _refuse(
+        _CLONE3, errno.ENOSYS
+    )  # its flags lie in memory, where no filter sees them: libc falls back to clone
     code += _refuse_if(_CLONE[column], 0, [_step(_ANY_BIT, _NEW_NAMESPACE, 0, 1)])
     code += _refuse_if(_PRLIMIT[column], 0, [_step(_EQUAL, 0, 1, 0)])
     for request in _PUSH_INPUT:

@@ -1,4 +1,4 @@
-"""The process that watches over the program: it starts it, holds it to its time and memory, ends what it left, and answers.
+"""The process that watches over the program: starts it, holds it to its time and memory, ends what it left, answers.
 
 It runs under the same confinement as the program, so a program that gets the better of it has won nothing.
 """
@@ -145,7 +145,7 @@ def _resident_bytes(order: Order, child: int) -> int:
 
 def _listing(path: str) -> list[str]:
     try:
-        return os.listdir(path)  # noqa: PTH208
+        return os.listdir(path)
     except OSError:
         return []
 
@@ -157,7 +157,7 @@ def _resident(pid: int) -> int:
 
 def _words(path: str) -> list[str]:
     try:
-        with open(path) as file:  # noqa: PTH123
+        with open(path) as file:
             return file.read().split()
     except OSError:  # it has ended meanwhile
         return []

@@ -20,9 +20,9 @@ def put_files(files: list[tuple[str, bytes]]) -> dict[str, Mark]:
 
 
 def _put(name: str, data: bytes) -> Mark:
-    with open(name, "xb") as file:  # noqa: PTH123
+    with open(name, "xb") as file:
         file.write(data)
-    return _mark(os.stat(name))  # noqa: PTH116
+    return _mark(os.stat(name))
 
 
 def _mark(state: os.stat_result) -> Mark:
@@ -54,13 +54,9 @@ def _text(name: str) -> str:
 
 
 def _paths(folder: str, depth: int) -> Iterator[str]:
-    found = 0
     with os.scandir(folder) as entries:
         ordered = sorted(entries, key=lambda entry: entry.name)
-    for entry in ordered:
-        found += 1
-        if found > _FOUND_LIMIT:
-            return
+    for entry in ordered[:_FOUND_LIMIT]:
         if entry.is_dir(follow_symlinks=False):
             if depth < _DEPTH_LIMIT and not entry.name.startswith((".", "__pycache__")):
                 yield from _readable_paths(entry.path, depth + 1)
@@ -90,5 +86,5 @@ def _why_not(path: str, room: bool, room_bytes: int) -> str:
 
 def _content(path: str) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:  # noqa: PTH123
+    with open(descriptor, "rb") as file:
         return file.read()
