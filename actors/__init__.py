@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from actors.agents.agent import Agent as Agent
+    from actors.agents.approval_rule import RequireApproval as RequireApproval
+    from actors.assets.injected import INJECTED as INJECTED
     from actors.breakers.dependency import CircuitOpen as CircuitOpen
     from actors.budgets.budget import Budget as Budget
     from actors.builder.expression import Expr as Expr
@@ -45,6 +48,9 @@ if TYPE_CHECKING:
     from supervisor.retry import Retry as Retry
 
 _HOMES = {
+    "Agent": "actors.agents.agent",
+    "RequireApproval": "actors.agents.approval_rule",
+    "INJECTED": "actors.assets.injected",
     "Artifact": "store.artifact",
     "AtOnce": "supervisor.at_once",
     "Rate": "supervisor.rate",

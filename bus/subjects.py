@@ -10,6 +10,7 @@ subject that it is put in; so names are checked where they enter and subjects ne
     api.<workspace>.<noun>.<verb>                             NATS micro services
     sup.<node>.<order>                                        orders to a node: ps, restart, stop, start, scale, drain
     hb.<node>.<actor>                                         heartbeats to the actor's node
+    asset.<name>.refresh                                      the word to all processes to load an asset anew
 """
 
 from __future__ import annotations
@@ -171,3 +172,16 @@ def control(node: str, order: str) -> str:
 def heartbeat(node: str, actor: str) -> str:
     """Where an actor says that it is alive, and what it is at; wildcards allowed."""
     return f"hb.{node}.{actor}"
+
+
+# ---- assets
+
+
+def asset_refresh(name: str) -> str:
+    """Where all processes that have the asset hear that they are to load it anew."""
+    return f"asset.{check_name(name, 'name of the asset')}.refresh"
+
+
+def asset_of(subject: str) -> str:
+    """The asset that such a subject is about."""
+    return subject.split(".")[1]

@@ -95,6 +95,10 @@ def _thinking(request: Request) -> Iterator[str]:
         yield "`max_tokens` must be greater than `thinking.budget_tokens`"
     if request.get("temperature", 1) != 1:
         yield "`temperature` may only be set to 1 when thinking is enabled"
+    if thinking["type"] == "enabled" and _blocks(request["messages"][-1])[0]["type"] == "tool_result":
+        first = _blocks(request["messages"][-2])[0]["type"]
+        if first not in ("thinking", "redacted_thinking"):
+            yield f"Expected `thinking` or `redacted_thinking`, but found `{first}`."
     if request.get("tool_choice", {}).get("type") in ("any", "tool"):
         yield "Thinking may not be enabled when tool_choice forces tool use."
 

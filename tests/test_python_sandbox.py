@@ -251,7 +251,7 @@ async def test_floods(level: str) -> None:
 
 
 async def test_what_comes_back() -> None:
-    """The value, both streams, files with their folders, the error's own lines; nothing of one run is there in the next."""
+    """The value, both streams, files with their folders, the error's own lines; and nothing of one run in the next."""
     level = "namespaces" if _found.get("namespaces") else "rlimits"
     code = """import os, sys
 print("out"); print("err", file=sys.stderr)
@@ -267,7 +267,8 @@ open("odd\\n\\\\.txt", "w").close()
     failed = await _run(level, "import os, json\nassert not os.listdir('.')\n\njson.loads('{')")
     assert failed.outcome == "exception"
     assert failed.error.splitlines()[:3] == [
-        "Traceback (most recent call last):", '  File "<program>", line 4, in <module>', "    json.loads('{')"]  # fmt: skip
+        "Traceback (most recent call last):", '  File "<program>", line 4, in <module>', "    json.loads('{')",
+    ]  # fmt: skip
     assert "decoder.py" not in failed.error and "JSONDecodeError" in failed.error
     assert (await _run(level, "print('a'")).error.splitlines()[-1].startswith("SyntaxError: '(' was never closed")
     assert (await _run(level, "import sys\nsys.exit('done badly')")).error == "SystemExit: done badly"
@@ -306,7 +307,7 @@ async def test_a_machine_that_offers_too_little(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_the_tool() -> None:
-    """As an app has it: the schema that a model sees, inputs from artifacts, and a result that says what was in force."""
+    """As an app has it: the schema that a model sees, inputs from artifacts, a result that says what was in force."""
     app = App("desk", version="1.0.0")
     (tool,) = app.use(kit.Python(timeout_s=20)).tools
     assert (tool.name, list(tool.input_schema["properties"])) == ("python", ["code", "files"])
@@ -317,7 +318,7 @@ async def test_the_tool() -> None:
     result = msgspec.json.decode(await run_here(tool, body, blobs), type=PythonResult)
     assert result.outcome == "ok" and result.isolation.endswith("rlimits")
     assert result.files == [structs.replace(table, name="copy.csv")]
-    with pytest.raises(PeerError, match="the content of artifact table.csv is not kept"):
+    with pytest.raises(PeerError, match=r"the content of artifact table\.csv is not kept"):
         await run_here(tool, body, HeldBlobs())
 
 

@@ -70,6 +70,7 @@ def subscribe_probes(workspace: str) -> list[Probe]:
     return [
         Probe(subjects.live(workspace, _NAME, ">"), "hear events"),
         Probe(subjects.api(workspace, "doctor", "probe"), "be a gateway", "warn"),
+        Probe(subjects.asset_refresh(_NAME), "be told to load assets anew", "warn"),
         Probe(f"$SRV.PING.{_NAME}", "be found by 'nats micro ls'", "warn"),
     ]
 

@@ -24,9 +24,9 @@ class Records(OperationCore):
         name = getattr(fn, "__name__", "local").strip("<>")
         return self._record(self.new_key(name), "local", name, lambda: fn(*args, **kwargs))
 
-    def record(self, name: str, fn: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
-        """A recorded value under a name of ours (now, uuid, random)."""
-        return self._record(self.new_key(name), "local", name, fn)
+    def record(self, name: str, fn: Callable[[], Any], *, op: str = "local") -> Coroutine[Any, Any, Any]:
+        """A recorded value under a name of ours (now, uuid, random, model)."""
+        return self._record(self.new_key(name), op, name, fn)
 
     def emit(self, name: str, data: Any) -> Coroutine[Any, Any, None]:
         """See ``Job.emit``."""

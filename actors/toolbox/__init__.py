@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from actors.toolbox.kit import Kit as Kit
     from actors.toolbox.python.kit import Python as Python
+    from actors.toolbox.web.fetch import Fetch as Fetch
 
 _HOMES = {
+    "Fetch": "actors.toolbox.web.fetch",
     "Kit": "actors.toolbox.kit",
     "Python": "actors.toolbox.python.kit",
 }

@@ -60,7 +60,11 @@ def _confine(order: Order) -> None:
         resource.RLIMIT_NPROC: ceilings.processes + 1 + order.tasks_before,
     }
     for kind, value in limits.items():
-        resource.setrlimit(kind, (value, value))
+        try:
+            resource.setrlimit(kind, (value, value))
+        except (OSError, ValueError):  # macOS takes no limit of memory
+            if kernel.LINUX:
+                raise
     resource.setrlimit(resource.RLIMIT_CPU, (ceilings.cpu_s, ceilings.cpu_s + 1))
     if not own and kernel.LINUX:
         kernel.drop_capabilities()

@@ -34,7 +34,7 @@ def serve(order: Order) -> None:
         marks = put_files(files)
         report, child = _start(order, code)
         outcome, status = _watch(order, child)
-        end_all(order)
+        end_all(order, child)
     _answer(order, {"outcome": outcome, "status": status, "report": _read_report(report)}, marks)
     os._exit(0)
 
@@ -104,10 +104,12 @@ def _reap(child: int) -> int | None:
             found = os.waitstatus_to_exitcode(status)
 
 
-def end_all(order: Order) -> None:
+def end_all(order: Order, child: int) -> None:
     """Kill every process of the program, also those that have left its group and its session."""
     if order.level in ("bubblewrap", "namespaces"):
         _kill(-1)
+    elif not kernel.LINUX:
+        _kill(-child)  # its group; who left that is not found
     else:
         for _ in range(1000):  # those that a dying parent leaves behind become ours, and are there at the next look
             left = list(_descendants(os.getpid()))
