@@ -224,8 +224,8 @@ LIMITS = [
 @pytest.mark.parametrize("level", LEVELS)
 async def test_limits(level: str) -> None:
     """What takes too long, too much or ends badly is ended, and the result says which it was."""
-    runs = [_run(level, code, **{"memory_bytes": 512 * MIB, **settings}) for code, settings, _ in LIMITS]
-    outcomes = [(await one).outcome for one in runs]
+    outcomes = [(await _run(level, code, **{"memory_bytes": 512 * MIB, **settings})).outcome
+                for code, settings, _ in LIMITS]  # fmt: skip
     expected = [outcome for _, _, outcome in LIMITS]
     if level in ("landlock", "rlimits"):
         expected[-1] = "exception"  # it has no processes of its own, so no signal may be sent at all

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 _PROBE = "import csv\nprint(6 * 7)"
 _PROBE_CEILINGS = Ceilings(timeout_s=10, memory_bytes=256 * MIB, file_bytes=MIB)
-_ROOM_S = 30.0  # for the sandbox to be made and its files to be stored, beside the program's own time
+_ROOM_S = 60.0  # for the sandbox to be made and its files to be stored, beside the program's own time
 _INPUT_LIMIT_BYTES = 256 * MIB
 
 

@@ -33,7 +33,7 @@ from actors.toolbox.python.jail.launcher import main
 main(sys.argv[2])
 """
 _BOOT_ARGV = ["-I", "-S", "-c", _BOOT, _JAIL]
-_GRACE_S = 10.0
+_GRACE_S = 30.0  # on a machine that much else runs on
 _LAST_WORD_S = 2.0
 _HEAD_LIMIT_BYTES = 1024 * 1024
 _CHUNK_BYTES = 65_536
