@@ -7,6 +7,7 @@ else. So a credential cannot travel over a redirect to where it was not meant to
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +21,9 @@ from actors.toolbox.web.bounded_body import ACCEPTED, BoundedBody
 from actors.toolbox.web.guarded_transport import GuardedTransport, Resolve, resolve, target_of
 from actors.toolbox.web.http_status import status_error
 from bus.failure import RetryableError, TerminalError
+
+# It writes each URL with its query into the log, and a query may hold what is not for a log.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 REDIRECT_LIMIT = 5
 USER_AGENT = "callboard/0.1"
