@@ -173,5 +173,6 @@ def _redirected(url: httpx2.URL, where: str) -> httpx2.URL:
 
 
 def _shown(url: str) -> str:
-    """A URL for people: without what may be secret in it."""
-    return url.partition("?")[0].partition("#")[0][:200]
+    """A URL for people: without what may be secret in it, and what no log can hold."""
+    shown = url.partition("?")[0].partition("#")[0][:200]
+    return "".join(char if char.isprintable() else "?" for char in shown)
