@@ -99,6 +99,7 @@ async def test_parallel_tools_and_malformed_arguments(stream: bool) -> None:
         (Said("", finish="content_filter"), "refusal", ""),
         (Said(refusal="I cannot help."), "refusal", "I cannot help."),
         (Said("", (("c1", "sql", "{}"),), finish="stop"), "tool_use", ""),
+        (Said("none came", finish="tool_calls"), "end_turn", "none came"),
         (Said("a", stop_reason="END"), "stop_sequence", "a"),
         (Said("a", finish="something new"), "end_turn", "a"),
         (Said("a", reasoning="b", reasoning_field="reasoning"), "end_turn", "a"),
