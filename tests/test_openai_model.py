@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -236,7 +237,8 @@ async def test_a_slow_first_byte_and_a_closed_port() -> None:
     async with FakeOpenAI([Said(wait=True)]) as server:
         model = open_model(f"vllm:m@{server.url}")
         with pytest.raises(RetryableError) as late:
-            await model.reply(asked(timeout_s=0.3))
+            async with asyncio.timeout(30):
+                await model.reply(asked(timeout_s=0.3))
     with pytest.raises(RetryableError) as gone:
         await model.reply(asked())
     assert (late.value.code, gone.value.code) == ("timeout", "unreachable")
