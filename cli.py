@@ -22,6 +22,7 @@ from actors.commands import fork as fork_commands
 from actors.commands import history as history_commands
 from actors.commands import locks as lock_commands
 from actors.commands import look as look_commands
+from actors.commands import mcp as mcp_commands
 from actors.commands import outbox as outbox_commands
 from actors.commands import schedules as schedule_commands
 from actors.commands import submit as submit_commands
@@ -272,6 +273,7 @@ for _command in (
     look_commands.components,
     look_commands.doctor,
     lock_commands.locks,
+    mcp_commands.mcp,
 ):
     app.command()(_command)
 app.add_typer(amend_commands.app, name="amend")

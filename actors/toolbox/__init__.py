@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from actors.toolbox.kit import Kit as Kit
+    from actors.toolbox.mcp.kit import Mcp as Mcp
 
 _HOMES = {
     "Kit": "actors.toolbox.kit",
+    "Mcp": "actors.toolbox.mcp.kit",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a list of literals, kept in one place
 
