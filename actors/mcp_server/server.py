@@ -63,13 +63,13 @@ async def serve_http(stagehand: Stagehand, host: str, port: int, token: str) -> 
             path="--http", hint=f"set {TOKEN_VARIABLE} to what clients have to send as a bearer token",
         )  # fmt: skip
     app: Any = _server(stagehand).streamable_http_app(host=host)
-    config = uvicorn.Config(_guarded(app, token) if token else app, host=host, port=port, log_level="warning")
+    config = uvicorn.Config(guarded(app, token) if token else app, host=host, port=port, log_level="warning")
     log.info("serving at http://%s:%d/mcp", host, port)
     await uvicorn.Server(config).serve()
 
 
-def _guarded(app: App, token: str) -> App:
-    """The application behind a bearer token."""
+def guarded(app: App, token: str) -> App:
+    """The application behind a bearer token: 401 for a request without it."""
     wanted = f"Bearer {token}".encode()
 
     async def guard(scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -40,6 +40,7 @@ TOOLS = [
     types.Tool(name="fail", input_schema=NOTHING),
     types.Tool(name="slow", input_schema=NOTHING),
     types.Tool(name="die", input_schema=NOTHING),
+    types.Tool(name="second_time", input_schema=NOTHING),
     types.Tool(name="environment", input_schema=NOTHING),
 ]
 
@@ -99,6 +100,10 @@ class Tools:
                 return text("no such page", "try another", is_error=True)
             case "slow":
                 return await self._slow(ctx)
+            case "second_time":  # never answers the first of its calls
+                if self._log is None or self._log.read_text().count("call second_time") < 2:
+                    await anyio.sleep_forever()
+                return text("at last")
             case "die":
                 sys.stderr.write("going down\n")
                 sys.stderr.flush()
