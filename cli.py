@@ -14,6 +14,7 @@ import typer
 
 from actors.commands import amend as amend_commands
 from actors.commands import approvals as approval_commands
+from actors.commands import assets as asset_commands
 from actors.commands import breakers as breaker_commands
 from actors.commands import call as call_commands
 from actors.commands import control, workflow_registry
@@ -278,6 +279,7 @@ for _command in (
     app.command()(_command)
 app.add_typer(amend_commands.app, name="amend")
 app.add_typer(breaker_commands.app, name="breakers")
+app.add_typer(asset_commands.app, name="asset")
 app.add_typer(dead_commands.app, name="dead")
 app.add_typer(outbox_commands.app, name="outbox")
 app.add_typer(schedule_commands.app, name="schedules")

@@ -9,7 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from actors.agents.agent import Agent as Agent
+    from actors.agents.approval_rule import RequireApproval as RequireApproval
+    from actors.assets.injected import INJECTED as INJECTED
     from actors.breakers.dependency import CircuitOpen as CircuitOpen
+    from actors.budgets.budget import Budget as Budget
     from actors.builder.expression import Expr as Expr
     from actors.builder.expression import expr as expr
     from actors.builder.workflow import Workflow as Workflow
@@ -44,12 +48,16 @@ if TYPE_CHECKING:
     from supervisor.retry import Retry as Retry
 
 _HOMES = {
+    "Agent": "actors.agents.agent",
+    "RequireApproval": "actors.agents.approval_rule",
+    "INJECTED": "actors.assets.injected",
     "Artifact": "store.artifact",
     "AtOnce": "supervisor.at_once",
     "Rate": "supervisor.rate",
     "Limits": "supervisor.limits",
     "Group": "supervisor.restart",
     "Breaker": "supervisor.breaker",
+    "Budget": "actors.budgets.budget",
     "App": "actors.components.app",
     "CallFailed": "bus.failure",
     "CallboardError": "bus.errors",

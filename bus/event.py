@@ -22,13 +22,17 @@ class BlobRef(msgspec.Struct, frozen=True):
 
 
 class Parent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The call of another job that this job answers. ``depth``: how many jobs are above this one."""
+    """The call of another job that this job answers. ``depth``: how many jobs are above this one.
+
+    ``budgets`` are the accounts that pay for what it does, the nearest first: keys of bucket ``budgets``.
+    """
 
     workspace: str
     job: str
     call: str
     workflow: str
     depth: int = 1
+    budgets: tuple[str, ...] = ()
 
 
 class ForkedFrom(msgspec.Struct, frozen=True):

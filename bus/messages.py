@@ -166,18 +166,20 @@ class CallTool(_Call, frozen=True, tag="call.tool"):
         return call_kind("tool", self.name, self.version)
 
 
-class CallAgent(_Call, frozen=True, tag="call.agent"):
-    """Run that agent on ``input``."""
+class _ChildCall(_Call, frozen=True, kw_only=True):
+    child: str
+
+
+class CallAgent(_ChildCall, frozen=True, kw_only=True, tag="call.agent"):
+    """Have that agent run as the child job ``child``."""
 
     @property
     def kind(self) -> str:
         return call_kind("agent", self.name, self.version)
 
 
-class CallJob(_Call, frozen=True, kw_only=True, tag="call.job"):
+class CallJob(_ChildCall, frozen=True, kw_only=True, tag="call.job"):
     """Run that workflow as the child job ``child``."""
-
-    child: str
 
     @property
     def kind(self) -> str:
@@ -314,6 +316,8 @@ class DeadDropped(BaseEvent, frozen=True, tag="dead.dropped"):
 JobEnd = JobCompleted | JobFailed | JobCancelled | JobRejected
 JobEvent = JobSubmitted | JobOwned | JobWaiting | JobPaused | JobResumed | JobRetried | JobAmended | JobForked | JobEnd
 Call = CallTool | CallAgent | CallJob
+# Those that another job answers.
+ChildCall = CallAgent | CallJob
 Reply = ReplyCompleted | ReplyFailed | ReplyRetrying | ReplyProgress
 DeadEvent = DeadKept | DeadRedriven | DeadDropped
 Event = (

@@ -28,6 +28,9 @@ BREAKERS = "KV_breakers"
 WORKFLOWS = "KV_workflows"
 LOCKS = "KV_locks"
 CACHE = "KV_cache"
+BUDGETS = "KV_budgets"
+
+ACCOUNT_KEPT_S = 30 * 86_400
 
 REPLICAS_VARIABLE = "CALLBOARD_STREAM_REPLICAS"
 REPLICAS = ("1", "3", "5")
@@ -96,10 +99,11 @@ def _buckets() -> list[dict[str, Any]]:
         _bucket(WORKFLOWS, "published workflows in every version", deny_delete=True),
         # Bounded by the time that each output may be used: a limit in bytes would be set aside at once.
         _bucket(CACHE, "outputs that may be used again", allow_msg_ttl=True),
+        _bucket(BUDGETS, "what jobs may use up, and have", max_age=ACCOUNT_KEPT_S * _S),
     ]
 
 
-def _bucket(name: str, holds: str, **more: bool) -> dict[str, Any]:
+def _bucket(name: str, holds: str, **more: int) -> dict[str, Any]:
     """A stream of the shape that every client makes for a KV bucket (ADR-8), so `nats kv ls registry` works."""
     return {
         "name": name, "subjects": [f"${name.replace('_', '.', 1)}.>"], "retention": "limits", "discard": "new",

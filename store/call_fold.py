@@ -34,7 +34,7 @@ def begun(event: CallTool | CallAgent | CallJob) -> CallView:
         version=event.version,
         started_at=event.at,
         input=event.input,
-        child=event.child if isinstance(event, CallJob) else "",
+        child=event.child if isinstance(event, CallAgent | CallJob) else "",
     )
 
 

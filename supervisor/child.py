@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from bus.errors import UsageError
+from supervisor.heartbeat import AssetBeat
 from supervisor.limits import Limits
 from supervisor.restart import RESTART_KINDS, RestartKind
 from supervisor.tether import TETHER_FD_VARIABLE
@@ -46,7 +47,7 @@ class ChildStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """One child as ``ps`` shows it; ``last_exit`` is how it ended last, ``doing`` what it said that it does.
 
     ``since`` is when that began, ``sequence`` the stream sequence of the last message that it has done with, ``busy``
-    how many calls or jobs it has begun and not ended.
+    how many calls or jobs it has begun and not ended, ``assets`` what its process shares among its calls.
     """
 
     name: str
@@ -62,6 +63,7 @@ class ChildStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     busy: int = 0
     group: str = ""
     serves: tuple[str, ...] = ()
+    assets: tuple[AssetBeat, ...] = ()
 
 
 class GivenUp(msgspec.Struct, frozen=True, kw_only=True):

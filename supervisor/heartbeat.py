@@ -7,6 +7,7 @@ answered: one that is lost is made up for by the next.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -32,6 +33,21 @@ class MailboxBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     taken: int = 0
 
 
+AssetState = Literal["loading", "loaded", "refreshing", "failed"]
+
+
+class AssetBeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One asset of the actor's process; ``failed``: the last refresh, with its ``error``, and the value before it is in
+    use. ``loaded_at`` is when the value in use was loaded.
+    """
+
+    name: str
+    version: str
+    state: AssetState
+    loaded_at: datetime | None = None
+    error: str = ""
+
+
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One actor at this moment.
 
@@ -47,6 +63,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     busy: int = 0
     sequence: int = 0
     mailboxes: tuple[MailboxBeat, ...] = ()
+    assets: tuple[AssetBeat, ...] = ()
 
 
 def heartbeat_interval_s(stall_s: float) -> float:

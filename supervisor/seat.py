@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from supervisor.child import ChildSpec, ChildState, ChildStatus
+from supervisor.heartbeat import AssetBeat
 from supervisor.process import ChildProcess, Exit, OnLine
 
 _ERROR_PREFIX = "error: "
@@ -38,6 +39,7 @@ class Seat:
     since: datetime | None = None
     sequence: int = 0
     busy: int = 0
+    assets: tuple[AssetBeat, ...] = ()
     due: object = None
     held: bool = False
 
@@ -47,7 +49,7 @@ class Seat:
             name=self.spec.name, component=self.spec.component, group=self.spec.group, serves=self.spec.serves,
             state=self.state, pid=None if self.process is None else self.process.pid, restarts=self.restarts,
             started_at=self.started_at, last_exit=self.last_exit, doing=self.doing, since=self.since,
-            sequence=self.sequence, busy=self.busy,
+            sequence=self.sequence, busy=self.busy, assets=self.assets,
         )  # fmt: skip
 
     async def launch(self, on_line: OnLine) -> ChildProcess:
@@ -76,6 +78,7 @@ class Seat:
         self.process, self.up_since, self.state = None, None, "stopped"
         self.last_exit, self.failure = ended.description, "" if expected else ended.description
         self.doing, self.since, self.sequence, self.busy, self.killed_for = "", None, 0, 0, ""
+        self.assets = ()
         return ended
 
     def drain(self) -> None:

@@ -28,6 +28,7 @@ from supervisor.events import (
     SupervisionEvent,
 )
 from supervisor.group import ChildGroup, World
+from supervisor.heartbeat import AssetBeat
 from supervisor.orders import Hold, Release, Replace, Restart, StartAll, StopAll
 from supervisor.process import Exit, OnLine, write_line
 from supervisor.restart import Group
@@ -179,10 +180,13 @@ class Supervisor:
         """The groups that have given children up."""
         return [given_up for group in self._groups.values() if (given_up := group.given_up)]
 
-    def report(self, name: str, doing: str, since: datetime | None = None, sequence: int = 0, *, busy: int = 0) -> None:
+    def report(
+        self, name: str, doing: str, since: datetime | None = None, sequence: int = 0, *, busy: int = 0,
+        assets: tuple[AssetBeat, ...] = (),
+    ) -> None:  # fmt: skip
         """Note what a child says that it does. Raises: UsageError for an unknown name."""
         seat = self._group_of(name).seats[name]
-        seat.doing, seat.since, seat.sequence, seat.busy = doing, since, sequence, busy
+        seat.doing, seat.since, seat.sequence, seat.busy, seat.assets = doing, since, sequence, busy, assets
 
     def kill(self, name: str, cause: KillCause, reason: str) -> bool:
         """SIGKILL to a child and its process group: ``cause`` for programs, ``reason`` for people.

@@ -59,7 +59,10 @@ _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "output": raws,
     **dict.fromkeys(("data", "details", "answer", "edit", "edited"), raws),
     "failure": failures,
-    "parent": st.none() | st.builds(Parent, workspace=names, job=names, call=texts, workflow=names),
+    "parent": st.none()
+    | st.builds(
+        Parent, workspace=names, job=names, call=texts, workflow=names, budgets=st.lists(names, max_size=2).map(tuple)
+    ),
     **dict.fromkeys(("requested_at", "expires_at", "deadline_at"), st.none() | instants),
     "due_at": instants,
     "roles": st.lists(names, max_size=3).map(tuple),

@@ -210,6 +210,7 @@ def test_every_crash_point_is_crossed() -> None:
         "lock_crash",
         "fork_crash",
         "approvals_crash",
+        "agent_crash",
     )
     elsewhere = "".join((ROOT / "tests" / f"test_{test}.py").read_text() for test in homes)
     named -= {name for name in named if f'"{name}' in elsewhere}

@@ -36,7 +36,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "job.forked": ("fork", "step", "point"),
     "job.rejected": ("workflow", "failure", "requested_job", "input"),
     "call.tool": ("call", "name", "version", "input", "timeout_s", "retry", "traceparent"),
-    "call.agent": ("call", "name", "version", "input", "timeout_s", "retry", "traceparent"),
+    "call.agent": ("call", "name", "version", "input", "timeout_s", "retry", "traceparent", "child"),
     "call.job": ("call", "name", "version", "input", "timeout_s", "retry", "traceparent", "child"),
     "reply.completed": ("call", "output", "op", "attempt", "duration_s", "actor"),
     "reply.failed": ("call", "failure", "op", "attempt", "duration_s", "actor"),
@@ -97,7 +97,7 @@ def test_failure_fields_are_pinned() -> None:
     ("event", "kind"),
     [
         (CallTool(job="j", call="quote:1", name="quote", version=2), "call.tool.quote.v2"),
-        (CallAgent(job="j", call="ask:1", name="ask", version=0), "call.agent.ask.v0"),
+        (CallAgent(job="j", call="ask:1", name="ask", version=0, child="j.ask-1"), "call.agent.ask.v0"),
         (CallJob(job="j", call="order:1", name="order", version=1, child="c1"), "call.job.order.v1"),
         (Signal(job="j", name="approve"), "signal.approve"),
         (messages.Emitted(job="j", name="shipped", call="c"), "emit.shipped"),

@@ -48,6 +48,8 @@ def test_the_subjects_of_the_contract_are_pinned() -> None:
     assert subjects.call_kind("tool", "quote", 2) == "call.tool.quote.v2"
     assert subjects.call_filter("tool", "quote", 2) == "log.*.*.call.tool.quote.v2"
     assert subjects.api("shop", "jobs", "submit") == "api.shop.jobs.submit"
+    assert subjects.asset_refresh("index") == "asset.index.refresh"
+    assert subjects.asset_of("asset.index.refresh") == "index"
 
 
 @given(names, names, priorities)

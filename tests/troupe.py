@@ -105,7 +105,7 @@ async def troupe(
         bus = await stack.enter_async_context(await Bus.connect(options, name="test"))
         await ensure_streams(bus)
         cast_ = Troupe(bus, app)
-        workflows = sorted({c.name for c in app.components if c.kind == "job"})
+        workflows = sorted({c.name for c in app.components if c.kind != "tool"})
         for component in (c for c in app.components if c.kind == "tool" and tools):
             tool = ToolActor(bus, cast_.blobs, component, name=component.name)
             await tool.start()

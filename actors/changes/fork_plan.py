@@ -20,7 +20,7 @@ from bus import jobid
 from bus.errors import UsageError
 from bus.event import NULL, ForkedFrom
 from bus.messages import (
-    CallJob,
+    ChildCall,
     Copied,
     Copy,
     JobRejected,
@@ -105,7 +105,7 @@ def copies_before(job: str, events: Sequence[Recorded], point: int, fork: str) -
     for entry in journal.entries.values():
         if entry.call in kept:
             wanted |= {entry.sequence, entry.asked_at}
-        elif isinstance(entry.command, CallJob) and entry.asked_at < point and not entry.is_void:
+        elif isinstance(entry.command, ChildCall) and entry.asked_at < point and not entry.is_void:
             children.add(entry.asked_at)
     wanted |= {sequence for sequence in journal.changes if sequence < point}
     return tuple(
@@ -120,7 +120,7 @@ def _own(command: Copied, fork: str) -> Copied:
 
     Without its input: the fork may have another one, and its child with it.
     """
-    assert isinstance(command, CallJob)
+    assert isinstance(command, ChildCall)
     return msgspec.structs.replace(command, job=fork, child=jobid.child(fork, command.call), input=NULL)
 
 

@@ -51,21 +51,24 @@ async def call_here(
     """
     from actors.tools.run_here import HeldBlobs, run_here
 
-    tool, body = _of_app(target, ref, values) if target else _of_toolbox(ref, values)
+    app, tool, body = _of_app(target, ref, values) if target else _of_toolbox(ref, values)
     blobs = HeldBlobs()
-    raw = await run_here(tool, msgspec.json.encode(body), blobs, timeout_s=timeout_s, workspace=session.workspace)
+    raw = await run_here(
+        tool, msgspec.json.encode(body), blobs, timeout_s=timeout_s, workspace=session.workspace,
+        assets=app.assets if app else {}, wires=app.assets_of(tool) if app else {},
+    )  # fmt: skip
     _show(session, raw)
     await _save(session, raw, blobs, save)
     return EXIT_DONE
 
 
-def _of_toolbox(ref: str, values: Mapping[str, Any]) -> tuple[Component[..., Any], Mapping[str, Any]]:
+def _of_toolbox(ref: str, values: Mapping[str, Any]) -> tuple[None, Component[..., Any], Mapping[str, Any]]:
     from actors.toolbox.shelf import find_tool
 
-    return find_tool(parse_ref(ref)[1], values, os.environ)
+    return None, *find_tool(parse_ref(ref)[1], values, os.environ)
 
 
-def _of_app(target: str, ref: str, values: Mapping[str, Any]) -> tuple[Component[..., Any], Mapping[str, Any]]:
+def _of_app(target: str, ref: str, values: Mapping[str, Any]) -> tuple[App, Component[..., Any], Mapping[str, Any]]:
     from actors.components.loading import load_app
 
     app = load_app(target)
@@ -73,7 +76,7 @@ def _of_app(target: str, ref: str, values: Mapping[str, Any]) -> tuple[Component
     tool = app.find("tool", name, major) if prefix in ("", app.name) else None
     if tool is None:
         raise _unknown(app, name, ref)
-    return tool, values
+    return app, tool, values
 
 
 def _unknown(app: App, name: str, ref: str) -> UsageError:

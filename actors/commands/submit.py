@@ -19,7 +19,7 @@ def workflow_names(incomplete: str) -> list[str]:
     """Names of workflows for the shell's completion."""
     from actors.command_bodies.names import component_names
 
-    return [name for name in component_names(("job",)) if name.startswith(incomplete)]
+    return [name for name in component_names(("job", "agent")) if name.startswith(incomplete)]
 
 
 def submit(

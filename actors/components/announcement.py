@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from actors.assets.supply import Supply
 from actors.components.component import Component
 from actors.components.registry import Registry
 from actors.tools.invocation import Stuck, describe, invoke
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
 
 
 async def announce(
-    actor: Actor, registry: Registry, component: Component[..., Any], *, on_stuck: Callable[[], None] = lambda: None
-) -> Service:
+    actor: Actor, registry: Registry, component: Component[..., Any], *, on_stuck: Callable[[], None] = lambda: None,
+    supply: Supply | None = None,
+) -> Service:  # fmt: skip
     """Start the service and register.
 
     The service comes first: of two nodes that start at the same moment with different schemas, the one that registers
-    last then finds the other one running. ``on_stuck`` is called when a direct call cannot be stopped.
+    last then finds the other one running. ``on_stuck`` is called when a direct call cannot be stopped; ``supply``: the
+    assets that one is lent.
     Raises: UsageError if another node serves other schemas as this version.
     """
     service = Service()
@@ -52,7 +55,9 @@ async def announce(
     subject = f"{component.kind}.{component.name}.v{component.major}"
     await service.add_endpoint("describe", f"{subject}.describe", _describe(component))
     if component.kind == "tool":
-        await service.add_endpoint("call", f"{subject}.call", _direct_call(component, on_stuck, actor.blobs))
+        await service.add_endpoint(
+            "call", f"{subject}.call", _direct_call(component, on_stuck, actor.blobs, supply or Supply())
+        )
     return service
 
 
@@ -76,7 +81,7 @@ def _describe(component: Component[..., Any]) -> Any:
     return handle
 
 
-def _direct_call(component: Component[..., Any], on_stuck: Callable[[], None], blobs: Blobs) -> Any:
+def _direct_call(component: Component[..., Any], on_stuck: Callable[[], None], blobs: Blobs, supply: Supply) -> Any:
     executor = ThreadPoolExecutor(component.concurrency, thread_name_prefix=f"{component.name}-direct")
 
     async def handle(request: ServiceRequest) -> bytes:
@@ -84,7 +89,8 @@ def _direct_call(component: Component[..., Any], on_stuck: Callable[[], None], b
         timeout_s = _timeout_s(request.headers, component.timeout_s)
         context = ToolContext(workspace="", job=f"direct-{jobid.new()}", call="direct", _blobs=blobs)
         try:
-            value = await invoke(component, context, arguments, timeout_s=timeout_s, executor=executor)
+            with supply.lend() as assets:
+                value = await invoke(component, context, arguments | assets, timeout_s=timeout_s, executor=executor)
         except Stuck as error:
             on_stuck()
             raise PeerError(describe(error)) from error

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
+from actors.assets.definition import LOAD_TIMEOUT_S, AssetDefinition, AssetOptions, Need, define
+from actors.assets.wiring import fill, wire, wire_known
 from actors.components.component import (
     DEFAULT_CONCURRENCY,
     DEFAULT_STALL_S,
@@ -25,8 +27,11 @@ from supervisor.restart import Group, RestartKind
 from supervisor.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from actors.agents.agent import Agent
+    from actors.agents.approval_rule import RequireApproval
+    from actors.model.model import Model
     from actors.operations.job import Job
     from actors.toolbox.kit import Kit
     from actors.tools.tool_context import ToolContext
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 K = TypeVar("K", bound="Kit")
+F = TypeVar("F", bound="Callable[..., Any]")
 
 _DEFAULT_RETRY = Retry()
 _DEFAULT_BREAKER = Breaker()
@@ -60,6 +66,12 @@ class JobDecorator(Protocol):
     def __call__(self, fn: Callable[Concatenate[Job, P], Awaitable[R]], /) -> Component[P, R]: ...
 
 
+class AgentDecorator(Protocol):
+    """What ``@app.agent(...)`` gives."""
+
+    def __call__(self, fn: Callable[Concatenate[Agent, P], Awaitable[R]], /) -> Component[P, R]: ...
+
+
 class App:
     """A named set of components, versioned together unless a component says otherwise.
 
@@ -76,6 +88,7 @@ class App:
         self.description = description
         self.groups = dict(groups or {})
         self.components: list[Component[..., Any]] = []
+        self.assets: dict[str, AssetDefinition] = {}
 
     def __repr__(self) -> str:
         return f"<App {self.name} {self.version}, {len(self.components)} components>"
@@ -106,6 +119,7 @@ class App:
         limits: Limits = ...,
         breaker: Breaker | None = ...,
         rate: Rate | None = None,
+        read_only: bool = False,
     ) -> ToolDecorator: ...
     def tool(
         self,
@@ -125,6 +139,7 @@ class App:
         limits: Limits = _NO_LIMITS,
         breaker: Breaker | None = _DEFAULT_BREAKER,
         rate: Rate | None = None,
+        read_only: bool = False,
     ) -> Any:
         """Declare a tool: a function, async or not, that does one thing and may be retried.
 
@@ -132,12 +147,13 @@ class App:
         how many calls each of them takes at once. ``group`` is one of the app's supervision groups (empty: its own),
         ``restart`` whether a process that ended is started again, ``stall_s`` how long it may give no sign of life,
         ``limits`` what it may use of the machine, ``breaker`` when its calls are held back (None: never),
-        and ``rate`` how often it may be called, by all replicas together.
+        and ``rate`` how often it may be called, by all replicas together. ``read_only``: it changes nothing anywhere,
+        so an agent that may only read may use it.
         Raises: UsageError if the function cannot be a tool.
         """
         options = Options(name=name, version=version, description=description, retry=retry, timeout_s=timeout_s,
                           replicas=replicas, concurrency=concurrency, group=group, restart=restart, stall_s=stall_s,
-                          limits=limits, breaker=breaker, rate=rate)  # fmt: skip
+                          limits=limits, breaker=breaker, rate=rate, read_only=read_only)  # fmt: skip
         return self._decorate("tool", fn, options)
 
     @overload
@@ -187,6 +203,115 @@ class App:
                           isolated=isolated, group=group, stall_s=stall_s, limits=limits,
                           at_once=at_once, rate=rate)  # fmt: skip
         return self._decorate("job", fn, options)
+
+    def agent(
+        self,
+        *,
+        model: str | Model,
+        instructions: str = "",
+        tools: Sequence[Component[..., Any] | Kit | str] = (),
+        output: Any = None,
+        approve: Sequence[RequireApproval | str] = (),
+        read_only: bool = False,
+        turns: int = 20,
+        mendings: int = 3,
+        max_tokens: int = 4096,
+        temperature: float | None = None,
+        thinking_tokens: int = 0,
+        retry: Retry | None = None,
+        name: str | None = None,
+        version: str | None = None,
+        description: str | None = None,
+        timeout_s: float | None = None,
+        replicas: int = 1,
+        group: str = "",
+        stall_s: float = DEFAULT_STALL_S,
+        limits: Limits = _NO_LIMITS,
+        at_once: AtOnce | None = None,
+        rate: Rate | None = None,
+    ) -> AgentDecorator:
+        """Declare an agent: an async function whose first parameter is an Agent; a job with processes of its own.
+
+        ``model`` is a reference such as ``"anthropic:claude-sonnet-4-5"``, or a Model. ``instructions`` are what the
+        model is told (the function's docstring if they are empty), ``tools`` all that it may use, ``output`` what a
+        run gives (None: what the function returns). ``approve``: what people have to allow, as rules or names of
+        tools. ``read_only``: of its tools only those that change nothing are offered. ``turns`` and ``mendings`` bound
+        a run, ``max_tokens`` an answer; ``retry`` is how calls of the model are tried again. The rest as for a job.
+        Raises: UsageError if the function cannot be an agent.
+        """
+        from actors.agents.declaring import declare_agent
+        from actors.agents.settings import make_settings
+
+        settings = make_settings(
+            model=model, instructions=instructions, tools=tools, output=output, approve=approve, read_only=read_only,
+            turns=turns, mendings=mendings, max_tokens=max_tokens, temperature=temperature,
+            thinking_tokens=thinking_tokens, retry=retry,
+        )  # fmt: skip
+        options = Options(name=name, version=version, description=description, timeout_s=timeout_s, replicas=replicas,
+                          group=group, stall_s=stall_s, limits=limits, at_once=at_once, rate=rate)  # fmt: skip
+        self._check_group(options)
+
+        def decorate(fn: Callable[..., Any]) -> Any:
+            return self._append(declare_agent(fn, settings, app=self.name, app_version=self.version, options=options))
+
+        return decorate
+
+    @overload
+    def asset(self, source: F, /) -> F: ...
+    @overload
+    def asset(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        refresh_s: float | None = None,
+        timeout_s: float = ...,
+        validate: Callable[[Any], Any] | None = None,
+    ) -> Callable[[F], F]: ...
+    def asset(
+        self,
+        source: Any = None,
+        /,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        refresh_s: float | None = None,
+        timeout_s: float = LOAD_TIMEOUT_S,
+        validate: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """Declare what tools share within a process: a function that loads it, a generator that yields it and then
+        unloads it, or a class with ``load``; its parameters name other assets. What is decorated comes back as it was.
+
+        ``refresh_s``: it is loaded anew when it is so old, at the latest. ``timeout_s`` bounds one load. ``validate``
+        is called with each new value, and raises (or returns False) if that must not be used.
+        Raises: UsageError if it cannot be an asset, or if assets need each other in a circle.
+        """
+        options = AssetOptions(name=name, version=version, refresh_s=refresh_s, timeout_s=timeout_s, validate=validate)
+
+        def add(given: Any) -> Any:
+            self._add_asset(define(given, app=self.name, app_version=self.version, options=options))
+            return given
+
+        return add if source is None else add(source)
+
+    def assets_of(self, component: Component[..., Any]) -> dict[str, str]:
+        """The asset that fills each parameter of a component whose default is INJECTED. Raises: UsageError."""
+        needs = [Need(*parameter) for parameter in component.signature.assets]
+        return fill(self.assets, needs, f"{component.kind} {component.name}")
+
+    def check_assets(self) -> None:
+        """Raises: UsageError for an asset or a component that needs what the app does not have."""
+        wire(self.assets)
+        for component in self.components:
+            self.assets_of(component)
+
+    def _add_asset(self, asset: AssetDefinition) -> None:
+        if asset.name in self.assets:
+            raise UsageError(f"app {self.name} has an asset {asset.name} already", code="duplicate_asset",
+                             path=asset.name, hint="give one of them another name")  # fmt: skip
+        wire_known(self.assets | {asset.name: asset})
+        self.assets[asset.name] = asset
 
     def workflow(
         self,
@@ -242,16 +367,24 @@ class App:
         return lambda function: self._add(kind, function, options)
 
     def _add(self, kind: CallKind, fn: Callable[..., Any], options: Options) -> Component[..., Any]:
+        self._check_group(options)
+        return self._append(declare(kind, fn, app=self.name, app_version=self.version, options=options))
+
+    def _check_group(self, options: Options) -> None:
         if options.group and options.group not in self.groups:
             known = ", ".join(self.groups) or "none"
             raise UsageError(
                 f"app {self.name} has no group {options.group!r}", code="unknown_group", path="group",
                 hint=f"there are: {known}; App(..., groups={{{options.group!r}: Group(...)}}) makes it",
             )  # fmt: skip
-        return self._append(declare(kind, fn, app=self.name, app_version=self.version, options=options))
 
     def _append(self, component: Component[..., Any]) -> Component[..., Any]:
         kind, name = component.kind, component.name
+        if kind != "tool" and self._named("agent" if kind == "job" else "job", name):
+            raise UsageError(
+                f"app {self.name} has a job and an agent {name}", code="duplicate_component",
+                hint="both are asked for as jobs: give one of them another name",
+            )  # fmt: skip
         for other in self._named(kind, name):
             if other.version == component.version:
                 where = "a document" if other.keeps_version else f"{other.fn.__module__}.{other.fn.__qualname__}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 import msgspec
 
+from actors.components.agent_card import AgentCard
 from actors.components.codec import Codec, InvalidInput, InvalidOutput
 from actors.components.limit_key import check_limit_key
 from actors.components.schema import digest, input_schema, output_schema, read_docstring
@@ -33,6 +34,8 @@ from supervisor.retry import Retry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from actors.operations.job import Job
+
 __all__ = ["Component", "ComponentInfo", "InvalidInput", "InvalidOutput", "Options", "declare"]
 
 P = ParamSpec("P")
@@ -43,7 +46,7 @@ DEFAULT_CONCURRENCY = 8
 # A process that says nothing for so long is taken for dead: its event loop is blocked, or it is stopped.
 DEFAULT_STALL_S = 15.0
 # An agent's run is a job (DESIGN.md, "Agents are jobs").
-_CONTEXT_CLASSES: dict[CallKind, ContextClass] = {"tool": "ToolContext", "job": "Job", "agent": "Job"}
+_CONTEXT_CLASSES: dict[CallKind, ContextClass] = {"tool": "ToolContext", "job": "Job", "agent": "Agent"}
 
 
 class ComponentInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,6 +72,8 @@ class ComponentInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     breaker: Breaker | None = None
     at_once: AtOnce | None = None
     rate: Rate | None = None
+    read_only: bool = False
+    agent: AgentCard | None = None
 
     @property
     def major(self) -> int:
@@ -95,6 +100,7 @@ class Options:
     breaker: Breaker | None = None
     at_once: AtOnce | None = None
     rate: Rate | None = None
+    read_only: bool = False
 
     def check(self, label: str) -> None:
         """Raises: UsageError naming the option that cannot be."""
@@ -107,8 +113,9 @@ class Options:
                 raise _bad_option(label, option, value, "a whole number from 1")
         if not isinstance(self.description, str | None):
             raise _bad_option(label, "description", self.description, "a text")
-        if not isinstance(self.isolated, bool):
-            raise _bad_option(label, "isolated", self.isolated, "True or False")
+        for option, value in (("isolated", self.isolated), ("read_only", self.read_only)):
+            if not isinstance(value, bool):
+                raise _bad_option(label, option, value, "True or False")
         self._check_supervision(label)
 
     def _check_supervision(self, label: str) -> None:
@@ -163,6 +170,7 @@ class Component(Generic[P, R_co]):
     _output: Codec = field(repr=False)
     at_once: AtOnce | None = None
     rate: Rate | None = None
+    read_only: bool = False
 
     @property
     def has_admission(self) -> bool:
@@ -187,6 +195,15 @@ class Component(Generic[P, R_co]):
     def keeps_version(self) -> bool:
         """Whether a job goes on with exactly the version that it began with, and not with any of its major."""
         return False
+
+    @property
+    def agent(self) -> AgentCard | None:
+        """What others are told of an agent, None of other components."""
+        return None
+
+    def context(self, job: Job) -> Job:
+        """What the function of a job is given as its first parameter."""
+        return job
 
     # Typed loosely on purpose: P has no context, and an async function gives an awaitable here, not R_co.
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -277,6 +294,7 @@ def declare(
         breaker=options.breaker,
         at_once=options.at_once,
         rate=options.rate,
+        read_only=options.read_only,
         input_type=input_type,
         input_schema=takes,
         output_schema=returns,

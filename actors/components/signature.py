@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from actors.assets.injected import INJECTED
 from actors.components.codec import InvalidInput
 from bus.errors import UsageError
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FunctionType
 
-ContextClass = Literal["ToolContext", "Job"]
+ContextClass = Literal["ToolContext", "Job", "Agent"]
 
 REQUIRED: Any = inspect.Parameter.empty
 # One unknown name is looked up per round; more than this in one signature is a loop of ours.
@@ -57,12 +58,16 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A function's parameters without its context, and its return type (Any if it is not annotated)."""
+    """A function's parameters without its context and assets, and its return type (Any if it is not annotated).
+
+    ``assets`` are the parameters that the process fills, each with its type: they are no part of the input.
+    """
 
     label: str
     parameters: tuple[Parameter, ...]
     returns: Any
     context_param: str | None
+    assets: tuple[tuple[str, Any], ...] = ()
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Name the arguments as a call would; what is not given stays out. Raises: InvalidInput."""
@@ -87,7 +92,7 @@ class Signature:
         path, names = f"$.{name}", [p.name for p in self.parameters]
         if name in bound:
             raise InvalidInput(f"{self.label} got `{name}` twice", path=path, hint="by place and by name")
-        if name == self.context_param:
+        if name == self.context_param or name in dict(self.assets):
             raise InvalidInput(f"{self.label} gets `{name}` from its host", path=path, hint="leave it out")
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)
@@ -105,15 +110,30 @@ def read_signature(fn: Callable[..., Any], label: str, context: ContextClass) ->
 
     Raises: UsageError naming function, parameter and type if a parameter cannot be filled from JSON.
     """
-    hints = _resolve(fn, label)
+    hints = annotations_of(fn, label)
     raw = list(inspect.signature(fn).parameters.values())
     context_param = _context_param(raw, hints, label, context)
-    parameters = tuple(
-        _parameter(p, hints.get(p.name, Any), label) for p in raw if context_param is None or p.name != context_param
-    )
+    assets = _assets(raw, hints, label, context)
+    own = {context_param, *(name for name, _ in assets)}
+    parameters = tuple(_parameter(p, hints.get(p.name, Any), label) for p in raw if p.name not in own)
     returns = hints.get("return", Any)
     _check_type(returns, "return", f"{label}, its return type")
-    return Signature(label, parameters, returns, context_param)
+    return Signature(label, parameters, returns, context_param, assets)
+
+
+def _assets(
+    raw: list[inspect.Parameter], hints: Mapping[str, Any], label: str, context: ContextClass
+) -> tuple[tuple[str, Any], ...]:
+    """The parameters whose default is INJECTED. No parameter of the input comes by place after one of them."""
+    places = [i for i, p in enumerate(raw) if p.default is INJECTED]
+    if places and context == "Job":
+        # It runs again from its first line, perhaps in another process, and must then decide the same.
+        raise _refused(label, raw[places[0]].name, "a job that is resumed may meet another version of an asset",
+                       "use the asset in a tool, whose result the job's log keeps")  # fmt: skip
+    for later in raw[places[0] :] if places else ():
+        if later.default is not INJECTED and later.kind is later.POSITIONAL_OR_KEYWORD:
+            raise _refused(label, later.name, "it stands after an asset", "put assets last, or after a *")
+    return tuple((raw[i].name, hints.get(raw[i].name, Any)) for i in places)
 
 
 def _parameter(raw: inspect.Parameter, hint: Any, label: str) -> Parameter:
@@ -145,9 +165,12 @@ def _context_param(
         raise _refused(label, name, f"{context} must be the first parameter, and only that", "move it to the front")
     if places:
         return raw[0].name
-    if context == "Job":
-        first = raw[0].name if raw else "job"
-        raise _refused(label, first, "the first parameter of a job must be annotated as Job", f"write {first}: Job")
+    if context != "ToolContext":
+        kind = context.lower()
+        first = raw[0].name if raw else kind
+        raise _refused(
+            label, first, f"the first parameter of a {kind} must be annotated as {context}", f"write {first}: {context}"
+        )
     return None
 
 
@@ -216,8 +239,11 @@ def type_text(hint: Any) -> str:
 # ---- names in annotations
 
 
-def _resolve(fn: Callable[..., Any], label: str) -> dict[str, Any]:
-    """The function's annotations as types; names that its module does not have are looked for where they may be."""
+def annotations_of(fn: Callable[..., Any], label: str) -> dict[str, Any]:
+    """The function's annotations as types; names that its module does not have are looked for where they may be.
+
+    Raises: UsageError for a name that is nowhere.
+    """
     found: dict[str, Any] = {}
     for _ in range(_UNKNOWN_NAMES_LIMIT):
         try:

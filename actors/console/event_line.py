@@ -130,7 +130,7 @@ def _one_line_json(body: bytes) -> str:
 def _essentials(event: Event) -> list[Span | str]:
     match event:
         case CallTool() | CallAgent() | CallJob():
-            child = f"as {one_line(event.child)}" if isinstance(event, CallJob) else ""
+            child = f"as {one_line(event.child)}" if isinstance(event, CallAgent | CallJob) else ""
             return [
                 Span(one_line(f"{event.name} v{event.version}"), "name"),
                 _call(event.call),

@@ -1,4 +1,4 @@
-"""Nodes and their actors: ``callboard ps``."""
+"""Nodes, their actors and what these share: ``callboard ps``, ``callboard asset``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from actors.assets.sightings import Sighting
 from actors.console.amount import ago, duration, plural
 from actors.console.page import Column, Gap, Page, SheetBuilder, Span, Style, line, one_line
 from supervisor.child import ChildStatus, GivenUp
+from supervisor.heartbeat import AssetBeat, AssetState
 
 _STYLES: dict[str, Style] = {
     "starting": "busy",
@@ -18,6 +20,13 @@ _STYLES: dict[str, Style] = {
     "stopping": "warn",
     "stopped": "dim",
     "given_up": "bad",
+}
+
+_ASSET_STYLES: dict[AssetState, Style] = {
+    "loading": "busy",
+    "loaded": "good",
+    "refreshing": "busy",
+    "failed": "bad",
 }
 
 
@@ -108,6 +117,8 @@ def _add_actor(builder: SheetBuilder, node: str, actor: ChildStatus, now: dateti
         doing += f" for {duration((now - actor.since).total_seconds())}"
     if actor.state in ("backing_off", "given_up", "stopped") and actor.last_exit:
         doing = one_line(f"ended: {actor.last_exit}")
+    elif actor.assets:
+        doing = f"{doing}; {asset_text(actor.assets, now)}" if doing else asset_text(actor.assets, now)
     builder.add(
         Span(node, "dim"),
         one_line(actor.name),
@@ -118,3 +129,42 @@ def _add_actor(builder: SheetBuilder, node: str, actor: ChildStatus, now: dateti
         ago(actor.started_at, now),
         doing,
     )
+
+
+# ---- assets
+
+
+def asset_page(sightings: Sequence[Sighting], now: datetime) -> Page:
+    """A table of the assets, with each process that has them; errors in full below it."""
+    if not sightings:
+        return [line(Span("no process has assets", "dim"))]
+    columns = (Column("asset"), Column("version"), Column("state"), Column("loaded"), Column("node"), Column("actor"))
+    builder = SheetBuilder(list(columns))
+    for one in sightings:
+        beat = one.asset
+        builder.add(
+            Span(one_line(beat.name), "name"), one_line(beat.version), Span(beat.state, _ASSET_STYLES[beat.state]),
+            ago(beat.loaded_at, now), one_line(one.node), one_line(one.actor),
+        )  # fmt: skip
+    errors = {one.asset.error: None for one in sightings if one.asset.error}
+    names = {one.asset.name for one in sightings}
+    sheet = builder.sheet(
+        f"{plural(len(names), 'asset')} in {plural(len({one.place for one in sightings}), 'process')}"
+    )
+    return [sheet, *(line(Span(one_line(error, 600), "bad")) for error in errors)]
+
+
+def asset_text(assets: Sequence[AssetBeat], now: datetime) -> str:
+    """One line: ``catalogue 1.0.0, loaded 12 s ago``."""
+    return "; ".join(f"{one_line(one.name)} {one_line(one.version)}, {_standing(one, now)}" for one in assets)
+
+
+def _standing(asset: AssetBeat, now: datetime) -> str:
+    age = f"{duration((now - asset.loaded_at).total_seconds())} old" if asset.loaded_at is not None else ""
+    match asset.state:
+        case "loaded":
+            return age
+        case "failed":
+            return f"{age}, its refresh failed"
+        case _:
+            return f"{age}, {asset.state}" if age else asset.state

@@ -48,6 +48,7 @@ def publish_probes(workspace: str) -> list[Probe]:
         Probe(f"$KV.workflows.{_NAME}", "publish workflows", "warn", headers=_OTHER_STREAM),
         Probe(f"$KV.breakers.{_NAME}", "open circuits of tools", "warn", headers=_OTHER_STREAM),
         Probe(f"$KV.cache.{_NAME}", "run workflows whose steps have a cache", "warn", headers=_OTHER_STREAM),
+        Probe(f"$KV.budgets.{_NAME}", "run agents with a budget", "warn", headers=_OTHER_STREAM),
         Probe(f"$KV.locks.{_NAME}", "run jobs with critical sections or limits", "warn", headers=_OTHER_STREAM),
         Probe(f"$KV.duties.{_NAME}", "do the duties of the cluster in their turn", "warn", headers=_OTHER_STREAM),
         Probe(subjects.api(workspace, "doctor", "probe"), "ask gateways"),
@@ -69,6 +70,7 @@ def subscribe_probes(workspace: str) -> list[Probe]:
     return [
         Probe(subjects.live(workspace, _NAME, ">"), "hear events"),
         Probe(subjects.api(workspace, "doctor", "probe"), "be a gateway", "warn"),
+        Probe(subjects.asset_refresh(_NAME), "be told to load assets anew", "warn"),
         Probe(f"$SRV.PING.{_NAME}", "be found by 'nats micro ls'", "warn"),
     ]
 

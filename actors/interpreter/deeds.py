@@ -73,10 +73,10 @@ def _now() -> str:
 
 
 async def _call(ops: Operations, call: Call) -> Any:
-    if call.kind == "job":
-        return await ops.run_plainly(call.run, call.input, call.priority, waits=call.waits)
+    if call.kind != "tool":
+        return await ops.run_plainly(call.kind, call.run, call.input, call.priority, waits=call.waits)
     policy = CallPolicy(call.retry, call.timeout_s, call.on_open)
     if call.cache_s is None:
-        return await ops.call_plainly(call.kind, call.run, call.input, policy)
+        return await ops.call_plainly(call.run, call.input, policy)
     about = call.input if call.cache_key is None else call.cache_key
-    return await ops.call_cached(call.kind, call.run, call.input, policy, about, call.cache_s)
+    return await ops.call_cached(call.run, call.input, policy, about, call.cache_s)

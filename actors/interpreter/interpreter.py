@@ -142,7 +142,7 @@ class Interpreter:
         left = [ask for ask in asks if ask.id not in dropped] if drops else asks
         recalls, machine.recalls = machine.recalls, []
         self._call_back(drops, recalls)
-        self._calls.update((ask.id, ask) for ask in left if isinstance(ask.what, Call) and ask.what.kind != "agent")
+        self._calls.update((ask.id, ask) for ask in left if isinstance(ask.what, Call))
         if len(left) == 1 and self._alone is None and not self._tasks:
             self._alone = left[0]
         else:
@@ -324,7 +324,7 @@ class Interpreter:
 
 
 def _is_of_job(ask: Ask) -> bool:
-    return isinstance(ask.what, Call) and ask.what.kind == "job"
+    return isinstance(ask.what, Call) and ask.what.kind != "tool"
 
 
 def _nothing() -> None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def _begin_call(machine: Machine, run: Run) -> None:
     step = cast("CallStep", run.plan.step)
     kind: Any = str(step.__struct_config__.tag)
-    is_job = kind == "job"
+    is_job = kind != "tool"
     machine.ask(run, "main", Call(
         kind, step.run, run.given["with_"], retry=step.retry, timeout_s=None if is_job else step.timeout_s,
         on_open=step.on_open, cache_s=step.cache.ttl_s if step.cache else None, cache_key=run.given.get("cache_key"),

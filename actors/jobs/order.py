@@ -80,7 +80,7 @@ async def read_order(delivery: Delivery, blobs: Blobs) -> Order:
         raise TooLarge("the input", size_bytes=len(body), limit_bytes=MAX_INPUT_BYTES)
     return Order(
         workspace=workspace, workflow=workflow, priority=priority, job=job_id_of(delivery, workspace), body=body,
-        wake=headers.get(h.JOB_WAKE, ""), parent=parent_of(delivery),
+        wake=headers.get(h.JOB_WAKE, ""), parent=_paid_here(parent_of(delivery), workspace),
         traceparent=headers.get(h.TRACEPARENT, ""), version=headers.get(h.JOB_VERSION, ""), fork=fork_of(delivery),
         starts_at=_starts_at(delivery), deadline_at=moment_in(headers, h.JOB_DEADLINE, delivery.stored_at),
     )  # fmt: skip
@@ -127,8 +127,18 @@ def parent_of(delivery: Placed) -> Parent | None:
         check_name(parent.workspace, "workspace")
         check_name(parent.workflow, "workflow")
         check_job_id(parent.job)
+        for account in parent.budgets:
+            check_job_id(account.partition(".")[2])
     except (msgspec.DecodeError, RecursionError, UsageError) as error:
         raise _bad_header(h.JOB_PARENT, error) from error
+    return parent
+
+
+def _paid_here(parent: Parent | None, workspace: str) -> Parent | None:
+    """Who may ask for jobs of one workspace may not have those of another one pay. Raises: UsageError."""
+    foreign = [account for account in (parent.budgets if parent else ()) if account.partition(".")[0] != workspace]
+    if foreign:
+        raise _bad_header(h.JOB_PARENT, ValueError(f"account {foreign[0]!r} is not of workspace {workspace}"))
     return parent
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from actors.model.open_model import open_model as open_model
 
 if TYPE_CHECKING:
+    from actors.model.anthropic_model import AnthropicModel as AnthropicModel
+    from actors.model.cassette import Cassette as Cassette
     from actors.model.message import Message as Message
     from actors.model.message import RedactedThinking as RedactedThinking
     from actors.model.message import Text as Text
@@ -26,18 +28,24 @@ if TYPE_CHECKING:
     from actors.model.model import Usage as Usage
     from actors.model.model_ref import ModelRef as ModelRef
     from actors.model.model_ref import parse_model_ref as parse_model_ref
+    from actors.model.openai_model import OpenAIModel as OpenAIModel
+    from actors.model.openai_server import OpenAIServer as OpenAIServer
     from actors.model.scripted import ScriptedModel as ScriptedModel
     from actors.model.scripted import fail as fail
     from actors.model.scripted import say as say
     from actors.model.scripted import use as use
 
 _HOMES = {
+    "AnthropicModel": "actors.model.anthropic_model",
+    "Cassette": "actors.model.cassette",
     "Delta": "actors.model.model",
     "Message": "actors.model.message",
     "Model": "actors.model.model",
     "ModelRef": "actors.model.model_ref",
     "ModelReply": "actors.model.model",
     "ModelRequest": "actors.model.model",
+    "OpenAIModel": "actors.model.openai_model",
+    "OpenAIServer": "actors.model.openai_server",
     "RedactedThinking": "actors.model.message",
     "ScriptedModel": "actors.model.scripted",
     "Text": "actors.model.message",

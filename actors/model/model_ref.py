@@ -1,6 +1,6 @@
 """A model as a text names it: ``provider:name``, with a base URL after ``@`` if it is not at the provider's own. Pure.
 
-``anthropic:claude-sonnet-4-5``, ``openai:gpt-4.1``, ``openai:NAME@http://host:8000/v1``, ``ollama:llama3.2``,
+``anthropic:claude-sonnet-5``, ``openai:gpt-4.1``, ``openai:NAME@http://host:8000/v1``, ``ollama:llama3.2``,
 ``vllm:NAME``, ``scripted:module:attribute``, ``cassette:PATH`` and ``cassette:PATH+REF``.
 """
 
@@ -17,7 +17,7 @@ from bus.errors import UsageError
 Provider = Literal["anthropic", "openai", "ollama", "vllm", "scripted", "cassette"]
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
 EXAMPLES = {
-    "anthropic": "anthropic:claude-sonnet-4-5",
+    "anthropic": "anthropic:claude-sonnet-5",
     "openai": "openai:gpt-4.1",
     "ollama": "ollama:llama3.2",
     "vllm": "vllm:Qwen/Qwen3-8B@http://127.0.0.1:8000/v1",
@@ -85,6 +85,11 @@ def checked_url(url: str, where: str) -> str:
         raise UsageError(f"{where}: {url!r} is no base URL", code="bad_model_ref", path=where,
                          hint="such as http://127.0.0.1:8000/v1")  # fmt: skip
     return url.rstrip("/")
+
+
+def place_of(url: str) -> str:
+    """Host and port of a base URL as one word that may stand in a subject."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", urlsplit(url).netloc).strip("-").lower()
 
 
 def _is_base_url(url: str) -> bool:

@@ -5,8 +5,7 @@ A provider's package is imported by who uses it and by nobody else.
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
+import os
 from typing import TYPE_CHECKING, cast
 
 from actors.model.model_ref import ModelRef, parse_model_ref
@@ -31,9 +30,19 @@ def _opened(ref: ModelRef) -> Model:
     match ref.provider:
         case "scripted":
             return _script(ref)
-        case "anthropic" if find_spec("actors.model.anthropic_model"):
-            module = import_module("actors.model.anthropic_model")
-            return cast("Model", module.AnthropicModel(model=ref.name))
+        case "anthropic":
+            from actors.model.anthropic_model import anthropic_at
+
+            return anthropic_at(ref, os.environ)
+        case "cassette":
+            from actors.model.cassette import Cassette
+
+            return Cassette(ref.name, None if ref.through is None else str(ref.through))
+        case "openai" | "ollama" | "vllm":
+            from actors.model.openai_model import OpenAIModel
+            from actors.model.openai_server import server_of
+
+            return OpenAIModel(ref.name, server=server_of(ref, os.environ))
         case _:
             raise UsageError(f"{ref}: this version has no provider {ref.provider}", code="unknown_provider")
 
@@ -42,7 +51,7 @@ def _checked(model: Model) -> Model:
     if all(hasattr(model, name) for name in ("provider", "name", "reply", "count_tokens", "close")):
         return model
     raise UsageError(f"a {type(model).__name__} is no model", code="bad_model_ref",
-                     hint="give a ref such as anthropic:claude-sonnet-4-5, or a Model")  # fmt: skip
+                     hint="give a ref such as anthropic:claude-sonnet-5, or a Model")  # fmt: skip
 
 
 def _script(ref: ModelRef) -> Model:

@@ -16,16 +16,16 @@ from datetime import UTC, datetime, timedelta
 from bus import subjects
 from bus.connection import Bus
 from bus.mailbox import Mailbox
-from supervisor.heartbeat import STALL_VARIABLE, Heartbeat, MailboxBeat, encode, interval_of
+from supervisor.heartbeat import STALL_VARIABLE, AssetBeat, Heartbeat, MailboxBeat, encode, interval_of
 
 log = logging.getLogger("callboard.heart")
 
 Beat = Callable[[], Heartbeat]
 
 
-def starting() -> Heartbeat:
+def starting(assets: tuple[AssetBeat, ...] = ()) -> Heartbeat:
     """The heartbeat of an actor that does not serve yet."""
-    return Heartbeat(pid=os.getpid(), doing="")
+    return Heartbeat(pid=os.getpid(), doing="", assets=assets)
 
 
 def heartbeat_of(

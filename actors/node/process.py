@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from actors.assets.failure import AssetFailed
 from actors.components.app import App
 from actors.components.loading import load_app
 from actors.node.heart import Beat, Heart, starting
@@ -119,12 +120,16 @@ def main(argv: list[str] | None = None) -> int:
     except UsageError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_IMPORT if error.code == "import_raised" else EXIT_CONFIG
+    except AssetFailed as error:  # as an import that raised, it may pass
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_IMPORT
     except BusError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_BUS_CLOSED
 
 
 def _describe(app: App) -> int:
+    app.check_assets()
     components = [c.info() for c in app.components]
     payload = {"app": app.name, "version": app.version, "groups": app.groups, "components": components,
                "documents": app.documents}  # fmt: skip

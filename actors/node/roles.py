@@ -15,6 +15,7 @@ from actors.components.registry import Registry
 from actors.hosts.host import CAPACITY, JobHost
 from actors.node.heart import heartbeat_of
 from actors.node.process import EXIT_STUCK, STOP_GRACE_S, Actor
+from actors.node.storeroom import Storeroom
 from actors.operations.hosting import Hosting
 from actors.tools.tool_actor import ToolActor
 from actors.workflow_versions.definitions import Definitions
@@ -27,21 +28,28 @@ Stop = Callable[[], Awaitable[None]]
 
 
 async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
-    """Serve one tool of the app. Raises: UsageError (not in the app; its schema is taken by another node's)."""
+    """Serve one tool of the app, once its assets are loaded.
+
+    Raises: UsageError (not in the app; its schema is taken by another node's), AssetFailed.
+    """
     component = _find(app, "tool", name, major)
+    storeroom = Storeroom(actor, app, [component])
+    if not await storeroom.open():
+        return storeroom.close
     await wait_for_streams(actor.bus)
     registry = Registry(actor.bus)
 
     def on_stuck() -> None:
         actor.end(EXIT_STUCK)
 
-    service = await announce(actor, registry, component, on_stuck=on_stuck)
+    supply = storeroom.supply(component)
+    service = await announce(actor, registry, component, on_stuck=on_stuck, supply=supply)
     tool = ToolActor(
         actor.bus, actor.blobs, component, name=f"{actor.node}/{actor.name}", leases=actor.leases, on_stuck=on_stuck,
-        outbox=actor.outbox,
+        outbox=actor.outbox, supply=supply,
     )  # fmt: skip
     await tool.start()
-    actor.heartbeat = tool.heartbeat
+    actor.heartbeat = storeroom.beat(tool.heartbeat)
 
     async def drain() -> None:
         await asyncio.gather(tool.drain(), service.stop(grace_s=DRAIN_LIMIT_S))
@@ -51,15 +59,16 @@ async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
     async def stop() -> None:
         await tool.stop(0.5 if actor.exit_code else STOP_GRACE_S)
         await service.stop()
+        await storeroom.close()
 
     return stop
 
 
 async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int) -> Stop:
     """Run those workflows of the app. Raises: UsageError."""
-    components = [c for c in app.components if c.kind == "job" and c.name in workflows]
+    components = [c for c in app.components if c.kind != "tool" and c.name in workflows]
     for name in workflows:
-        _find(app, "job", name, None)
+        _find(app, "agent" if app.find("agent", name) else "job", name, None)
     await wait_for_streams(actor.bus)
     registry = Registry(actor.bus)
     await registry.start()

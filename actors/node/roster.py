@@ -150,7 +150,7 @@ def _own_group(info: ComponentInfo, majors: Counter[str]) -> str:
         return ""
     if info.kind == "tool":
         return _base(info, majors[info.name] > 1)
-    return info.name if info.isolated else HOST
+    return info.name if _lives_alone(info) else HOST
 
 
 # ---- child specs
@@ -173,18 +173,25 @@ def _tool(target: str, info: ComponentInfo, choice: Choice, show_major: bool) ->
 
 
 def _houses(chosen: Sequence[ComponentInfo]) -> list[tuple[int, list[ComponentInfo]]]:
-    """The jobs that live together, with the position of the first: an isolated one alone, others with their group."""
+    """The jobs that live together, with the position of the first: an isolated one and an agent alone, others with
+    their group.
+    """
     houses: dict[tuple[str, str], tuple[int, list[ComponentInfo]]] = {}
     for position, info in enumerate(chosen):
-        if info.kind == "job":
-            key = (info.group, info.name if info.isolated else "")
+        if info.kind != "tool":
+            key = (info.group, info.name if _lives_alone(info) else "")
             houses.setdefault(key, (position, []))[1].append(info)
     return list(houses.values())
 
 
+def _lives_alone(info: ComponentInfo) -> bool:
+    """An agent has processes of its own, which run many of its jobs each; an isolated job one process for each run."""
+    return info.isolated or info.kind == "agent"
+
+
 def _house_name(jobs: Sequence[ComponentInfo]) -> str:
     first = jobs[0]
-    if first.isolated:
+    if _lives_alone(first):
         return first.name
     return f"{first.group}-{HOST}" if first.group else HOST
 

@@ -1,4 +1,4 @@
-"""Calls of tools and agents: one command in the log, one answer."""
+"""Calls of tools: one command in the log, one answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from actors.jobs.journal import Entry, Pending
 from actors.operations.hosting import Target
 from actors.operations.operation_core import OperationCore
 from actors.operations.values import bind, value_of
-from bus.messages import CallAgent, CallTool, ReplyFailed
+from bus.messages import CallTool, ReplyFailed
 from store.log import Recorded
 
 
@@ -54,8 +54,7 @@ class Calls(OperationCore):
     async def _command(self, key: str, target: Target, body: bytes, policy: CallPolicy) -> None:
         if self.listen is not None:
             await self.listen()
-        make = CallTool if target.kind == "tool" else CallAgent
-        command = make(
+        command = CallTool(
             job=self.job, call=key, name=target.name, version=target.major, input=msgspec.Raw(body),
             timeout_s=policy.timeout_s, retry=msgspec.to_builtins(policy.retry) if policy.retry else None,
             traceparent=self.submitted.traceparent,

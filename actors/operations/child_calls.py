@@ -19,7 +19,7 @@ from bus import jobid
 from bus.crash import crash_point
 from bus.errors import UsageError
 from bus.event import Parent
-from bus.messages import CallJob
+from bus.messages import CallAgent, CallJob, ChildCall
 from store.log import Recorded
 
 MAX_DEPTH = 32
@@ -35,11 +35,11 @@ class ChildCalls(OperationCore):
     async def _find_and_start(
         self, key: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> ChildJob[Any]:
-        return await self._start(key, await self.hosting.find(target, ("job",)), args, kwargs)
+        return await self._start(key, await self.hosting.find(target, ("job", "agent")), args, kwargs)
 
     async def _start(self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ChildJob[Any]:
         self.check_running()
-        entry = self.journal.recall(key, "job", target.name)
+        entry = self.journal.recall(key, target.kind, target.name)
         child = _ended_child(entry) or jobid.child(self.job, key)
         place = entry.asked_at if entry else 0  # asked anew after a retry, it keeps its place in the job
         if entry is None or (isinstance(entry.outcome, Pending) and not entry.parked_on):
@@ -73,10 +73,8 @@ class ChildCalls(OperationCore):
             await self.listen()
         if entry is None:
             body = bind(target, args, kwargs)
-            entry = self.journal.begin(key, "job", target.name)
-            command = CallJob(
-                job=self.job, call=key, name=target.name, version=target.major, input=msgspec.Raw(body), child=child
-            )
+            entry = self.journal.begin(key, target.kind, target.name)
+            command = _command(self.job, key, target, child, body)
             self.journal.apply(Recorded(await self.append(command), command))
         else:
             body = bytes(entry.command.input) if entry.command and not entry.copied else bind(target, args, kwargs)
@@ -86,7 +84,7 @@ class ChildCalls(OperationCore):
             workspace=self.workspace, workflow=target.name, input=body, job=child,
             traceparent=self.submitted.traceparent, priority=target.priority, deadline=self.deadline_at,
             version=target.version,
-            parent=Parent(self.workspace, self.job, key, self.submitted.workflow, self._depth() + 1),
+            parent=Parent(self.workspace, self.job, key, self.submitted.workflow, self._depth() + 1, self.budgets),
         )  # fmt: skip
         crash_point("host.before_request")
         await publish_request(self.hosting.bus, self.hosting.blobs, request)
@@ -100,9 +98,7 @@ class ChildCalls(OperationCore):
         """
         with contextlib.suppress(UsageError):  # it runs, it completed, or it was cancelled: its answer will say so
             await retry_job(self.hosting.bus, self.hosting.blobs, self.workspace, child, by=f"job {self.job}")
-        command = CallJob(
-            job=self.job, call=key, name=target.name, version=target.major, input=msgspec.Raw(body), child=child
-        )
+        command = _command(self.job, key, target, child, body)
         self.journal.apply(Recorded(await self.append(command), command))
 
     async def _run_child(self, key: str, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -117,8 +113,13 @@ class ChildCalls(OperationCore):
         return value_of(entry, target.component)
 
 
+def _command(job: str, key: str, target: Target, child: str, body: bytes) -> ChildCall:
+    make = CallAgent if target.kind == "agent" else CallJob
+    return make(job=job, call=key, name=target.name, version=target.major, input=msgspec.Raw(body), child=child)
+
+
 def _ended_child(entry: Entry | None) -> str:
     """The child that has answered: a fork may have that of its source."""
-    if entry is None or isinstance(entry.outcome, Pending) or not isinstance(entry.command, CallJob):
+    if entry is None or isinstance(entry.outcome, Pending) or not isinstance(entry.command, ChildCall):
         return ""
     return entry.command.child

@@ -9,7 +9,7 @@ from actors.jobs.requests import publish_wake
 from actors.jobs.signals import make_signal
 from actors.operations.hosting import Hosting
 from bus.crash import crash_point
-from bus.messages import CallJob
+from bus.messages import ChildCall
 from store.log import append_unfenced
 
 
@@ -29,7 +29,7 @@ async def tell_child(hosting: Hosting, workspace: str, job: str, entry: Entry, n
     """Signal ``name`` to the child that was started by ``entry``, if that is what it is. Raises: BusError."""
     command = entry.command
     # A fork that is retried may have a call with the command of its source: that child is not its own.
-    if isinstance(command, CallJob) and command.job == job:
+    if isinstance(command, ChildCall) and command.job == job:
         signal = make_signal(command.child, name, data, by=f"job {job}")
         await append_unfenced(hosting.bus, hosting.blobs, workspace, signal)
         crash_point("host.after_child_word")

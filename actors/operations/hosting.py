@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from actors.agents.models import OpenModels
 from actors.breakers.breakers import Breakers, tool_key
 from actors.components.app import App
 from actors.components.component import Component, ComponentInfo
@@ -48,6 +49,9 @@ class Hosting:
 
     _workflows: dict[tuple[str, int | None], Component[..., Any]] = field(default_factory=dict)
     _own: dict[tuple[str, tuple[CallKind, ...]], Target] = field(default_factory=dict)
+    models: OpenModels = field(default_factory=OpenModels)
+    """What agents ask; nothing is opened before one does."""
+
     _breakers: Breakers | None = None
     _rates: RateDesk | None = None
 
@@ -93,8 +97,10 @@ class Hosting:
     def _of_app(self, name: str, major: int | None) -> Component[..., Any] | None:
         """The newest of the app, within a major if it is given. Remembered: it is asked for often."""
         found = self._workflows.get((name, major))
-        if found is None and (found := self.app.find("job", name, major)) is not None:
-            self._workflows[name, major] = found
+        if found is None:
+            found = self.app.find("job", name, major) or self.app.find("agent", name, major)
+            if found is not None:
+                self._workflows[name, major] = found
         return found
 
     def resolve(self, target: Any, kinds: tuple[CallKind, ...]) -> Target:
@@ -141,6 +147,7 @@ class Hosting:
 
     async def close(self) -> None:
         """Let go of what was begun here."""
+        await self.models.close()
         if self._breakers is not None:
             await self._breakers.stop()
 

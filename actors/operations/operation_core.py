@@ -51,6 +51,8 @@ class OperationCore:
         self.log = log
         self.journal = journal
         self.submitted = submitted
+        # The accounts that pay for what the job and its children do; an agent puts its own before them.
+        self.budgets = submitted.parent.budgets if submitted.parent else ()
         self.job = log.job
         self.workspace = log.workspace
         self.deadline_at: datetime | None = None

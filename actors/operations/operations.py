@@ -28,7 +28,7 @@ class Operations(Undos, Waits, Approvals, Admission):
         self, key: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], policy: CallPolicy
     ) -> Any:
         found = await self.hosting.find(target, ("tool", "agent", "job"))
-        if found.kind == "job":
+        if found.kind != "tool":
             return await self._run_child(key, found, args, kwargs)
         return await self._call(key, found, args, kwargs, policy)
 

@@ -24,20 +24,18 @@ from bus.subjects import CallKind, Priority
 
 
 class PlainCalls(Calls, ChildCalls, Records):
-    """``call_plainly`` of tools and agents, ``run_plainly`` of jobs."""
+    """``call_plainly`` of tools, ``run_plainly`` of jobs and agents."""
 
-    async def call_plainly(self, kind: CallKind, ref: str, values: dict[str, Any], policy: CallPolicy) -> Any:
-        """Run a tool or an agent. Raises: CallFailed, also if there is no such component: that is on record then."""
+    async def call_plainly(self, ref: str, values: dict[str, Any], policy: CallPolicy) -> Any:
+        """Run a tool. Raises: CallFailed, also if there is no such component: that is on record then."""
         key = self.new_key(name_of(ref))
-        target = await self._plain_target(key, kind, ref)
+        target = await self._plain_target(key, "tool", ref)
         return await self._call(key, target, (), values, policy)
 
-    async def call_cached(
-        self, kind: CallKind, ref: str, values: dict[str, Any], policy: CallPolicy, about: Any, ttl_s: float
-    ) -> Any:
+    async def call_cached(self, ref: str, values: dict[str, Any], policy: CallPolicy, about: Any, ttl_s: float) -> Any:
         """As :meth:`call_plainly`, or an output that was had before for the same ``about``. Raises: CallFailed."""
         key = self.new_key(name_of(ref))
-        target = await self._plain_target(key, kind, ref)
+        target = await self._plain_target(key, "tool", ref)
         cache, place = OutputCache(self.hosting.bus), key_of(self.workspace, target, about)
         found = msgspec.convert(await self._record(f"{key}/cache", "local", "cache", lambda: cache.look(place)), Found)
         if found.hit:
@@ -48,19 +46,21 @@ class PlainCalls(Calls, ChildCalls, Records):
             await cache.keep(place, output, ttl_s)
         return output
 
-    async def run_plainly(self, ref: str, values: dict[str, Any], priority: Priority | None, *, waits: bool) -> Any:
-        """Start a job, and with ``waits`` give its result, else its id. Given up, it cancels the job that it waits for.
+    async def run_plainly(
+        self, kind: CallKind, ref: str, values: dict[str, Any], priority: Priority | None, *, waits: bool
+    ) -> Any:
+        """Start a job or an agent, and with ``waits`` give its result, else its id.
 
-        Raises: CallFailed.
+        Given up, it cancels the job that it waits for. Raises: CallFailed.
         """
         key = self.new_key(name_of(ref))
-        target = await self._plain_target(key, "job", ref)
+        target = await self._plain_target(key, kind, ref)
         target = replace(target, priority=priority or "normal")
         try:
             child = await self._start(key, target, (), values)
             return await self._child_result(key, target) if waits else child.id
         except UsageError as error:
-            raise await self._refused(key, "job", error) from error
+            raise await self._refused(key, kind, error) from error
 
     async def call_back(self, key: str) -> None:
         """Nobody waits any more for the answer under a key: a job is cancelled, a tool's call is answered here and now.
@@ -71,7 +71,7 @@ class PlainCalls(Calls, ChildCalls, Records):
         entry = self.journal.entries.get(key)
         if entry is None or not isinstance(entry.outcome, Pending):
             return
-        if entry.op == "job":
+        if entry.op in ("job", "agent"):
             await tell_child(self.hosting, self.workspace, self.job, entry, CANCEL)
         elif entry.op == "tool":
             failure = Failure(code=GIVEN_UP, message="the job does not wait for it any more", retryable=False)

@@ -24,9 +24,14 @@ class Records(OperationCore):
         name = getattr(fn, "__name__", "local").strip("<>")
         return self._record(self.new_key(name), "local", name, lambda: fn(*args, **kwargs))
 
-    def record(self, name: str, fn: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
-        """A recorded value under a name of ours (now, uuid, random)."""
-        return self._record(self.new_key(name), "local", name, fn)
+    def record(self, name: str, fn: Callable[[], Any], *, op: str = "local") -> Coroutine[Any, Any, Any]:
+        """A recorded value under a name of ours (now, uuid, random, model)."""
+        return self._record(self.new_key(name), op, name, fn)
+
+    def step(self, op: str, name: str, make: Callable[[str], Any]) -> Coroutine[Any, Any, Any]:
+        """As :meth:`record`, of kind ``op``; ``make`` is given the key that it will stand under."""
+        key = self.new_key(name)
+        return self._record(key, op, name, lambda: make(key))
 
     def emit(self, name: str, data: Any) -> Coroutine[Any, Any, None]:
         """See ``Job.emit``."""

@@ -69,7 +69,7 @@ class Undos(PlainCalls):
 
     async def _undo(self, key: str, undo: _Undo) -> None:
         target = Target(undo.kind, undo.name, undo.major)
-        if undo.kind == "job":
+        if undo.kind != "tool":
             await self._run_child(key, target, (), undo.input)
         else:
             await self._call(key, target, (), undo.input, CallPolicy(undo.retry, undo.timeout_s, undo.on_open))

@@ -43,7 +43,7 @@ async def replay(component: Component[..., Any], history: Sequence[Recorded] | P
     """
     events = load_history(history) if isinstance(history, Path) else list(history)
     submitted = submission_in(events)
-    if component.kind != "job" or component.name != submitted.workflow:
+    if component.kind == "tool" or component.name != submitted.workflow:
         raise UsageError(
             f"this is the history of job {submitted.workflow!r}, not of {component.kind} {component.name!r}"
         )
@@ -233,7 +233,7 @@ class _Replay:
         try:
             arguments = component.decode_input(bytes(self._submitted.input))
             assert component.context_param is not None
-            value = await component.fn(**{component.context_param: Job(self._ops)}, **arguments)
+            value = await component.fn(**{component.context_param: component.context(Job(self._ops))}, **arguments)
             return JobCompleted(job=job, output=msgspec.Raw(component.encode_output(value)))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
             return JobFailed(job=job, failure=failure_of(error))

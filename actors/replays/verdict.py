@@ -71,11 +71,11 @@ def _workflow(app: App, submitted: JobSubmitted) -> Component[..., object]:
     """The component that a host would take: a function of the same major version, a document of the same version."""
     name, version = submitted.workflow, submitted.version
     major = parse_version(version, "version").major
-    found = app.find("job", name, major)
+    found = app.find("job", name, major) or app.find("agent", name, major)
     if found is not None and not found.keeps_version:
         return found
     if exact := next((c for c in app.components if (c.kind, c.name, c.version) == ("job", name, version)), None):
         return exact
-    jobs = ", ".join(f"{c.name} {c.version}" for c in app.components if c.kind == "job") or "none"
+    jobs = ", ".join(f"{c.name} {c.version}" for c in app.components if c.kind != "tool") or "none"
     wanted = version if found is not None else f"{major}.x"
     raise UsageError(f"app {app.name} has no job {name} {wanted}", code="unknown_workflow", hint=f"its jobs: {jobs}")

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from actors.toolbox.kit import Kit as Kit
     from actors.toolbox.mcp.kit import Mcp as Mcp
+    from actors.toolbox.sql.kit import Sql as Sql
+    from actors.toolbox.web.fetch import Fetch as Fetch
 
 _HOMES = {
+    "Fetch": "actors.toolbox.web.fetch",
     "Kit": "actors.toolbox.kit",
     "Mcp": "actors.toolbox.mcp.kit",
+    "Sql": "actors.toolbox.sql.kit",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a list of literals, kept in one place
 

@@ -3,7 +3,7 @@
     app = App("desk")
     sql = app.use(Sql("sqlite:///figures.db"))
 
-    @app.agent(model="anthropic:claude-sonnet-4-5", tools=[sql])
+    @app.agent(model="anthropic:claude-sonnet-5", tools=[sql])
     ...
 
 A kit holds settings and nothing else until its tools run: credentials are read from the environment by the process

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, assert_never
 
+from actors.assets.supply import Supply
 from actors.breakers.breakers import Breakers
 from actors.breakers.circuit import Permit
 from actors.changes.amend import read_amendments
@@ -62,7 +63,8 @@ KNOWN_FOR_S = 1.0
 
 
 class ToolActor:
-    """Serves one component. ``on_stuck`` is called when a call cannot be stopped and the process has to go."""
+    """Serves one component. ``on_stuck`` is called when a call cannot be stopped and the process has to go;
+    ``supply`` lends each call the assets that the component names."""
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class ToolActor:
         leases: LeaseBook | None = None,
         on_stuck: Callable[[], None] = lambda: None,
         outbox: Outbox | None = None,
+        supply: Supply | None = None,
     ) -> None:
         self.component = component
         self.name = name
@@ -83,6 +86,7 @@ class ToolActor:
         self._bus = bus
         self._blobs = blobs
         self._on_stuck = on_stuck
+        self._supply = supply or Supply()
         self._look_before_ns = time.time_ns() + LOOK_NS
         self._executor = ThreadPoolExecutor(component.concurrency, thread_name_prefix=component.name)
         self._watchdog = Watchdog()
@@ -346,9 +350,10 @@ class ToolActor:
             _breakers=self._breakers, _blobs=self._blobs, _timeout_s=timeout_s,
         )  # fmt: skip
         self._watchdog.watch(sequence, f"{event.call} of {event.job}", timeout_s)
-        serving.invocation = Invocation(self.component, context, arguments, self._executor)
         try:
-            value = await serving.invocation.outcome(timeout_s)
+            with self._supply.lend() as assets:
+                serving.invocation = Invocation(self.component, context, arguments | assets, self._executor)
+                value = await serving.invocation.outcome(timeout_s)
         finally:
             self._watchdog.forget(sequence)
             serving.invocation = None

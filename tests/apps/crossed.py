@@ -19,7 +19,7 @@ POINTS = "CALLBOARD_TEST_POINTS"
 _armed: set[str] = set()
 
 
-def arm_for(job: str, side: str) -> None:
+def arm_for(job: str, side: str | tuple[str, ...]) -> None:
     """Arm what is meant for this job, if it is a point of this process, and once in its life."""
     spec = Path(os.environ.get(POINTS, "/nonexistent")) / job
     if job not in _armed and spec.exists() and spec.read_text().startswith(side):

@@ -1,0 +1,1 @@
+"""Agents: jobs that let a model decide what is done next."""

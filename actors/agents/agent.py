@@ -1,0 +1,148 @@
+"""What an agent's function is written with: a Job that can also have its model work on something."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import msgspec
+
+from actors.agents.answer import Answer
+from actors.agents.conversation import (
+    AskAgain,
+    Conversation,
+    Done,
+    GiveUp,
+    Next,
+    Rules,
+    UseTools,
+    begin,
+    heard,
+    observed,
+)
+from actors.agents.model_caller import ModelCaller
+from actors.agents.offer import Offered, offer
+from actors.agents.tool_use import Observation, ToolUser
+from actors.jobs.call_policy import CallPolicy
+from actors.model.model import ModelRequest, Usage
+from actors.operations.job import Job
+from bus.failure import CallFailed
+
+if TYPE_CHECKING:
+    from actors.agents.settings import AgentSettings
+    from actors.operations.operations import Operations
+
+T = TypeVar("T")
+
+RUN = "run"
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a run begins with, as the log keeps it: it means the same to its end, whatever the code says by then."""
+
+    prompt: str
+    model: str
+    instructions: str = ""
+    tools: tuple[Offered, ...] = ()
+    output_schema: dict[str, Any] | None = None
+
+
+class Agent(Job):
+    """The running agent, first parameter of each ``@app.agent`` function. All that a Job can do, it can."""
+
+    def __init__(self, operations: Operations, settings: AgentSettings, name: str) -> None:
+        super().__init__(operations)
+        self._settings = settings
+        self._name = name
+        self.usage = Usage()
+        self.cost_usd = 0.0
+
+    @overload
+    async def run(self, prompt: str) -> Any: ...
+    @overload
+    async def run(self, prompt: str, *, output: type[T]) -> T: ...
+
+    async def run(self, prompt: str, *, output: Any = None) -> Any:
+        """Have the model work on ``prompt`` with the agent's tools until it gives an answer, and return that.
+
+        The answer is of the type ``output`` (None: what the agent's decorator says, else what its function returns;
+        ``str``: the model's words). Each call of the model and of a tool is a step on record: after a crash the run
+        goes on at the first that is not. Raises: CallFailed if the model cannot be asked, refuses, gets it wrong too
+        often or finds no answer in its turns.
+        """
+        settings = self._settings
+        answer = Answer(settings.output if output is None else output, f"the answer of agent {self._name}")
+        record = await self._begin(prompt, answer)
+        run = _Run(self, settings, record, answer)
+        try:
+            return await run.to_its_end()
+        finally:
+            self.usage += run.conversation.usage
+            self.cost_usd += run.conversation.cost_usd
+
+    async def _begin(self, prompt: str, answer: Answer) -> RunRecord:
+        settings, hosting = self._settings, self._operations.hosting
+
+        async def record() -> RunRecord:
+            model = hosting.models.open(settings.model)
+            tools = await offer(hosting, settings.tools, read_only=settings.read_only)
+            return RunRecord(
+                prompt=prompt, model=model.name, instructions=settings.instructions, tools=tuple(tools),
+                output_schema=answer.schema,
+            )  # fmt: skip
+
+        return msgspec.convert(await self._operations.record(RUN, record, op=RUN), RunRecord)
+
+
+class _Run:
+    """One run: what the conversation says is done, what came of it is said to the conversation."""
+
+    def __init__(self, agent: Agent, settings: AgentSettings, record: RunRecord, answer: Answer) -> None:
+        self.conversation: Conversation = begin(record.prompt)
+        self._agent = agent
+        self._settings = settings
+        self._record = record
+        self._rules = Rules(answer, settings.turns, settings.mendings)
+        ops = agent.operations
+        self._caller = ModelCaller(ops, settings.model, settings.retry)
+        self._tools = ToolUser(ops, list(record.tools), settings.approve, CallPolicy(), agent._name)
+
+    async def to_its_end(self) -> Any:
+        """Raises: CallFailed."""
+        following: Next = AskAgain()
+        while True:
+            match following:
+                case AskAgain():
+                    following = await self._ask()
+                case UseTools():
+                    following = await self._use(following)
+                case Done(value):
+                    return value
+                case GiveUp(failure):
+                    raise CallFailed(failure)
+
+    async def _ask(self) -> Next:
+        step = await self._caller.ask(self._request())
+        self.conversation, following = heard(self.conversation, step, self._rules)
+        return following
+
+    def _request(self) -> ModelRequest:
+        settings, record = self._settings, self._record
+        return ModelRequest(
+            model=record.model, messages=self.conversation.messages, system=record.instructions,
+            tools=tuple(tool.spec for tool in record.tools), max_tokens=settings.max_tokens,
+            temperature=settings.temperature, thinking_tokens=settings.thinking_tokens,
+            output_schema=record.output_schema,
+        )  # fmt: skip
+
+    async def _use(self, asked: UseTools) -> Next:
+        """All side by side, each in a branch of its own; the model hears of all of them at once, in its order."""
+        conversation = self.conversation
+        facts = {"cost_usd": conversation.cost_usd, "tokens": conversation.usage.tokens, "turn": conversation.turns}
+        why = conversation.messages[-1].text
+        seen: tuple[Observation, ...] = await self._agent.gather(
+            *(self._tools.use(use, why, facts) for use in asked.uses)
+        )
+        wrong = "; ".join(o.wrong for o in seen) if all(o.wrong for o in seen) else ""
+        results = tuple(observation.result for observation in seen)
+        self.conversation, following = observed(self.conversation, results, wrong, self._rules)
+        return following

@@ -1,0 +1,1 @@
+"""Assets: what the tools of a process share, such as a connection or an index; loaded once, refreshed, unloaded."""

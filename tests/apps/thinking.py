@@ -1,0 +1,32 @@
+"""An agent whose host's crash point is armed as for ``crossed``; calls of its model and of its tool are counted."""
+
+from __future__ import annotations
+
+from actors import Agent, App, ToolContext
+from actors.model.model import ModelRequest
+from actors.model.scripted import Say, turns_played
+from actors.testing import ScriptedModel, say, use
+from tests.apps.crossed import arm_for
+from tests.apps.five import note
+
+app = App("thinking", version="1.0.0")
+
+
+@app.tool
+async def step(ctx: ToolContext, n: int) -> int:
+    """Add one, on the record."""
+    note(ctx.idempotency_key)
+    return n + 1
+
+
+def _script(request: ModelRequest) -> Say:
+    turn = turns_played(request)
+    note(f"{request.messages[0].text}/model:{turn + 1}")
+    return [use("step", {"n": 1}, "step", {"n": 10}), use("step", {"n": 100}), say("done")][turn]
+
+
+@app.agent(model=ScriptedModel(_script), tools=[step], instructions="Work.")
+async def think(agent: Agent) -> str:
+    """Two steps side by side, one more, and an answer."""
+    arm_for(agent.id, ("host.", "agent."))
+    return await agent.run(agent.id)

@@ -1,0 +1,45 @@
+"""The agent's process is killed between any two events of a run: nothing that is on record is asked or done again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from bus.embedded import EmbeddedServer
+from bus.messages import JobCompleted
+from tests.apps.crossed import POINTS
+from tests.stage import stage
+from tests.troupe import check_decisions
+from tests.waiting import wait_until
+
+DEADLINE_S = 60
+STEPS = ("gather:1.0/step:1", "gather:1.1/step:1", "gather:2.0/step:1")
+# What the host appends: the run's beginning, three answers of the model; three calls; the end.
+CALLED = [f"call.tool.step.v1:{n}" for n in (1, 2, 3)]
+APPENDS = [*(f"reply.completed:{n}" for n in (1, 2, 3, 4)), *CALLED, "job.completed:1"]
+CALLS = [f"{point}:{n}" for n in (1, 2, 3) for point in ("agent.before_model", "agent.after_model")]
+# What was paid for and is not on record yet is paid for again: the one window that nobody can close.
+PAID_AGAIN = {f"host.before.reply.completed:{n + 1}": n for n in (1, 2, 3)} | {
+    f"agent.after_model:{n}": n for n in (1, 2, 3)
+}
+
+
+async def test_killed_anywhere_it_goes_on(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """One job for each point: it ends right, each answer of the model and each call was asked for once."""
+    points = [f"host.{side}.{append}" for append in APPENDS for side in ("before", "after")] + CALLS
+    specs = tmp_path / "points"
+    specs.mkdir()
+    async with stage(nats_server.url, tmp_path, "tests.apps.thinking:app", env={POINTS: str(specs)}) as on:
+        for number, point in enumerate(points):
+            marker, job = tmp_path / f"died-{number}", f"thinks-{number}"
+            (specs / job).write_text(f"{point}:{marker}")
+            await on.submit("think", job, {})
+            await wait_until(marker.exists, DEADLINE_S, what=f"{point} was reached")
+            end = await on.end(job, deadline_s=DEADLINE_S)
+            assert isinstance(end, JobCompleted) and bytes(end.output) == b'"done"', (point, end)
+            check_decisions(await on.events(job))
+            asked = Counter(line for line in on.effects() if line.startswith(f"{job}/"))
+            again = f"{job}/model:{PAID_AGAIN[point]}" if point in PAID_AGAIN else ""
+            models = {f"{job}/model:{n}": 2 if f"{job}/model:{n}" == again else 1 for n in (1, 2, 3)}
+            tools = {f"{job}/{step}": 1 for step in STEPS}
+            assert asked == models | tools, point
