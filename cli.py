@@ -28,6 +28,7 @@ from actors.commands import outbox as outbox_commands
 from actors.commands import schedules as schedule_commands
 from actors.commands import submit as submit_commands
 from actors.commands import supervise as supervise_commands
+from actors.commands import trace as trace_commands
 from actors.commands import workflow as workflow_commands
 from actors.commands.default_group import DefaultGroup
 from actors.commands.options import (
@@ -268,6 +269,7 @@ for _command in (
     fork_commands.fork,
     look_commands.tail,
     look_commands.show,
+    trace_commands.trace,
     history_commands.replay,
     history_commands.snapshot,
     look_commands.ps,

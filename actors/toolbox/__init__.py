@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from actors.toolbox.mcp.kit import Mcp as Mcp
     from actors.toolbox.sql.kit import Sql as Sql
     from actors.toolbox.web.fetch import Fetch as Fetch
+    from actors.toolbox.web.http_request import Http as Http
+    from actors.toolbox.web.web_search import WebSearch as WebSearch
 
 _HOMES = {
+    "WebSearch": "actors.toolbox.web.web_search",
+    "Http": "actors.toolbox.web.http_request",
     "Fetch": "actors.toolbox.web.fetch",
     "Kit": "actors.toolbox.kit",
     "Mcp": "actors.toolbox.mcp.kit",
