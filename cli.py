@@ -23,7 +23,6 @@ from actors.commands import fork as fork_commands
 from actors.commands import history as history_commands
 from actors.commands import locks as lock_commands
 from actors.commands import look as look_commands
-from actors.commands import mcp as mcp_commands
 from actors.commands import outbox as outbox_commands
 from actors.commands import schedules as schedule_commands
 from actors.commands import submit as submit_commands
@@ -277,7 +276,7 @@ for _command in (
     look_commands.components,
     look_commands.doctor,
     lock_commands.locks,
-    mcp_commands.mcp,
+    call_commands.mcp,
     usage_commands.usage,
 ):
     app.command()(_command)
