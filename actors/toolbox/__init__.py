@@ -9,11 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from actors.toolbox.chart.kit import Chart as Chart
     from actors.toolbox.kit import Kit as Kit
     from actors.toolbox.sql.kit import Sql as Sql
     from actors.toolbox.web.fetch import Fetch as Fetch
 
 _HOMES = {
+    "Chart": "actors.toolbox.chart.kit",
     "Fetch": "actors.toolbox.web.fetch",
     "Kit": "actors.toolbox.kit",
     "Sql": "actors.toolbox.sql.kit",
