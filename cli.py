@@ -14,6 +14,7 @@ import typer
 
 from actors.commands import amend as amend_commands
 from actors.commands import approvals as approval_commands
+from actors.commands import artifacts as artifact_commands
 from actors.commands import assets as asset_commands
 from actors.commands import breakers as breaker_commands
 from actors.commands import call as call_commands
@@ -27,6 +28,7 @@ from actors.commands import outbox as outbox_commands
 from actors.commands import schedules as schedule_commands
 from actors.commands import submit as submit_commands
 from actors.commands import supervise as supervise_commands
+from actors.commands import trace as trace_commands
 from actors.commands import workflow as workflow_commands
 from actors.commands.default_group import DefaultGroup
 from actors.commands.options import (
@@ -267,8 +269,10 @@ for _command in (
     fork_commands.fork,
     look_commands.tail,
     look_commands.show,
+    trace_commands.trace,
     history_commands.replay,
     history_commands.snapshot,
+    artifact_commands.artifacts,
     look_commands.ps,
     look_commands.components,
     look_commands.doctor,

@@ -10,6 +10,7 @@ subject that it is put in; so names are checked where they enter and subjects ne
     api.<workspace>.<noun>.<verb>                             NATS micro services
     sup.<node>.<order>                                        orders to a node: ps, restart, stop, start, scale, drain
     hb.<node>.<actor>                                         heartbeats to the actor's node
+    stream.<workspace>.<job>                                  what a model says for a job, live, nothing stored
     asset.<name>.refresh                                      the word to all processes to load an asset anew
 """
 
@@ -56,6 +57,19 @@ _NAME_HINT = "letters, digits, '_' and '-' are allowed"
 def check_job_id(value: str) -> str:
     """Return ``value`` if it can be a job id: one token of at most 128 characters. Raises: UsageError."""
     return check_name(value, "job id", limit=JOB_ID_LIMIT_CHARS)
+
+
+# ---- live text
+
+
+def stream(workspace: str, job: str) -> str:
+    """Where pieces of a model's answer are said while it is made. Raises: UsageError."""
+    return f"stream.{check_name(workspace, 'workspace')}.{check_job_id(job)}"
+
+
+def stream_so_far(workspace: str, job: str) -> str:
+    """Where late comers ask for what was said of answers that are under way. Raises: UsageError."""
+    return f"{stream(workspace, job)}.so_far"
 
 
 # ---- requests and timers (stream JOBS)

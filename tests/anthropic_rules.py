@@ -12,8 +12,16 @@ LEAST_THINKING_TOKENS = 1024
 Request = dict[str, Any]
 
 
-def complaint(request: Request, version: str = "") -> str:
-    """The first thing that the API of that version would refuse in the request, or nothing."""
+# No rule can be made of the names, so these are listed: what thinks as it likes, and what may not be forced.
+ADAPTIVE = ("claude-opus-4-7", "claude-opus-4-8", "claude-sonnet-5", "claude-opus-5", "claude-fable-5")
+UNFORCED = ("claude-fable-5-1", "claude-fable-5-2", "claude-opus-5-5", "claude-sonnet-5-5")
+BINDING = "thinking-binding-controls-2026-08-01"
+
+
+def complaint(request: Request, version: str = "", betas: str = BINDING) -> str:
+    """The first thing that the API of that version, with these betas, would refuse in the request, or nothing."""
+    if "block_binding" in request.get("thinking", {}) and BINDING not in betas:
+        return "thinking.adaptive.block_binding: Extra inputs are not permitted"
     if "temperature" in request and version > "2023-06-01":
         return "temperature: Extra inputs are not permitted"
     rules: tuple[Callable[[Request], Iterator[str]], ...] = (
@@ -87,8 +95,13 @@ def _tools(request: Request) -> Iterator[str]:
 
 def _thinking(request: Request) -> Iterator[str]:
     thinking = request.get("thinking") or {"type": "disabled"}
+    is_forced = request.get("tool_choice", {}).get("type") in ("any", "tool")
+    if is_forced and request["model"].startswith(UNFORCED):
+        yield 'tool_choice: type "tool" and "any" are not supported for this model.'
     if thinking["type"] == "disabled":
         return
+    if thinking["type"] == "enabled" and request["model"].startswith(ADAPTIVE):
+        yield '"thinking.type.enabled" is not supported for this model.'
     if thinking["type"] == "enabled" and thinking["budget_tokens"] < LEAST_THINKING_TOKENS:
         yield "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
     if thinking["type"] == "enabled" and request["max_tokens"] <= thinking["budget_tokens"]:
@@ -99,7 +112,7 @@ def _thinking(request: Request) -> Iterator[str]:
         first = _blocks(request["messages"][-2])[0]["type"]
         if first not in ("thinking", "redacted_thinking"):
             yield f"Expected `thinking` or `redacted_thinking`, but found `{first}`."
-    if request.get("tool_choice", {}).get("type") in ("any", "tool"):
+    if is_forced:
         yield "Thinking may not be enabled when tool_choice forces tool use."
 
 

@@ -148,7 +148,7 @@ def _forced(turn: Say, request: dict[str, Any]) -> str:
     """The tool by which ``turn.answer`` is told, or nothing if that is done by text."""
     if (
         turn.answer is None
-        or "output_config" in request
+        or "format" in request.get("output_config", {})
         or request.get("tool_choice", {}).get("type") not in ANSWER_TOOLS
     ):
         return ""

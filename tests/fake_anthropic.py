@@ -145,7 +145,7 @@ class FakeAnthropic:
         key = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
         if not key or key != (self._key or key):
             return Refuse(401, message="invalid x-api-key")
-        if wrong := complaint(request, headers.get("anthropic-version", "")):
+        if wrong := complaint(request, headers.get("anthropic-version", ""), headers.get("anthropic-beta", "")):
             return Refuse(400, message=wrong)
         self._turns += 1
         return self.script(request, self._turns)

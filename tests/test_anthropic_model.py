@@ -203,9 +203,35 @@ async def test_a_temperature_is_sent_with_the_version_that_knows_it() -> None:
 
 async def test_newer_models_choose_how_much_they_think() -> None:
     """Where the API knows no budget for thoughts, the model is told to think as it likes, and to show it."""
+    async with _asking(script=lambda _, __: Say("ok")) as asking:
+        for tokens in (0, 500, 8192, 20000):
+            await asking.ask(model="claude-opus-5", thinking_tokens=tokens, output_schema=msgspec.json.schema(Total))
+        requests = asking.fake.requests
+        assert [request["output_config"].get("effort") for request in requests] == [None, "low", "medium", "high"]
+        assert "thinking" not in requests[0]
+        assert all(request["thinking"] == {"type": "adaptive", "display": "summarized"} for request in requests[1:])
+
+
+async def test_thoughts_that_no_longer_fit_are_left_out_by_the_api() -> None:
+    """The newest models seal thoughts with all that was before them; a change of that fails no request."""
+    talk = (user("hello"), Message("assistant", (Thinking("hm", "seal"), Text("hello"))), user("again"))
+    async with _asking(script=lambda _, __: Say("ok")) as asking:
+        for model in ("claude-opus-5-5", "claude-opus-5", HAIKU):
+            await asking.ask(model=model, messages=talk)
+        binding = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
+        assert [request.get("thinking") for request in asking.fake.requests] == [binding, None, None]
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"), [("any", "Use one of the tools now."), ("add", "Use the tool add now."), ("none", "hello")]
+)
+async def test_models_that_nobody_may_force_are_asked(choice: str, words: str) -> None:
+    """Where the API refuses to make a model use a tool, it is told so at the end of the conversation, and may think."""
     async with _asking(Say("ok")) as asking:
-        await asking.ask(model="claude-opus-5", thinking_tokens=500)
-        assert asking.fake.requests[0]["thinking"] == {"type": "adaptive", "display": "summarized"}
+        await asking.ask(tool_choice=choice, thinking_tokens=2000, model="claude-opus-5-5")
+        sent = asking.fake.requests[0]
+        assert sent["tool_choice"] == {"type": "none" if choice == "none" else "auto"} and "thinking" in sent
+        assert sent["messages"][-1]["content"][-1]["text"] == words
 
 
 @pytest.mark.parametrize("thinking_tokens", [100, 4096, 9000])

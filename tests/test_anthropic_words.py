@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.model.anthropic_answer import TOOL, answer_form, object_schema, says_all
-from actors.model.anthropic_errors import LONGEST_WAIT_S, retry_after_s
 from actors.model.anthropic_stream import StreamedAnswer
 from actors.model.anthropic_words import (
     MALFORMED,
@@ -26,6 +25,7 @@ from actors.model.anthropic_words import (
 )
 from actors.model.message import Message, Part, RedactedThinking, Text, Thinking, ToolResult, ToolUse, user
 from actors.model.model import ModelRequest, ToolSpec
+from actors.model.retry_after import LONGEST_WAIT_S, retry_after_s
 from tests.anthropic_rules import complaint
 from tests.anthropic_turns import Say, Spent, Use, events_of, message_of
 
@@ -47,6 +47,9 @@ MODELS = st.sampled_from(
         "claude-haiku-4-5",
         "claude-opus-4-6",
         "claude-opus-4-8",
+        "claude-fable-5",
+        "claude-fable-5-1",
+        "claude-haiku-5-5",
         "claude-sonnet-5-5",
         "some-proxy/claude",
     ]
@@ -191,6 +194,7 @@ def test_blocks_of_the_providers_own_tools_are_left_out() -> None:
         (msgspec.json.schema(Row), "claude-haiku-4-5", "native"),
         (msgspec.json.schema(Row), "claude-3-7-sonnet-20250219", "tool"),
         (msgspec.json.schema(Row), "claude-sonnet-4-20250514", "tool"),
+        (msgspec.json.schema(Row), "claude-opus-4-1-20250805", "tool"),
         (msgspec.json.schema(Row), "a-proxy's-name", "tool"),
         (msgspec.json.schema(Node), "claude-sonnet-5", "tool"),
         (msgspec.json.schema(dict[str, int]), "claude-sonnet-5", "tool"),

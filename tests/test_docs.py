@@ -69,7 +69,7 @@ COMMAND_S = 40.0
 
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# ([\w/]+\.(?:py|json|yaml))(, continued)?\n")
-_FOLLOWER = re.compile(r"(callboard (up|node(?! drain)|tail)|nats sub(?!.*--count))\b")
+_FOLLOWER = re.compile(r"(callboard (up|node(?! drain)|tail(?!.*--stream))|nats sub(?!.*--count))\b")
 _PROOF = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 

@@ -72,6 +72,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "greater than or equal": {"thinking": {"type": "enabled", "budget_tokens": 10}},
     "max_tokens": {"thinking": {"type": "enabled", "budget_tokens": 2000}},
     "forces tool": {"thinking": {"type": "adaptive"}, "tools": [ADD], "tool_choice": {"type": "any"}},
+    "for this model": {"model": "claude-opus-5-5", "tools": [ADD], "tool_choice": {"type": "any"}},
+    "thinking.type.enabled": {"model": "claude-opus-4-8", "thinking": {"type": "enabled", "budget_tokens": 1024}},
     "`temperature`": {"thinking": {"type": "adaptive"}, "temperature": 0},
     "A maximum of 4": {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", **MARK}] * 5}]},
 }  # fmt: skip
@@ -84,7 +86,9 @@ def test_what_the_api_refuses_is_refused(words: str) -> None:
     assert words in complaint({**ASKED, **WRONG[words]})
 
 
-def test_a_temperature_needs_the_older_version() -> None:
-    """The newer version of the API knows no temperature."""
+def test_what_only_a_version_or_a_beta_knows() -> None:
+    """The newer version of the API knows no temperature, and binding of thoughts is a beta."""
+    bound = {**ASKED, "thinking": {"type": "adaptive", "block_binding": {}}}
+    assert complaint(bound) == "" and "block_binding" in complaint(bound, betas="")
     assert complaint({**ASKED, "temperature": 0}, "2023-06-01") == ""
     assert "temperature" in complaint({**ASKED, "temperature": 0}, "2026-10-21")

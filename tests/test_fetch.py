@@ -15,9 +15,10 @@ from actors import App
 from actors.toolbox import Fetch
 from actors.toolbox.web.bounded_body import BoundedBody
 from actors.toolbox.web.charset import text_of
-from actors.toolbox.web.fetch import Page, page_type
+from actors.toolbox.web.fetch import Page
 from actors.toolbox.web.http_status import retry_after_s
 from actors.toolbox.web.markdown import Link, read_html
+from actors.toolbox.web.page_type import page_type
 from actors.toolbox.web.robots import KEPT_S, Robots
 from actors.toolbox.web.web_client import Answer
 from bus.errors import UsageError
@@ -272,7 +273,11 @@ async def test_other_kinds_of_content() -> None:
     ],
 )
 async def test_statuses(
-    status: int, headers: dict[str, str], kind: type[Exception], code: str, wait_s: float | None
+    status: int,
+    headers: dict[str, str],
+    kind: type[TerminalError | RetryableError],
+    code: str,
+    wait_s: float | None,
 ) -> None:
     """What may pass is retried, after the wait that was asked for; what will not is told to the model."""
     async with web_server(lambda _: Said("no", status, headers=headers)) as server:

@@ -181,7 +181,8 @@ async def test_thoughts_go_back_where_they_are_wanted() -> None:
         (Refusal(429, "pay first", code="insufficient_quota"), "quota_exhausted", "never"),
         (Refusal(401, f"wrong key {KEY}"), "unauthorized", "never"),
         (Refusal(403, "not for you"), "unauthorized", "never"),
-        (Refusal(404, "no such model"), "bad_request", "never"),
+        (Refusal(404, "no such model"), "unknown_model", "never"),
+        (Refusal(402, "no credits"), "quota_exhausted", "never"),
         (Refusal(400, "tools[0] is wrong"), "bad_request", "never"),
         (Refusal(400, "too many", code="context_length_exceeded"), "context_too_long", "never"),
         (Refusal(400, "This model's maximum context length is 8192 tokens."), "context_too_long", "never"),
@@ -207,6 +208,8 @@ async def test_what_a_server_refuses(refusal: Refusal, code: str, after_s: float
         (Said("Hello there", cut_after=3, breaks={"message": "out of memory", "type": "server_error"}), "overloaded"),
         (Said("Hello", cut_after=1, breaks={"message": "maximum context length", "code": 400}), "context_too_long"),
         (Raw("data: {no json\n\n", "text/event-stream"), "unreachable"),
+        (Raw('data: {"choices": [{"delta": {"tool_calls": [5]}}]}\n\n', "text/event-stream"), "unreachable"),
+        (Raw("<html>proxy</html>", "text/html"), "unreachable"),
     ],
 )
 async def test_a_stream_that_breaks_is_no_answer(answer: Answer, code: str) -> None:
@@ -216,7 +219,11 @@ async def test_a_stream_that_breaks_is_no_answer(answer: Answer, code: str) -> N
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize("raw", [Raw("{}"), Raw("<html>proxy</html>", "text/html"), Raw("{no json")])
+ODD = [Raw("{}"), Raw("<html>proxy</html>", "text/html"), Raw("{no json"), Raw('{"choices": [5]}'), Raw("[]"),
+       Raw('{"choices": [{"message": {"content": 5, "tool_calls": "x"}}]}')]  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", ODD)
 async def test_a_body_that_is_no_completion_passes(raw: Raw) -> None:
     """A proxy's page in place of an answer is not taken for an answer; another attempt may reach the server."""
     with pytest.raises(RetryableError):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from email.utils import format_datetime
 from typing import Any
 
 import msgspec
@@ -14,7 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from actors.model import Delta, Message, ModelRef, ModelRequest, Text, Thinking, ToolResult, ToolUse
-from actors.model.openai_failure import error_kind, retry_after_s, shown, status_failure, stream_failure
+from actors.model.openai_failure import error_kind, shown, status_failure, stream_failure
 from actors.model.openai_server import ollama_url, server_of
 from actors.model.openai_wire import Dialect, Gathered, answer_of, body_of, can_be_strict, tool_use, usage_of, with_root
 from bus.errors import UsageError
@@ -149,34 +147,6 @@ def test_only_what_the_server_can_promise_is_strict(schema: dict[str, Any], stri
 # ---- failures
 
 
-NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": "0.5", "retry-after-ms": "1500"}, 1.5),
-        ({"retry-after": format_datetime(NOW.replace(minute=2))}, 120.0),
-        ({"retry-after": format_datetime(NOW.replace(year=2025))}, 0.0),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "-5"}, None),
-        ({"retry-after": "nan"}, None),
-        ({}, None),
-    ],
-)
-def test_when_to_ask_again(headers: dict[str, str], seconds: float | None) -> None:
-    """Seconds, milliseconds and dates are read; what is none of them is no reason to wait."""
-    assert retry_after_s(headers, NOW) == seconds
-
-
-@given(st.text(max_size=20))
-def test_any_header_is_survived(value: str) -> None:
-    """A server may say what it likes: what comes out is a time to wait, or none."""
-    seconds = retry_after_s({"retry-after": value}, NOW)
-    assert seconds is None or 0 <= seconds < float("inf")
-
-
 @given(st.integers(300, 599), JSON, st.text(max_size=20))
 def test_any_answer_is_a_failure_with_a_known_code(status: int, body: Any, said: str) -> None:
     """Nothing that a server sends breaks the mapping; 5xx passes, and what it is comes out as one of our codes."""
@@ -184,7 +154,13 @@ def test_any_answer_is_a_failure_with_a_known_code(status: int, body: Any, said:
     if isinstance(error, RetryableError):
         assert error.code in {"overloaded", "rate_limited", "timeout"}
     else:
-        assert status < 500 and error.code in {"unauthorized", "bad_request", "context_too_long", "quota_exhausted"}
+        assert status < 500 and error.code in {
+            "unauthorized",
+            "bad_request",
+            "context_too_long",
+            "quota_exhausted",
+            "unknown_model",
+        }
     assert isinstance(stream_failure("openai:m", body, said), RetryableError | TerminalError)
 
 

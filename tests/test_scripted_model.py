@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from actors.model import Delta, Message, ModelReply, ModelRequest, Text, Thinking, ToolResult, ToolUse
 from actors.model.message import user
-from actors.model.scripted import Turn, pieces_of
+from actors.model.pieces import pieces_of
+from actors.model.scripted import Turn
 from actors.model.token_estimate import estimate_request, estimate_text
 from actors.testing import ScriptedModel, fail, say, use
 from bus.errors import UsageError

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from actors.agents.conversation import ModelStep
+from actors.agents.live_text import LiveText
 from actors.model.model import Model, ModelRequest
 from actors.operations.operations import Operations
 from bus.crash import crash_point
@@ -35,7 +36,7 @@ class ModelCaller:
         attempt = 1
         while True:
             try:
-                step = await self._ops.record(MODEL, partial(self._call, request), op=MODEL)
+                step = await self._ops.step(MODEL, MODEL, partial(self._call, request))
                 return msgspec.convert(step, ModelStep)
             except CallFailed as error:
                 decision = decide(self._retry, attempt, error.failure, random.random())
@@ -44,11 +45,13 @@ class ModelCaller:
                 await self._ops.sleep(decision.delay_s)
             attempt += 1
 
-    async def _call(self, request: ModelRequest) -> Any:
+    async def _call(self, request: ModelRequest, key: str) -> Any:
         began_s = time.monotonic()
-        model = self._ops.hosting.models.open(self._model)
+        ops = self._ops
+        model = ops.hosting.models.open(self._model)
         crash_point("agent.before_model")
-        reply = await model.reply(request)
+        async with LiveText(ops.hosting.bus, ops.workspace, ops.job, key) as live:
+            reply = await model.reply(request, live.hear)
         crash_point("agent.after_model")
         return ModelStep(
             reply=reply, provider=model.provider, model=reply.model or request.model, usage=reply.usage,

@@ -23,6 +23,9 @@ def tail(
     since_seq: Annotated[int, typer.Option(metavar="N", help="Begin after this sequence.")] = 0,
     kind: Annotated[str | None, typer.Option(help="Only this kind, e.g. job.failed or call.tool.quote.")] = None,
     new: Annotated[bool, typer.Option("--new", help="Leave out what is stored already.")] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="What the models of an agent say, as they say it, until it has ended.")
+    ] = False,
     nats: Nats = None,
     context: Context = None,
     workspace: Workspace = "default",
@@ -33,9 +36,14 @@ def tail(
 
     Example: callboard tail --kind job.failed --new
     """
+    session = make_session(nats, context, workspace, as_json, no_color)
+    if stream:
+        from actors.command_bodies.live import tail_stream
+
+        run(tail_stream(session, job))
+        return
     from actors.command_bodies import look
 
-    session = make_session(nats, context, workspace, as_json, no_color)
     run(look.tail(session, job, since=since_seq, kind=kind, new_only=new))
 
 

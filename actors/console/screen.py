@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
-from actors.console.page import Block, Line, Style, layout, plain_lines
+from actors.console.page import Block, Line, Style, clean, layout, plain_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,6 +72,11 @@ class Screen:
     def json_line(self, text: str) -> None:
         """Print one line of JSON: for streams of them."""
         self._write(text + "\n")
+
+    def say(self, text: str, *, dim: bool = False) -> None:
+        """Print words as they come, of whoever: nothing in them can steer the terminal."""
+        harmless = clean(text)
+        self._write(f"\x1b[2m{harmless}\x1b[0m" if dim and harmless and self.has_color else harmless)
 
     def _write(self, text: str) -> None:
         encoding = getattr(self.out, "encoding", None) or "utf-8"

@@ -13,6 +13,7 @@ from actors.model.open_model import open_model as open_model
 
 if TYPE_CHECKING:
     from actors.model.anthropic_model import AnthropicModel as AnthropicModel
+    from actors.model.cassette import Cassette as Cassette
     from actors.model.message import Message as Message
     from actors.model.message import RedactedThinking as RedactedThinking
     from actors.model.message import Text as Text
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AnthropicModel": "actors.model.anthropic_model",
+    "Cassette": "actors.model.cassette",
     "Delta": "actors.model.model",
     "Message": "actors.model.message",
     "Model": "actors.model.model",

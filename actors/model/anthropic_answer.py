@@ -18,7 +18,7 @@ from actors.model.model import StopReason
 
 TOOL = "give_answer"
 _DESCRIPTION = "Give the final answer. Use this tool once, when you know the answer, and say nothing else."
-_OLD = re.compile(r"claude-(3|instant|2)|claude-(opus|sonnet)-4(-0)?(-\d{8})?$")
+_OLD = re.compile(r"claude-(3|instant|2)|claude-(opus|sonnet)-4(-[01])?(-\d{8}|-latest)?$")
 # Under this name stands an answer that is no object, since arguments of a tool are one.
 _VALUE = "value"
 
@@ -51,7 +51,8 @@ def answer_form(schema: Schema, model: str, tools: Sequence[str] = (), kind: Kin
 def form_params(form: AnswerForm, body: dict[str, Any]) -> dict[str, Any]:
     """What is added to ``body``, so that the answer comes in this form. With other tools the model may use those."""
     if form.kind == "native":
-        return {"output_config": {"format": {"type": "json_schema", "schema": form.schema}}}
+        format_ = {"type": "json_schema", "schema": form.schema}
+        return {"output_config": {**body.get("output_config", {}), "format": format_}}
     usable = body.get("tools", []) if body.get("tool_choice", {}).get("type") != "none" else []
     tool = {"name": form.tool, "description": _DESCRIPTION, "input_schema": form.schema}
     chosen = body["tool_choice"] if usable else {"type": "tool", "name": form.tool}

@@ -37,6 +37,7 @@ CONNECT_S = 10.0
 TOOLS_TOKENS = 346
 # The last version whose requests may have a temperature; the SDK sends a newer one.
 _TEMPERATE_VERSION = "2023-06-01"
+_BINDING_BETA = "thinking-binding-controls-2026-08-01"
 
 
 class AnthropicModel:
@@ -160,12 +161,12 @@ def _load() -> None:
 def _arguments(request: ModelRequest, form: AnswerForm | None) -> dict[str, Any]:
     """The arguments of the SDK's ``create``."""
     arguments = params_of(request, form)
-    if "output_config" in arguments:
+    output = arguments.get("output_config", {}).get("format")
+    if output is not None:
         from anthropic import transform_schema
 
-        output = arguments["output_config"]["format"]
         try:
-            arguments["output_config"] = {"format": {**output, "schema": transform_schema(output["schema"])}}
+            output["schema"] = transform_schema(output["schema"])
         except (ValueError, TypeError, AssertionError) as error:
             raise TerminalError(f'the API takes no such output_schema: {error} (with structured="tool" it is asked '
                                 "for by a tool)", code="bad_request") from None  # fmt: skip
@@ -173,6 +174,8 @@ def _arguments(request: ModelRequest, form: AnswerForm | None) -> dict[str, Any]
     if temperature is not None:
         arguments["extra_body"] = {"temperature": temperature}
         arguments["extra_headers"] = {"anthropic-version": _TEMPERATE_VERSION}
+    if "block_binding" in arguments.get("thinking", {}):
+        arguments["extra_headers"] = {"anthropic-beta": _BINDING_BETA}
     return arguments
 
 

@@ -7,24 +7,18 @@ since nobody but the API can have sealed them; all others go back exactly as the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any, assert_never, cast, get_args
 
 import msgspec
 
 from actors.model.anthropic_answer import AnswerForm, form_params, object_schema, told_answer
+from actors.model.anthropic_thinking import may_be_forced, takes_temperature, thinking_params
 from actors.model.message import Message, Part, RedactedThinking, Text, Thinking, ToolResult, ToolUse
 from actors.model.model import ModelReply, ModelRequest, StopReason, ToolSpec, Usage
-from bus.failure import TerminalError
 
 # Under this name the API's guide has a model's broken arguments sent back to it, since they have to be an object.
 MALFORMED = "INVALID_JSON"
-LEAST_THINKING_TOKENS = 1024
-# Models up to 4.5 think within a budget of tokens only; from 4.6 on they choose for themselves how much they think.
-_BUDGETED = re.compile(r"claude-(3|instant|2)|claude-(opus|sonnet|haiku)-4(-[0-5])?(-\d{8}|-latest)?$")
-# Models up to 4.6 take a temperature, from the older version of the API. Newer ones take none from any version.
-_TEMPERATE = re.compile(_BUDGETED.pattern + r"|claude-(opus|sonnet|haiku)-4-6")
 _MARK = {"cache_control": {"type": "ephemeral"}}
 _UNMARKED = ("thinking", "redacted_thinking")
 _STOPS = {"model_context_window_exceeded": "max_tokens"}
@@ -37,29 +31,41 @@ def params_of(request: ModelRequest, form: AnswerForm | None = None) -> dict[str
 
     Raises: TerminalError with code ``bad_request`` for thoughts that do not fit into the answer.
     """
-    forced = request.tool_choice not in ("auto", "none") or (form is not None and form.kind == "tool")
     body: dict[str, Any] = {
         "model": request.model,
         "max_tokens": request.max_tokens,
         "messages": messages_of(request.messages),
     }
     if request.system.strip():
-        body["system"] = [{"type": "text", "text": request.system}]
+        body["system"] = [_text(request.system)]
     body.update(_tools(request))
     if request.stop_sequences:
         body["stop_sequences"] = list(request.stop_sequences)
-    # A model that has to use a tool may not think: the API refuses both at once.
-    if request.thinking_tokens and not forced and _may_think(request):
-        body["thinking"] = _thinking(request)
-    elif request.temperature is not None and takes_temperature(request.model):
+    body.update(thinking_params(request, asks_tool=form is not None and form.kind == "tool"))
+    if request.temperature is not None and "thinking" not in body and takes_temperature(request.model):
         body["temperature"] = request.temperature
     body.update(form_params(form, body) if form is not None else {})
+    body = body if may_be_forced(request.model) else _asked_nicely(body)
     return _marked(body) if request.cache else body
 
 
-def takes_temperature(model: str) -> bool:
-    """Whether the model knows a temperature. A name that is none of Claude's is a server's that does as the API did."""
-    return not model.startswith("claude") or bool(_TEMPERATE.match(model))
+def _asked_nicely(body: dict[str, Any]) -> dict[str, Any]:
+    """The same for a model that the API refuses to force: it is told at the end which tool is wanted.
+
+    Not in the system prompt: thoughts and the cache of all that was said hold only while that stays as it is.
+    """
+    choice = body.get("tool_choice", {})
+    if choice.get("type") not in ("any", "tool"):
+        return body
+    wanted = f"Use the tool {choice['name']} now." if "name" in choice else "Use one of the tools now."
+    *before, last = body["messages"]
+    said = {"role": "user", "content": [*(last["content"] if last["role"] == "user" else []), _text(wanted)]}
+    messages = [*before, said] if last["role"] == "user" else [*before, last, said]
+    return {**body, "messages": messages, "tool_choice": {"type": "auto"}}
+
+
+def _text(text: str) -> Block:
+    return {"type": "text", "text": text}
 
 
 def _tools(request: ModelRequest) -> dict[str, Any]:
@@ -78,34 +84,6 @@ def _tool(tool: ToolSpec) -> Block:
 
 def _choice(choice: str) -> dict[str, str]:
     return {"type": choice} if choice in ("auto", "any", "none") else {"type": "tool", "name": choice}
-
-
-def _is_adaptive(model: str) -> bool:
-    return model.startswith("claude") and not _BUDGETED.match(model)
-
-
-def _may_think(request: ModelRequest) -> bool:
-    """A model with a budget that began to use tools without a thought goes on so until it has ended its turn."""
-    said = next((message for message in reversed(request.messages) if message.role == "assistant"), None)
-    if said is None or not said.tool_uses or _is_adaptive(request.model):
-        return True
-    if not any(isinstance(part, ToolResult) for part in request.messages[-1].parts):
-        return True
-    first = next((block for part in said.parts if (block := block_of(part))), {"type": ""})
-    return first["type"] in _UNMARKED
-
-
-def _thinking(request: ModelRequest) -> dict[str, Any]:
-    if _is_adaptive(request.model):
-        # Else newer models seal their thoughts and show nothing of them.
-        return {"type": "adaptive", "display": "summarized"}
-    if not LEAST_THINKING_TOKENS <= request.thinking_tokens < request.max_tokens:
-        raise TerminalError(
-            f"{request.model}: thinking_tokens={request.thinking_tokens} has to be {LEAST_THINKING_TOKENS} at least, "
-            f"and less than max_tokens={request.max_tokens}, which is for thoughts and answer together",
-            code="bad_request",
-        )
-    return {"type": "enabled", "budget_tokens": request.thinking_tokens}
 
 
 # ---- messages
@@ -129,7 +107,7 @@ def block_of(part: Part) -> Block | None:
     """The part as a block of content; None for one that the API would not take."""
     match part:
         case Text(text):
-            return {"type": "text", "text": text} if text.strip() else None
+            return _text(text) if text.strip() else None
         case Thinking(thinking, signature):
             return {"type": "thinking", "thinking": thinking, "signature": signature} if signature else None
         case RedactedThinking(data):

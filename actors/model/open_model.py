@@ -34,6 +34,10 @@ def _opened(ref: ModelRef) -> Model:
             from actors.model.anthropic_model import anthropic_at
 
             return anthropic_at(ref, os.environ)
+        case "cassette":
+            from actors.model.cassette import Cassette
+
+            return Cassette(ref.name, None if ref.through is None else str(ref.through))
         case "openai" | "ollama" | "vllm":
             from actors.model.openai_model import OpenAIModel
             from actors.model.openai_server import server_of

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
+from actors.model.retry_after import retry_after_s
 from bus.failure import RetryableError, TerminalError
 
 SHOWN_CHARS = 500
@@ -40,8 +40,10 @@ def status_failure(
 
 
 def _terminal_code(status: int, kind: str, said: str) -> str:
-    if kind in _SPENT:
+    if kind in _SPENT or status == 402:
         return "quota_exhausted"
+    if status == 404:
+        return "unknown_model"
     if status in (401, 403):
         return "unauthorized"
     return "context_too_long" if _TOO_LONG.search(f"{kind} {said}") else "bad_request"
@@ -71,22 +73,3 @@ def _number(body: object) -> int:
 def shown(said: str) -> str:
     """A server's words, cut, and without anything that looks like a key."""
     return _KEY.sub(r"\1-...", said)[:SHOWN_CHARS]
-
-
-def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds from ``now`` until a server wants to be asked again; None if it does not say."""
-    for name, per_second in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        seconds = _seconds(headers.get(name, ""), now)
-        if seconds is not None:
-            return seconds / per_second
-    return None
-
-
-def _seconds(value: str, now: datetime) -> float | None:
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value.strip()):
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now.timestamp())

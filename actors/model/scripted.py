@@ -11,8 +11,6 @@ already in it. So a job that is taken over by another process goes on where it w
 
 from __future__ import annotations
 
-import asyncio
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
@@ -20,7 +18,8 @@ from typing import Any, NoReturn, cast
 import msgspec
 
 from actors.model.message import Message, Part, Text, Thinking, ToolResult, ToolUse
-from actors.model.model import Delta, Listen, ModelReply, ModelRequest, StopReason, Usage
+from actors.model.model import Listen, ModelReply, ModelRequest, StopReason, Usage
+from actors.model.pieces import heard
 from actors.model.token_estimate import estimate_parts, estimate_request
 from bus.errors import UsageError
 from bus.failure import RetryableError, TerminalError
@@ -102,9 +101,7 @@ class ScriptedModel:
         self.requests.append(request)
         number = turns_played(request)
         reply = _reply(self._play(self._turn(request, number), request), request, number)
-        if listen is not None:
-            await self._stream(reply, listen)
-        return reply
+        return await heard(reply, listen, self._pause_s)
 
     def count_tokens(self, request: ModelRequest) -> int:
         """About how many tokens the request is."""
@@ -142,19 +139,6 @@ class ScriptedModel:
             code="bad_script",
         )
 
-    async def _stream(self, reply: ModelReply, listen: Listen) -> None:
-        for part in reply.message.parts:
-            match part:
-                case Text(words):
-                    pieces = [Delta(piece) for piece in pieces_of(words)]
-                case Thinking(thoughts):
-                    pieces = [Delta(piece, "thinking") for piece in pieces_of(thoughts)]
-                case _:
-                    pieces = []
-            for piece in pieces:
-                listen(piece)
-                await asyncio.sleep(self._pause_s)
-
 
 class _Step(msgspec.Struct, frozen=True):
     """One message of the model's: the failures that come before it, and the turn. None: the script ends in failure."""
@@ -166,11 +150,6 @@ class _Step(msgspec.Struct, frozen=True):
 def turns_played(request: ModelRequest) -> int:
     """How many turns of the model's the conversation has."""
     return sum(message.role == "assistant" for message in request.messages)
-
-
-def pieces_of(text: str) -> list[str]:
-    """A text in pieces of a word each, which are the text when joined."""
-    return re.findall(r"\s*\S+(?:\s+$)?|^\s+$", text)
 
 
 def _steps(turns: Sequence[Turn]) -> list[_Step]:

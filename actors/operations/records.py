@@ -28,6 +28,11 @@ class Records(OperationCore):
         """A recorded value under a name of ours (now, uuid, random, model)."""
         return self._record(self.new_key(name), op, name, fn)
 
+    def step(self, op: str, name: str, make: Callable[[str], Any]) -> Coroutine[Any, Any, Any]:
+        """As :meth:`record`, of kind ``op``; ``make`` is given the key that it will stand under."""
+        key = self.new_key(name)
+        return self._record(key, op, name, lambda: make(key))
+
     def emit(self, name: str, data: Any) -> Coroutine[Any, Any, None]:
         """See ``Job.emit``."""
         return self._emit(self.new_key(f"emit-{check_name(name, 'event')}"), name, data)

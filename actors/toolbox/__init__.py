@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     from actors.toolbox.kit import Kit as Kit
     from actors.toolbox.sql.kit import Sql as Sql
     from actors.toolbox.web.fetch import Fetch as Fetch
+    from actors.toolbox.web.http_request import Http as Http
+    from actors.toolbox.web.web_search import WebSearch as WebSearch
 
 _HOMES = {
     "Chart": "actors.toolbox.chart.kit",
+    "WebSearch": "actors.toolbox.web.web_search",
+    "Http": "actors.toolbox.web.http_request",
     "Fetch": "actors.toolbox.web.fetch",
     "Kit": "actors.toolbox.kit",
     "Sql": "actors.toolbox.sql.kit",

@@ -12,6 +12,7 @@ import msgspec
 from actors.toolbox.kit import Kit
 from actors.toolbox.web.address_guard import DEFAULT_PORTS, AddressGuard
 from actors.toolbox.web.markdown import Link, read_html
+from actors.toolbox.web.page_type import PAGE_TYPES, PageType, page_type
 from bus.errors import UsageError
 from bus.failure import TerminalError
 from bus.subjects import check_name
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from actors.toolbox.web.web_client import Answer, Head, Place, WebClient
 
 Format = Literal["markdown", "text", "raw"]
-PageType = Literal["html", "text", "json", "xml", "markdown"]
-
-DEFAULT_TYPES: tuple[PageType, ...] = ("html", "text", "json", "xml", "markdown")
 ROBOTS_LIMIT_BYTES = 512 * 1024
 MAX_CHARS_LIMIT = 1_000_000
 # The tool's own time-out has to be the later one: it says less.
@@ -55,7 +53,7 @@ class Fetch(Kit):
 
     def __init__(
         self, *, name: str = "fetch", size_limit_bytes: int = 5 * 1024 * 1024, timeout_s: float = 20.0,
-        types: tuple[PageType, ...] = DEFAULT_TYPES, robots: bool = True, user_agent: str = "callboard/0.1",
+        types: tuple[PageType, ...] = PAGE_TYPES, robots: bool = True, user_agent: str = "callboard/0.1",
         ports: tuple[int, ...] = DEFAULT_PORTS, allow_private: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         super().__init__()
@@ -90,9 +88,9 @@ class Fetch(Kit):
     def _check(self) -> None:
         if self.size_limit_bytes < 1 or self.timeout_s <= 0:
             raise UsageError("Fetch needs a size and a time above 0", path="size_limit_bytes, timeout_s")
-        if unknown := [kind for kind in self.types if kind not in DEFAULT_TYPES]:
+        if unknown := [kind for kind in self.types if kind not in PAGE_TYPES]:
             raise UsageError(
-                f"Fetch cannot read {unknown[0]!r}", path="types", hint=f"there are {', '.join(DEFAULT_TYPES)}"
+                f"Fetch cannot read {unknown[0]!r}", path="types", hint=f"there are {', '.join(PAGE_TYPES)}"
             )
         if not self.user_agent.isprintable() or not self.user_agent.isascii() or not self.user_agent.strip():
             raise UsageError("a user agent is plain text of one line", path="user_agent")
@@ -141,26 +139,6 @@ class _PageReader:
         if head.status < 400 and kind not in self._kit.types:
             known = ", ".join(self._kit.types)
             raise TerminalError(f"{head.url} is {head.content_type}: only {known} can be read", code="content_type")
-
-
-def page_type(content_type: str) -> str:
-    """Which kind of page a media type is; empty if it cannot be read. What says nothing is taken for text."""
-    match content_type:
-        case "text/html" | "application/xhtml+xml":
-            return "html"
-        case "text/markdown" | "text/x-markdown":
-            return "markdown"
-        case "text/xml" | "application/xml":
-            return "xml"
-        case "application/json" | "text/json" | "application/x-ndjson":
-            return "json"
-        case "" | "application/yaml" | "application/x-yaml" | "application/toml" | "application/javascript":
-            return "text"
-    if content_type.endswith("+json"):
-        return "json"
-    if content_type.endswith("+xml") and not content_type.startswith("image/"):
-        return "xml"
-    return "text" if content_type.startswith("text/") else ""
 
 
 def _page(answer: Answer, format_: Format, max_chars: int, *, links: bool, until_s: float) -> Page:

@@ -29,10 +29,11 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A URL that is about to be asked, and where it leads."""
+    """A URL that is about to be asked, where it leads, and its path as it will be sent."""
 
     url: str
     target: Target
+    path: str
 
 
 Hop = Callable[[Place], Awaitable[Mapping[str, str]]]
@@ -107,7 +108,8 @@ class WebClient:
 
     async def _follow(self, client: httpx2.AsyncClient, request: _Request, url: httpx2.URL) -> Answer:
         for _ in range(REDIRECT_LIMIT + 1):
-            place = Place(str(url), target_of(self.guard, url))
+            path = url.raw_path.decode("ascii").partition("?")[0]
+            place = Place(str(url), target_of(self.guard, url), path)
             headers = await request.hop(place)
             answer = await self._once(client, request, url, headers)
             where = answer.headers.get("location", "")

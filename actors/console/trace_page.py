@@ -1,0 +1,110 @@
+"""What an agent did, on a page: ``callboard trace``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from actors.agents.trace import Action, Run, Trace, Turn
+from actors.console.amount import count, duration, plural
+from actors.console.page import Block, Gap, Line, Page, Span, Style, clean, cut, line, one_line
+
+_STATES: Mapping[str, Style] = {
+    "completed": "good", "failed": "bad", "refused": "warn", "waiting": "warn", "running": "busy", "retrying": "busy",
+}  # fmt: skip
+
+
+def trace_page(traces: Sequence[tuple[int, Trace]], *, whole: bool) -> Page:
+    """Traces, each with how deep below the first it stands; ``whole``: nothing is cut."""
+    blocks: list[Block] = []
+    for depth, trace in traces:
+        blocks += [*([Gap()] if blocks else []), *_trace(trace, 2 * depth, whole)]
+    return blocks
+
+
+def _trace(trace: Trace, indent: int, whole: bool) -> Iterator[Block]:
+    turns = [turn for run in trace.runs for turn in run.turns]
+    money = f", ${trace.cost_usd:,.4f}" if trace.cost_usd is not None else ""
+    took = f"{plural(len(turns), 'turn')}, {count(trace.usage.tokens)} tokens{money}"
+    title = Span(one_line(f"{trace.agent} {trace.job}"), "strong")
+    yield line(title, "  ", Span(trace.state, _STATES.get(trace.state, "")), Span(f"  {took}", "dim"), indent=indent)
+    if not trace.runs:
+        yield line(Span("no run of a model is on record", "dim"), indent=indent)
+    for run in trace.runs:
+        yield from _run(run, indent + 2, whole)
+    if trace.failure:
+        yield line(Span(one_line(f"failed: {trace.failure.code}: {trace.failure.message}"), "bad"), indent=indent)
+
+
+def _run(run: Run, indent: int, whole: bool) -> Iterator[Block]:
+    tools = f"  with {', '.join(run.tools)}" if run.tools else ""
+    yield line(Span(one_line(f"{run.call}  {run.model}{tools}"), "dim"), indent=indent)
+    yield from _words("> ", run.prompt, "name", indent, whole)
+    for number, turn in enumerate(run.turns, 1):
+        yield from _turn(number, turn, indent, whole)
+
+
+def _turn(number: int, turn: Turn, indent: int, whole: bool) -> Iterator[Block]:
+    for failure in turn.failures:
+        yield line(Span(one_line(f"{number}  the model could not be asked: {failure.message}"), "warn"), indent=indent)
+    if not turn.call:
+        return
+    took = f"{duration(turn.duration_s)}, {count(turn.usage.tokens)} tokens"
+    stop = f", {turn.stop}" if turn.stop not in ("end_turn", "tool_use") else ""
+    yield line(Span(f"{number}", "strong"), Span(f"  {took}{stop}", "dim"), indent=indent)
+    yield from _words("thought: ", turn.thoughts, "dim", indent + 3, whole)
+    yield from _words("" if turn.actions else "answer: ", turn.words, "", indent + 3, whole)
+    for action in turn.actions:
+        yield from _action(action, indent + 3, whole)
+
+
+def _action(action: Action, indent: int, whole: bool) -> Iterator[Block]:
+    given = msgspec.json.encode(action.input).decode()
+    spent = f"  {duration(action.duration_s)}" if action.duration_s is not None else ""
+    attempts = f", {action.attempts} attempts" if action.attempts > 1 else ""
+    child = f"  as {one_line(action.child)}" if action.child else ""
+    yield line(
+        Span(one_line(action.tool), "kind"), Span(" " + _shown(given, whole)),
+        Span(f"  {action.state}", _STATES.get(action.state, "")), Span(f"{spent}{attempts}{child}", "dim"),
+        indent=indent,
+    )  # fmt: skip
+    if action.allowed:
+        yield line(Span(_who(action), "warn" if action.allowed.approved is None else "dim"), indent=indent + 2)
+    if action.reason:
+        yield from _words("not run: ", action.reason, "warn", indent + 2, whole)
+    if action.failure:
+        yield line(Span(one_line(f"{action.failure.code}: {action.failure.message}"), "bad"), indent=indent + 2)
+    if action.state == "completed":
+        yield from _words("= ", _told(action.observation), "", indent + 2, whole)
+
+
+def _told(observation: Any) -> str:
+    """As the model was told it: words as they are, else JSON."""
+    return observation if isinstance(observation, str) else msgspec.json.encode(observation).decode()
+
+
+def _who(action: Action) -> str:
+    allowed = action.allowed
+    assert allowed is not None
+    if allowed.approved is None:
+        return "somebody has to allow it: callboard approvals"
+    word = "allowed" if allowed.approved else "not allowed"
+    by = f" by {', '.join(allowed.by)}" if allowed.by else ", nobody answered in time"
+    edited = f", with {msgspec.json.encode(allowed.edited).decode()}" if allowed.edited else ""
+    said = f": {'; '.join(allowed.comments)}" if allowed.comments else ""
+    return one_line(f"{word}{by}{edited}{said}")
+
+
+def _words(label: str, text: str, style: Style, indent: int, whole: bool) -> Iterator[Line]:
+    """Words as they are, line by line, or the beginning of them on one line."""
+    if not text.strip():
+        return
+    lines = clean(text.strip()).splitlines() if whole else [one_line(text, 300)]
+    for number, words in enumerate(lines):
+        yield line(Span(label if number == 0 else " " * len(label), "dim"), Span(words, style), indent=indent)
+
+
+def _shown(text: str, whole: bool) -> str:
+    return clean(text) if whole else cut(clean(text), 160)
