@@ -16,8 +16,8 @@ from actors import App, Job, ToolContext
 from actors.clients.client import Client
 from actors.command_bodies import artifacts as command
 from actors.command_bodies.session import Session
-from actors.console.artifact_page import artifact_page
 from actors.console.page import plain_lines
+from actors.listings.artifact_page import artifact_page
 from actors.toolbox import Chart, Sql
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from actors.command_bodies.artifact_files import write_artifacts
 from actors.command_bodies.session import EXIT_DONE, Session
-from actors.console.artifact_page import ArtifactRow, artifact_page
 from actors.jobs.signals import unknown_job
+from actors.listings.artifact_page import ArtifactRow, artifact_page
 from bus.errors import UsageError
 from bus.subjects import check_job_id
 from store.artifact import Artifact
