@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from actors.toolbox.chart.kit import Chart as Chart
     from actors.toolbox.kit import Kit as Kit
+    from actors.toolbox.mcp.kit import Mcp as Mcp
     from actors.toolbox.python.kit import Python as Python
     from actors.toolbox.sql.kit import Sql as Sql
     from actors.toolbox.web.fetch import Fetch as Fetch
@@ -25,6 +26,7 @@ _HOMES = {
     "Http": "actors.toolbox.web.http_request",
     "Fetch": "actors.toolbox.web.fetch",
     "Kit": "actors.toolbox.kit",
+    "Mcp": "actors.toolbox.mcp.kit",
     "Python": "actors.toolbox.python.kit",
     "Sql": "actors.toolbox.sql.kit",
 }
