@@ -276,6 +276,7 @@ for _command in (
     look_commands.components,
     look_commands.doctor,
     lock_commands.locks,
+    call_commands.mcp,
     usage_commands.usage,
 ):
     app.command()(_command)

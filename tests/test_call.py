@@ -27,9 +27,8 @@ from actors.command_bodies.session import Session, complain
 from actors.components.announcement import announce
 from actors.components.component import Component
 from actors.components.registry import Registry
-from actors.console.output_page import output_page
 from actors.console.page import plain_lines
-from actors.console.result_page import result_page
+from actors.console.result_page import output_page, result_page
 from actors.node.process import Actor
 from actors.toolbox.kit import Kit
 from actors.toolbox.settings import build, from_environment, settings_of, variable_of

@@ -15,8 +15,8 @@ import msgspec
 from actors.clients.direct_call import call_directly
 from actors.command_bodies.session import EXIT_DONE, Session
 from actors.components.registry import Registry, parse_ref
-from actors.console.output_page import output_page
 from actors.console.page import line
+from actors.console.result_page import output_page
 from bus.errors import UsageError
 from store.artifact import Artifact, artifacts_in
 

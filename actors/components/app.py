@@ -352,6 +352,13 @@ class App:
         kit.tools = kit.declare(self)
         return kit
 
+    def add(self, component: Component[..., Any], /) -> Component[..., Any]:
+        """Take a component that was made elsewhere, by a kit say; the component itself comes back.
+
+        Raises: UsageError if the app has that component already.
+        """
+        return self._append(component)
+
     @property
     def documents(self) -> list[Document]:
         """Those of its workflows that are documents."""
