@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from actors.toolbox.chart.kit import Chart as Chart
     from actors.toolbox.kit import Kit as Kit
     from actors.toolbox.mcp.kit import Mcp as Mcp
     from actors.toolbox.python.kit import Python as Python
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from actors.toolbox.web.web_search import WebSearch as WebSearch
 
 _HOMES = {
+    "Chart": "actors.toolbox.chart.kit",
     "GitHub": "actors.toolbox.web.github",
     "WebSearch": "actors.toolbox.web.web_search",
     "Http": "actors.toolbox.web.http_request",
