@@ -27,7 +27,11 @@ from actors.commands import outbox as outbox_commands
 from actors.commands import schedules as schedule_commands
 from actors.commands import submit as submit_commands
 from actors.commands import supervise as supervise_commands
+<<<<<<< HEAD
 from actors.commands import trace as trace_commands
+=======
+from actors.commands import usage as usage_commands
+>>>>>>> wip-money
 from actors.commands import workflow as workflow_commands
 from actors.commands.default_group import DefaultGroup
 from actors.commands.options import (
@@ -275,6 +279,7 @@ for _command in (
     look_commands.components,
     look_commands.doctor,
     lock_commands.locks,
+    usage_commands.usage,
 ):
     app.command()(_command)
 app.add_typer(amend_commands.app, name="amend")
