@@ -27,11 +27,8 @@ from actors.commands import outbox as outbox_commands
 from actors.commands import schedules as schedule_commands
 from actors.commands import submit as submit_commands
 from actors.commands import supervise as supervise_commands
-<<<<<<< HEAD
 from actors.commands import trace as trace_commands
-=======
 from actors.commands import usage as usage_commands
->>>>>>> wip-money
 from actors.commands import workflow as workflow_commands
 from actors.commands.default_group import DefaultGroup
 from actors.commands.options import (
