@@ -190,7 +190,10 @@ class CallJob(_ChildCall, frozen=True, kw_only=True, tag="call.job"):
 
 
 class ReplyCompleted(BaseEvent, frozen=True, tag="reply.completed"):
-    """The operation is done. ``op`` is empty for a call, else what the host itself recorded (local, sleep, signal)."""
+    """The operation is done. ``op`` is empty for a call, else what the host itself recorded (local, sleep, signal).
+
+    ``cached``: the tool did not run; another call with the same input had this output.
+    """
 
     call: str
     output: msgspec.Raw = NULL
@@ -198,6 +201,7 @@ class ReplyCompleted(BaseEvent, frozen=True, tag="reply.completed"):
     attempt: int = 1
     duration_s: float = 0.0
     actor: str = ""
+    cached: bool = False
 
 
 class ReplyFailed(BaseEvent, frozen=True, tag="reply.failed"):

@@ -277,7 +277,9 @@ async def ensure_consumer(
     if inactive_s is not None:
         config["inactive_threshold"] = int(inactive_s * _S)
     config |= {"filter_subject": filters[0]} if len(filters) == 1 else {"filter_subjects": filters}
-    await bus.api(f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
+    # With the filter in the subject the server's permissions can say whose messages a consumer may be made for.
+    place = f"{stream}.{name}.{filters[0]}" if len(filters) == 1 else f"{stream}.{name}"
+    await bus.api(f"CONSUMER.CREATE.{place}", {"stream_name": stream, "config": config})
 
 
 async def tail_consumer(bus: Bus, stream: str, name: str, subject: str, *, since: int, inactive_s: float = 30) -> None:

@@ -67,6 +67,8 @@ def test_an_asset_is_no_part_of_the_input() -> None:
     assert asyncio.run(stocked.price("A1", **given)) == stocked.Answer(3, "test")
     with pytest.raises(UsageError, match="an asset was not passed"):
         asyncio.run(stocked.price("A1"))
+    assert stocked.app.info_of(stocked.price).assets == {"db": "2.1.0", "prices": "3.0.0"}
+    assert stocked.app.info_of(stocked.plain) == stocked.plain.info()
     assert stocked.app.assets_of(stocked.price) == {"prices": "prices", "source": "db"}
 
 
@@ -407,6 +409,8 @@ async def test_a_node_serves_with_its_assets(nats_server: EmbeddedServer, tmp_pa
             direct = await ask(bus, "tool.price.v2.call", b'{"sku":"A1"}')
             assert b'"price":10' in direct
             run = Shell(url, tmp_path)
+            (component,) = await asyncio.to_thread(run.json, "components", "price", "--json")
+            assert component["component"]["assets"] == {"db": "2.1.0", "prices": "3.0.0"}
             told = await asyncio.to_thread(run.json, "asset", "refresh", "prices", "--app", "stocked", "--json")
             assert [one["actor"] for one in told] == ["price-1"]
             await wait_until(lambda: "prices at 10 unloaded" in on.effects(), LIMIT_S)

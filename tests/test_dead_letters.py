@@ -377,4 +377,5 @@ async def test_a_client_may_see_to_letters_and_forge_none(monkeypatch: pytest.Mo
                     await bus.append(f"log.shop.j.{kind}", b"{}")
 
 
-PASSWORDS = {"ADMIN_PASSWORD": "admin-secret", "NODE_PASSWORD": "node-secret", "CLIENT_PASSWORD": "client-secret"}
+PASSWORDS = {"ADMIN_PASSWORD": "admin-secret", "NODE_PASSWORD": "node-secret", "CLIENT_PASSWORD": "client-secret",
+             "TOOLS_PASSWORD": "tools-secret"}  # fmt: skip

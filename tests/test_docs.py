@@ -523,7 +523,8 @@ def test_benchmarks_are_quoted_from_one_place() -> None:
 # ---- deploy
 
 
-PASSWORDS = {"ADMIN_PASSWORD": "admin-secret", "NODE_PASSWORD": "node-secret", "CLIENT_PASSWORD": "client-secret"}
+PASSWORDS = {"ADMIN_PASSWORD": "admin-secret", "NODE_PASSWORD": "node-secret", "CLIENT_PASSWORD": "client-secret",
+             "TOOLS_PASSWORD": "tools-secret"}  # fmt: skip
 
 
 async def test_permissions_of_the_example_are_enough_and_not_too_much(

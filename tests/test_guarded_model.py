@@ -7,14 +7,14 @@ import pytest
 from actors import CircuitOpen
 from actors.breakers.breakers import Breakers
 from actors.budgets.ledger import Amount
+from actors.metering.call_counts import MODELS_MOST, CallCounts
+from actors.metering.costs import Prices
+from actors.metering.guarded import GuardedModel
+from actors.metering.limits import ModelLimits
+from actors.metering.pace import ModelRate
+from actors.metering.price import Price
 from actors.model import ModelRequest, ScriptedModel, Usage, fail, say
-from actors.model.call_counts import MODELS_MOST, CallCounts
-from actors.model.costs import Prices
-from actors.model.guarded import GuardedModel
-from actors.model.limits import ModelLimits
 from actors.model.message import user
-from actors.model.pace import ModelRate
-from actors.model.price import Price
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.failure import RetryableError, TerminalError

@@ -38,7 +38,7 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "call.tool": ("call", "name", "version", "input", "timeout_s", "retry", "traceparent"),
     "call.agent": ("call", "name", "version", "input", "timeout_s", "retry", "traceparent", "child"),
     "call.job": ("call", "name", "version", "input", "timeout_s", "retry", "traceparent", "child"),
-    "reply.completed": ("call", "output", "op", "attempt", "duration_s", "actor"),
+    "reply.completed": ("call", "output", "op", "attempt", "duration_s", "actor", "cached"),
     "reply.failed": ("call", "failure", "op", "attempt", "duration_s", "actor"),
     "reply.retrying": ("call", "attempt", "failure", "delay_s", "handed_back", "actor"),
     "reply.progress": ("call", "attempt", "done", "total", "note"),

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.metering.costs import VARIABLE, Prices, cost_of, estimate, read_prices
+from actors.metering.price import Price
+from actors.metering.price_table import PRICES
 from actors.model import Usage
-from actors.model.costs import VARIABLE, Prices, cost_of, estimate, read_prices
-from actors.model.price import Price
-from actors.model.price_table import PRICES
 from bus.errors import UsageError
 
 MILLION = 1_000_000

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.model import pace
-from actors.model.limits import VARIABLE, ModelLimits, rates_of
-from actors.model.pace import ModelRate, Pace
+from actors.metering import pace
+from actors.metering.limits import VARIABLE, ModelLimits, rates_of
+from actors.metering.pace import ModelRate, Pace
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError

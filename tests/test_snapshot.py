@@ -204,9 +204,9 @@ def test_waits_keep_their_instants() -> None:
 # Fields that hold names, numbers and instants. Whoever adds a field says here or in store/redaction.py what it is.
 # fmt: off
 NO_DATA = {
-    "actor", "amendable", "app", "approved", "at", "attempt", "blob", "call", "calls", "child", "deadline_at",
-    "delay_s", "deliveries", "done", "duration_s", "escalations", "expires_at", "fork", "forked_from", "handed_back",
-    "host", "job", "letter", "level", "name", "node", "on", "op", "parent", "pid", "point", "priority", "quorum",
+    "actor", "amendable", "app", "approved", "at", "attempt", "blob", "cached", "call", "calls", "child", "host",
+    "deadline_at", "delay_s", "deliveries", "done", "duration_s", "escalations", "expires_at", "fork", "forked_from",
+    "handed_back", "job", "letter", "level", "name", "node", "on", "op", "parent", "pid", "point", "priority", "quorum",
     "request", "requested_at", "requested_job", "retry", "roles", "signal", "step", "stream", "stream_sequence",
     "subject", "timeout_s", "total", "traceparent", "until", "version", "workflow",
 }

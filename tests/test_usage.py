@@ -15,11 +15,11 @@ from actors import Budget
 from actors.budgets.accounts import Accounts
 from actors.budgets.ledger import amount_of
 from actors.budgets.usage import ModelUse, fold_use, sum_up
+from actors.budgets.usage_page import usage_page
 from actors.console.page import plain_lines
-from actors.console.usage_page import usage_page
-from actors.model.costs import Prices
+from actors.metering.costs import Prices
+from actors.metering.price import Price
 from actors.model.model import Usage
-from actors.model.price import Price
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.messages import CallJob, Event, JobSubmitted, ReplyCompleted

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from actors.breakers.breakers import Breakers
 from actors.budgets.accounts import Accounts
-from actors.model.guarded import GuardedModel
-from actors.model.limits import ModelLimits, rates_of
+from actors.metering.guarded import GuardedModel
+from actors.metering.limits import ModelLimits, rates_of
 from actors.model.model import Model
 from bus.connection import Bus
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from actors.jobs.signals import unknown_job
-from actors.model.costs import Prices, prices
+from actors.metering.costs import Prices, prices
 from actors.model.model import Usage
 from bus.connection import Bus
 from bus.messages import CallJob, Event, JobSubmitted, ReplyCompleted

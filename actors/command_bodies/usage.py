@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from actors.budgets.accounts import Accounts
 from actors.budgets.usage import read_use
+from actors.budgets.usage_page import account_page, account_rows, usage_page
 from actors.command_bodies.session import Session
-from actors.console.usage_page import account_page, account_rows, usage_page
 from bus.subjects import check_job_id
 
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from actors.assets.supply import Supply
-from actors.components.component import Component
+from actors.components.component import Component, ComponentInfo
 from actors.components.registry import Registry
 from actors.tools.invocation import Stuck, describe, invoke
+from actors.tools.tool_cache import ToolCache
 from actors.tools.tool_context import ToolContext
 from bus import headers as h
 from bus import jobid
@@ -30,16 +31,16 @@ if TYPE_CHECKING:
 
 async def announce(
     actor: Actor, registry: Registry, component: Component[..., Any], *, on_stuck: Callable[[], None] = lambda: None,
-    supply: Supply | None = None,
+    supply: Supply | None = None, info: ComponentInfo | None = None,
 ) -> Service:  # fmt: skip
     """Start the service and register.
 
     The service comes first: of two nodes that start at the same moment with different schemas, the one that registers
     last then finds the other one running. ``on_stuck`` is called when a direct call cannot be stopped; ``supply``: the
-    assets that one is lent.
+    assets that one is lent; ``info`` what the registry is told, if that is more than the component knows of itself.
     Raises: UsageError if another node serves other schemas as this version.
     """
-    service = Service()
+    info, service = info or component.info(), Service()
     await service.start(
         actor.bus,
         component.name,
@@ -48,15 +49,17 @@ async def announce(
         _metadata(component, actor.node),
     )
     try:
-        await registry.register(component.info())
+        await registry.register(info)
     except BaseException:
         await service.stop()
         raise
     subject = f"{component.kind}.{component.name}.v{component.major}"
-    await service.add_endpoint("describe", f"{subject}.describe", _describe(component))
+    await service.add_endpoint("describe", f"{subject}.describe", _describe(info))
     if component.kind == "tool":
         await service.add_endpoint(
-            "call", f"{subject}.call", _direct_call(component, on_stuck, actor.blobs, supply or Supply())
+            "call",
+            f"{subject}.call",
+            _direct_call(component, on_stuck, actor.blobs, supply or Supply(), ToolCache(actor.bus, component)),
         )
     return service
 
@@ -72,8 +75,8 @@ def _metadata(component: Component[..., Any], node: str) -> dict[str, str]:
     }
 
 
-def _describe(component: Component[..., Any]) -> Any:
-    body = msgspec.json.encode(component.info())
+def _describe(info: ComponentInfo) -> Any:
+    body = msgspec.json.encode(info)
 
     async def handle(_: ServiceRequest) -> bytes:
         return body
@@ -81,11 +84,15 @@ def _describe(component: Component[..., Any]) -> Any:
     return handle
 
 
-def _direct_call(component: Component[..., Any], on_stuck: Callable[[], None], blobs: Blobs, supply: Supply) -> Any:
+def _direct_call(
+    component: Component[..., Any], on_stuck: Callable[[], None], blobs: Blobs, supply: Supply, cache: ToolCache
+) -> Any:
     executor = ThreadPoolExecutor(component.concurrency, thread_name_prefix=f"{component.name}-direct")
 
     async def handle(request: ServiceRequest) -> bytes:
         arguments = component.decode_input(request.body)
+        if (known := await cache.look("", request.body)) is not None:
+            return known
         timeout_s = _timeout_s(request.headers, component.timeout_s)
         context = ToolContext(workspace="", job=f"direct-{jobid.new()}", call="direct", _blobs=blobs)
         try:
@@ -96,7 +103,9 @@ def _direct_call(component: Component[..., Any], on_stuck: Callable[[], None], b
             raise PeerError(describe(error)) from error
         except (Exception, SystemExit) as error:
             raise PeerError(describe(error)) from error
-        return component.encode_output(value)
+        output = component.encode_output(value)
+        await cache.keep("", request.body, output)
+        return output
 
     return handle
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from actors.assets.definition import LOAD_TIMEOUT_S, AssetDefinition, AssetOptions, Need, define
-from actors.assets.wiring import fill, wire, wire_known
+from actors.assets.wiring import fill, load_order, wire, wire_known
 from actors.components.component import (
     DEFAULT_CONCURRENCY,
     DEFAULT_STALL_S,
     DEFAULT_TOOL_TIMEOUT_S,
     Component,
+    ComponentInfo,
     Options,
     declare,
 )
@@ -120,6 +121,7 @@ class App:
         limits: Limits = ...,
         breaker: Breaker | None = ...,
         rate: Rate | None = None,
+        cache_ttl_s: float | None = None,
         read_only: bool = False,
     ) -> ToolDecorator: ...
     def tool(
@@ -140,6 +142,7 @@ class App:
         limits: Limits = _NO_LIMITS,
         breaker: Breaker | None = _DEFAULT_BREAKER,
         rate: Rate | None = None,
+        cache_ttl_s: float | None = None,
         read_only: bool = False,
     ) -> Any:
         """Declare a tool: a function, async or not, that does one thing and may be retried.
@@ -148,13 +151,15 @@ class App:
         how many calls each of them takes at once. ``group`` is one of the app's supervision groups (empty: its own),
         ``restart`` whether a process that ended is started again, ``stall_s`` how long it may give no sign of life,
         ``limits`` what it may use of the machine, ``breaker`` when its calls are held back (None: never),
-        and ``rate`` how often it may be called, by all replicas together. ``read_only``: it changes nothing anywhere,
-        so an agent that may only read may use it.
+        ``rate`` how often it may be called, by all replicas together. ``cache_ttl_s``: for how long an output may
+        answer other calls with the same input, of the same version of the tool and the same workspace. ``read_only``:
+        it changes nothing anywhere, so an agent that may only read may use it.
         Raises: UsageError if the function cannot be a tool.
         """
         options = Options(name=name, version=version, description=description, retry=retry, timeout_s=timeout_s,
                           replicas=replicas, concurrency=concurrency, group=group, restart=restart, stall_s=stall_s,
-                          limits=limits, breaker=breaker, rate=rate, read_only=read_only)  # fmt: skip
+                          limits=limits, breaker=breaker, rate=rate, read_only=read_only,
+                          cache_ttl_s=cache_ttl_s)  # fmt: skip
         return self._decorate("tool", fn, options)
 
     @overload
@@ -302,6 +307,11 @@ class App:
         """The asset that fills each parameter of a component whose default is INJECTED. Raises: UsageError."""
         needs = [Need(*parameter) for parameter in component.signature.assets]
         return fill(self.assets, needs, f"{component.kind} {component.name}")
+
+    def info_of(self, component: Component[..., Any]) -> ComponentInfo:
+        """The wire form of a component, with the versions of the assets that its process loads. Raises: UsageError."""
+        needed = load_order(wire(self.assets), self.assets_of(component).values())
+        return component.info({name: self.assets[name].version for name in needed})
 
     def check_assets(self) -> None:
         """Raises: UsageError for an asset or a component that needs what the app does not have."""

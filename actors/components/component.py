@@ -50,7 +50,10 @@ _CONTEXT_CLASSES: dict[CallKind, ContextClass] = {"tool": "ToolContext", "job": 
 
 
 class ComponentInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A component as it crosses the wire: what the registry keeps and what `callboard components` shows."""
+    """A component as it crosses the wire: what the registry keeps and what `callboard components` shows.
+
+    ``assets`` are the versions of what its process loads before it serves.
+    """
 
     kind: CallKind
     name: str
@@ -72,6 +75,8 @@ class ComponentInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     breaker: Breaker | None = None
     at_once: AtOnce | None = None
     rate: Rate | None = None
+    cache_ttl_s: float | None = None
+    assets: dict[str, str] = {}
     read_only: bool = False
     agent: AgentCard | None = None
 
@@ -100,6 +105,7 @@ class Options:
     breaker: Breaker | None = None
     at_once: AtOnce | None = None
     rate: Rate | None = None
+    cache_ttl_s: float | None = None
     read_only: bool = False
 
     def check(self, label: str) -> None:
@@ -111,6 +117,8 @@ class Options:
         for option, value in (("replicas", self.replicas), ("concurrency", self.concurrency)):
             if not is_count(value):
                 raise _bad_option(label, option, value, "a whole number from 1")
+        if self.cache_ttl_s is not None and not _is_duration(self.cache_ttl_s):
+            raise _bad_option(label, "cache_ttl_s", self.cache_ttl_s, "seconds above 0, or None for no cache")
         if not isinstance(self.description, str | None):
             raise _bad_option(label, "description", self.description, "a text")
         for option, value in (("isolated", self.isolated), ("read_only", self.read_only)):
@@ -170,6 +178,7 @@ class Component(Generic[P, R_co]):
     _output: Codec = field(repr=False)
     at_once: AtOnce | None = None
     rate: Rate | None = None
+    cache_ttl_s: float | None = None
     read_only: bool = False
 
     @property
@@ -245,9 +254,10 @@ class Component(Generic[P, R_co]):
         """A result from JSON as the annotated type, plain JSON values without one. Raises: InvalidOutput."""
         return cast("R_co", self._output.decode(raw))
 
-    def info(self) -> ComponentInfo:
-        """The wire form."""
-        return ComponentInfo(**{name: getattr(self, name) for name in ComponentInfo.__struct_fields__})
+    def info(self, assets: Mapping[str, str] | None = None) -> ComponentInfo:
+        """The wire form; ``assets`` are the versions of those that it needs, which its app knows."""
+        own = {name: getattr(self, name) for name in ComponentInfo.__struct_fields__ if name != "assets"}
+        return ComponentInfo(**own, assets=dict(assets or {}))
 
 
 def declare(
@@ -294,6 +304,7 @@ def declare(
         breaker=options.breaker,
         at_once=options.at_once,
         rate=options.rate,
+        cache_ttl_s=options.cache_ttl_s,
         read_only=options.read_only,
         input_type=input_type,
         input_schema=takes,

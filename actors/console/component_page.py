@@ -93,6 +93,8 @@ def _detail(row: ComponentRow) -> Page:
                 ("attempts", str(info.retry.attempts)),
                 ("concurrency", str(info.concurrency) if info.kind == "tool" else ""),
                 ("at once", f"{info.at_once.limit}{_for_each(info.at_once.key)}" if info.at_once else ""),
+                ("cache", duration(info.cache_ttl_s) if info.cache_ttl_s else ""),
+                ("assets", ", ".join(f"{one_line(name)} {one_line(v)}" for name, v in info.assets.items())),
                 ("rate", f"{info.rate.limit} in {info.rate.per_s:g} s{_for_each(info.rate.key)}" if info.rate else ""),
             ]
         )

@@ -197,6 +197,7 @@ def _reply(event: Reply) -> list[Span | str]:
                 one_line(event.op),
                 duration(event.duration_s or None),
                 _attempt(event.attempt),
+                "from the cache" if event.cached else "",
                 _value(event.output),
             ]
         case ReplyFailed():

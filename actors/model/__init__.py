@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from actors.model.open_model import open_model as open_model
 
 if TYPE_CHECKING:
+    from actors.metering.costs import Prices as Prices
+    from actors.metering.costs import cost_of as cost_of
+    from actors.metering.costs import estimate as estimate
+    from actors.metering.guarded import GuardedModel as GuardedModel
+    from actors.metering.limits import ModelLimits as ModelLimits
+    from actors.metering.pace import ModelRate as ModelRate
+    from actors.metering.price import Price as Price
     from actors.model.anthropic_model import AnthropicModel as AnthropicModel
     from actors.model.cassette import Cassette as Cassette
-    from actors.model.costs import Prices as Prices
-    from actors.model.costs import cost_of as cost_of
-    from actors.model.costs import estimate as estimate
-    from actors.model.guarded import GuardedModel as GuardedModel
-    from actors.model.limits import ModelLimits as ModelLimits
     from actors.model.message import Message as Message
     from actors.model.message import RedactedThinking as RedactedThinking
     from actors.model.message import Text as Text
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
     from actors.model.model_ref import parse_model_ref as parse_model_ref
     from actors.model.openai_model import OpenAIModel as OpenAIModel
     from actors.model.openai_server import OpenAIServer as OpenAIServer
-    from actors.model.pace import ModelRate as ModelRate
-    from actors.model.price import Price as Price
     from actors.model.scripted import ScriptedModel as ScriptedModel
     from actors.model.scripted import fail as fail
     from actors.model.scripted import say as say
@@ -46,18 +46,18 @@ _HOMES = {
     "AnthropicModel": "actors.model.anthropic_model",
     "Cassette": "actors.model.cassette",
     "Delta": "actors.model.model",
-    "GuardedModel": "actors.model.guarded",
+    "GuardedModel": "actors.metering.guarded",
     "Message": "actors.model.message",
     "Model": "actors.model.model",
-    "ModelLimits": "actors.model.limits",
-    "ModelRate": "actors.model.pace",
+    "ModelLimits": "actors.metering.limits",
+    "ModelRate": "actors.metering.pace",
     "ModelRef": "actors.model.model_ref",
     "ModelReply": "actors.model.model",
     "ModelRequest": "actors.model.model",
     "OpenAIModel": "actors.model.openai_model",
     "OpenAIServer": "actors.model.openai_server",
-    "Price": "actors.model.price",
-    "Prices": "actors.model.costs",
+    "Price": "actors.metering.price",
+    "Prices": "actors.metering.costs",
     "RedactedThinking": "actors.model.message",
     "ScriptedModel": "actors.model.scripted",
     "Text": "actors.model.message",
@@ -66,8 +66,8 @@ _HOMES = {
     "ToolSpec": "actors.model.model",
     "ToolUse": "actors.model.message",
     "Usage": "actors.model.model",
-    "cost_of": "actors.model.costs",
-    "estimate": "actors.model.costs",
+    "cost_of": "actors.metering.costs",
+    "estimate": "actors.metering.costs",
     "fail": "actors.model.scripted",
     "parse_model_ref": "actors.model.model_ref",
     "say": "actors.model.scripted",

@@ -13,6 +13,8 @@ from actors.model.retry_after import retry_after_s
 from bus.failure import RetryableError, TerminalError
 
 _TOO_LONG = re.compile(r"prompt is too long|too many (total )?(text )?(bytes|tokens)|exceeds? .*context", re.IGNORECASE)
+# An account without money is told so with status 400.
+_SPENT = re.compile(r"credit balance is too low", re.IGNORECASE)
 _STATUS_OF = {
     "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
     "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "api_error": 500, "timeout_error": 504,
@@ -26,7 +28,9 @@ def call_error(
     """The error to raise for an answer of the API that is one. ``kind`` is its ``error.type``, empty if it had none."""
     said = f"Anthropic answered {model} with {kind or status}: {message}"
     match _STATUS_OF.get(kind, status) if status < 400 else status:
-        case 401 | 402 | 403:
+        case 402:
+            return TerminalError(said, code="quota_exhausted")
+        case 401 | 403:
             return TerminalError(f"{said} (see ANTHROPIC_API_KEY)", code="unauthorized")
         case 404:
             return TerminalError(f"{said} (is there a model of that name, and is the base URL right?)",
@@ -40,6 +44,12 @@ def call_error(
         case 409:
             return RetryableError(said, code="overloaded", retry_after_s=retry_after_s(headers, now))
         case number if 400 <= number < 500:
-            return TerminalError(said, code="context_too_long" if _TOO_LONG.search(message) else "bad_request")
+            return TerminalError(said, code=_bad_code(message))
         case _:
             return RetryableError(said, code="overloaded", retry_after_s=retry_after_s(headers, now))
+
+
+def _bad_code(message: str) -> str:
+    if _SPENT.search(message):
+        return "quota_exhausted"
+    return "context_too_long" if _TOO_LONG.search(message) else "bad_request"

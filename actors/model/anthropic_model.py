@@ -79,7 +79,7 @@ class AnthropicModel:
         """One call of the API. ``listen`` hears words and thoughts as they come, if the request is streamed.
 
         Raises: RetryableError (``overloaded``, ``rate_limited``, ``timeout``, ``unreachable``), TerminalError
-        (``unauthorized``, ``bad_request``, ``context_too_long``, ``unknown_model``).
+        (``unauthorized``, ``quota_exhausted``, ``bad_request``, ``context_too_long``, ``unknown_model``).
         """
         request = request if request.model else msgspec.structs.replace(request, model=self._model)
         client = await self._opened()

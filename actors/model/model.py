@@ -5,8 +5,9 @@ failure it was:
 
 - RetryableError (with ``retry_after_s`` if the provider said so) for what passes: 429, 529, 5xx, time-outs, a cut
   stream. Code ``overloaded``, ``rate_limited``, ``timeout`` or ``unreachable``.
-- TerminalError for what does not: a wrong key (``unauthorized``), a request that the provider refuses
-  (``bad_request``), a conversation too long (``context_too_long``), a model that is not there (``unknown_model``).
+- TerminalError for what does not: a wrong key (``unauthorized``), no credit (``quota_exhausted``), a request that the
+  provider refuses (``bad_request``), a conversation too long (``context_too_long``), a model that is not there
+  (``unknown_model``).
 """
 
 from __future__ import annotations

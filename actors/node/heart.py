@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from actors.model.call_counts import COUNTS
+from actors.metering.call_counts import COUNTS
 from bus import subjects
 from bus.connection import Bus
 from bus.mailbox import Mailbox

@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _describe(app: App) -> int:
     app.check_assets()
-    components = [c.info() for c in app.components]
+    components = [app.info_of(c) for c in app.components]
     payload = {"app": app.name, "version": app.version, "groups": app.groups, "components": components,
                "documents": app.documents}  # fmt: skip
     sys.stdout.buffer.write(b"\n" + msgspec.json.encode(payload) + b"\n")

@@ -43,7 +43,7 @@ async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
         actor.end(EXIT_STUCK)
 
     supply = storeroom.supply(component)
-    service = await announce(actor, registry, component, on_stuck=on_stuck, supply=supply)
+    service = await announce(actor, registry, component, on_stuck=on_stuck, supply=supply, info=app.info_of(component))
     tool = ToolActor(
         actor.bus, actor.blobs, component, name=f"{actor.node}/{actor.name}", leases=actor.leases, on_stuck=on_stuck,
         outbox=actor.outbox, supply=supply,

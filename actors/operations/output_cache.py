@@ -1,4 +1,7 @@
-"""Outputs that may be used again: KV bucket ``cache``, for steps that say so. What is in it may vanish at any time."""
+"""Outputs that may be used again: KV bucket ``cache``, for steps and tools that say so.
+
+What is in it may vanish at any time.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,17 @@ import hashlib
 import logging
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from actors.operations.hosting import Target
 from bus.connection import Bus
 from bus.errors import BusError
 from bus.kv import Kv
+
+if TYPE_CHECKING:
+    from actors.components.component import Component
+    from actors.operations.hosting import Target
 
 log = logging.getLogger("callboard.cache")
 
@@ -41,6 +47,12 @@ def key_of(workspace: str, target: Target, about: Any) -> str:
     return f"{workspace}.{target.kind}.{target.name}.{target.major}.{digest}"
 
 
+def key_of_call(workspace: str, tool: Component[..., Any], arguments: dict[str, Any]) -> str:
+    """The key of a tool's output: what its decoded input is, and its whole version, since that may answer otherwise."""
+    about = (tool.app, tool.version, arguments)
+    return f"{workspace}.{tool.kind}.{tool.name}.{tool.major}.{hashlib.sha256(_canonical(about)).hexdigest()}"
+
+
 class OutputCache:
     """Looks and keeps; a cache that cannot be reached is an empty one."""
 
@@ -49,19 +61,27 @@ class OutputCache:
 
     async def look(self, key: str) -> dict[str, Any]:
         """A :class:`Found` as plain values, to be recorded."""
+        raw = await self.look_raw(key)
+        return {"hit": False} if raw is None else {"hit": True, "output": msgspec.json.decode(raw)}
+
+    async def look_raw(self, key: str) -> bytes | None:
+        """The output as JSON, None if there is none that may be used."""
         try:
             entry = await self._kv.get(key)
             if entry is not None and not entry.deleted:
                 kept = msgspec.json.decode(entry.value, type=_Kept)
                 if kept.until_s > time.time():
-                    return {"hit": True, "output": msgspec.json.decode(kept.output)}
+                    return bytes(kept.output)
         except (BusError, msgspec.DecodeError) as error:
             log.warning("cache: %s: %s; calling instead", key, error)
-        return {"hit": False}
+        return None
 
     async def keep(self, key: str, output: Any, ttl_s: float) -> None:
         """Let others use it for ``ttl_s`` seconds."""
-        raw = msgspec.json.encode(output)
+        await self.keep_raw(key, msgspec.json.encode(output), ttl_s)
+
+    async def keep_raw(self, key: str, raw: bytes, ttl_s: float) -> None:
+        """The same, of JSON."""
         if len(raw) > LIMIT_BYTES:
             return
         value = msgspec.json.encode(_Kept(msgspec.Raw(raw), time.time() + ttl_s))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from actors.toolbox.kit import Kit as Kit
+    from actors.toolbox.python.kit import Python as Python
     from actors.toolbox.sql.kit import Sql as Sql
     from actors.toolbox.web.fetch import Fetch as Fetch
     from actors.toolbox.web.http_request import Http as Http
@@ -20,6 +21,7 @@ _HOMES = {
     "Http": "actors.toolbox.web.http_request",
     "Fetch": "actors.toolbox.web.fetch",
     "Kit": "actors.toolbox.kit",
+    "Python": "actors.toolbox.python.kit",
     "Sql": "actors.toolbox.sql.kit",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a list of literals, kept in one place

@@ -28,6 +28,7 @@ from actors.tools.progress import ProgressReports
 from actors.tools.quarantine import Quarantine
 from actors.tools.retry_wait import rest_of_wait_s
 from actors.tools.serving import Serving
+from actors.tools.tool_cache import ToolCache
 from actors.tools.tool_call import amendment_in, backoff_s, read_call, refuse
 from actors.tools.tool_context import ToolContext
 from actors.tools.tool_gate import ToolGate
@@ -106,6 +107,7 @@ class ToolActor:
             on_gap=self._note_gap,
         )  # fmt: skip
         self._gate = ToolGate(self._breakers, component, self._mailbox)
+        self._cache = ToolCache(bus, component)
         self._pace = ToolPace(bus, component, component.rate) if component.rate is not None else None
 
     # ---- life
@@ -225,11 +227,20 @@ class ToolActor:
         """Run the call, if that is still to be done."""
         if self._stopping:
             await self._hand_back(serving)
-        elif await self._is_due(serving):
+        elif await self._is_due(serving) and not await self._is_cached(serving):
             if self._pace is not None and (again_s := await self._pace.turn(serving)):
                 await self._replies.came_early(serving, again_s)
             else:
                 await self._run_in_place(serving)
+
+    async def _is_cached(self, serving: Serving) -> bool:
+        """Whether the cache had the answer, which is given then; it costs neither rate nor place."""
+        event = serving.event
+        output = await self._cache.look(serving.workspace, bytes(event.input))
+        if output is None or serving.cancelled or self._unwanted.holds(serving):
+            return False
+        await self._replies.completed(serving, output, cached=True)
+        return True
 
     async def _hand_back(self, serving: Serving) -> None:
         """To whoever may take it, with no attempt spent."""
@@ -338,6 +349,7 @@ class ToolActor:
                 self._on_stuck()
         else:
             self._gate.end(permit, None, serving.duration_s)
+            await self._cache.keep(serving.workspace, bytes(serving.event.input), output)
             await self._replies.completed(serving, output)
 
     async def _attempt(self, serving: Serving) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bus.failure import TerminalError
 from bus.subjects import check_name
 from store.artifact import Artifact, describe, keep
 from supervisor.breaker import Breaker
@@ -89,6 +90,20 @@ class ToolContext:
         if self._blobs is None:
             return describe(name, data, media_type)
         return await keep(self._blobs, name, data, media_type)
+
+    async def content(self, artifact: Artifact) -> bytes:
+        """The bytes of a file that this or another tool kept.
+
+        Raises: TerminalError if they are not kept, as outside of a tool actor; BusError if they cannot be read.
+        """
+        from bus.objects import BlobMissing
+
+        try:
+            if self._blobs is not None:
+                return await self._blobs.get(artifact.sha256)
+        except BlobMissing:
+            pass
+        raise TerminalError(f"the content of artifact {artifact.name} is not kept", code="no_artifact")
 
     def _is_late(self) -> bool:
         return self._timeout_s is not None and time.monotonic() - self._began_s >= self._timeout_s

@@ -60,11 +60,11 @@ class ToolReplies:
         except msgspec.ValidationError:
             return self._retry
 
-    async def completed(self, serving: Serving, output: bytes) -> None:
-        """The function returned ``output``."""
+    async def completed(self, serving: Serving, output: bytes, *, cached: bool = False) -> None:
+        """The function returned ``output``, or another call's function did (``cached``)."""
         event = ReplyCompleted(
             job=serving.event.job, call=serving.event.call, output=msgspec.Raw(output), attempt=serving.attempt,
-            duration_s=serving.duration_s, actor=self._name,
+            duration_s=serving.duration_s, actor=self._name, cached=cached,
         )  # fmt: skip
         crash_point("tool.before_reply")
         try:

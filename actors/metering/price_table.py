@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from actors.model.price import Price
+from actors.metering.price import Price
 
 AS_OF = date(2026, 11, 6)
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from actors.locks.claim import LockName
-from actors.model import pace
-from actors.model.pace import ModelRate, Pace
+from actors.metering import pace
+from actors.metering.pace import ModelRate, Pace
 from bus.cells import Cells
 from bus.connection import Bus
 from bus.errors import UsageError

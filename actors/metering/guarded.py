@@ -19,9 +19,9 @@ import time
 from actors.breakers.breakers import Breakers
 from actors.breakers.dependency import Dependency
 from actors.budgets.ledger import Amount
-from actors.model.call_counts import COUNTS, CallCounts
-from actors.model.costs import NANO, Prices, prices
-from actors.model.limits import ModelLimits
+from actors.metering.call_counts import COUNTS, CallCounts
+from actors.metering.costs import NANO, Prices, prices
+from actors.metering.limits import ModelLimits
 from actors.model.model import Listen, Model, ModelReply, ModelRequest, Usage
 from bus.errors import BusError
 from bus.failure import failure_of

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import msgspec
 
+from actors.metering.price import FREE, Price
+from actors.metering.price_table import PRICES
 from actors.model.model import Usage
-from actors.model.price import FREE, Price
-from actors.model.price_table import PRICES
 from bus.errors import UsageError
 
 VARIABLE = "CALLBOARD_MODEL_PRICES"
