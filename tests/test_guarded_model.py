@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from actors import CircuitOpen
@@ -15,6 +16,7 @@ from actors.metering.pace import ModelRate
 from actors.metering.price import Price
 from actors.model import ModelRequest, ScriptedModel, Usage, fail, say
 from actors.model.message import user
+from actors.node.heart import heartbeat_of
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.failure import RetryableError, TerminalError
@@ -55,6 +57,13 @@ async def test_money_and_counts() -> None:
     assert (beat.output_tokens, beat.cost_usd) == (reply.usage.output_tokens, used.usd)
     assert sum(beat.latency) == 2
     assert model.most(ModelRequest(model="unheard-of", messages=())).nano_usd == 0, "a script costs nothing by itself"
+
+
+async def test_the_heartbeat_of_a_process_tells_them() -> None:
+    """What a guarded model counts by itself is in the next heartbeat, whatever the process is."""
+    model = GuardedModel(ScriptedModel([say("twelve")], "heard"), own_prices=PRICES)
+    await model.reply(msgspec.structs.replace(asked(), model="heard"))
+    assert [beat.outcomes for beat in heartbeat_of("serving", 0.0).models if beat.model == "heard"] == [{"ok": 1}]
 
 
 def test_counts_stay_few() -> None:

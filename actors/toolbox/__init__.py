@@ -9,18 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from actors.toolbox.chart.kit import Chart as Chart
     from actors.toolbox.kit import Kit as Kit
+    from actors.toolbox.mcp.kit import Mcp as Mcp
     from actors.toolbox.python.kit import Python as Python
     from actors.toolbox.sql.kit import Sql as Sql
     from actors.toolbox.web.fetch import Fetch as Fetch
+    from actors.toolbox.web.github import GitHub as GitHub
     from actors.toolbox.web.http_request import Http as Http
     from actors.toolbox.web.web_search import WebSearch as WebSearch
 
 _HOMES = {
+    "Chart": "actors.toolbox.chart.kit",
+    "GitHub": "actors.toolbox.web.github",
     "WebSearch": "actors.toolbox.web.web_search",
     "Http": "actors.toolbox.web.http_request",
     "Fetch": "actors.toolbox.web.fetch",
     "Kit": "actors.toolbox.kit",
+    "Mcp": "actors.toolbox.mcp.kit",
     "Python": "actors.toolbox.python.kit",
     "Sql": "actors.toolbox.sql.kit",
 }
