@@ -201,7 +201,9 @@ def _check_size(answer: bytes, limit_bytes: int) -> None:
 
 async def _refuse(request: Request, error: Exception, counters: _Counters) -> None:
     status, body = describe_error(error)
-    if status == 500:
+    if isinstance(error, PeerError) and error.failure.retryable is not None:  # its author said so on purpose
+        log.info("%s failed: %s", request.subject, error)
+    elif status == 500:
         log.error("%s failed", request.subject, exc_info=error)
     counters.errors += 1
     counters.last_error = f"{status}:{body.message}"

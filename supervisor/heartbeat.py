@@ -33,6 +33,28 @@ class MailboxBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     taken: int = 0
 
 
+# Upper bounds of the classes that calls of models are counted in by how long they took; the last class has none.
+LATENCY_BOUNDS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+class ModelBeat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a process has asked of one model since it began.
+
+    ``outcomes`` counts calls by "ok" or the code of their error, ``latency`` by class (``LATENCY_BOUNDS_S``).
+    """
+
+    provider: str
+    model: str
+    outcomes: dict[str, int] = {}
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost_usd: float = 0.0
+    seconds: float = 0.0
+    latency: tuple[int, ...] = ()
+
+
 AssetState = Literal["loading", "loaded", "refreshing", "failed"]
 
 
@@ -63,6 +85,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     busy: int = 0
     sequence: int = 0
     mailboxes: tuple[MailboxBeat, ...] = ()
+    models: tuple[ModelBeat, ...] = ()
     assets: tuple[AssetBeat, ...] = ()
 
 

@@ -7,15 +7,19 @@ metric costs a call a message.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import get_args
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from bus.system_events import KillCause
 from supervisor.child import ChildState
+from supervisor.heartbeat import LATENCY_BOUNDS_S
 from supervisor.tally import BREAKER_STATES, Snapshot
+
+TOKEN_KINDS = ("input", "output", "cache_read", "cache_write")
 
 
 def families(now: Snapshot) -> Iterator[Metric]:
@@ -23,6 +27,7 @@ def families(now: Snapshot) -> Iterator[Metric]:
     yield from _of_node(now)
     yield from _of_actors(now)
     yield from _of_breakers(now)
+    yield from _of_models(now)
 
 
 def _of_node(now: Snapshot) -> Iterator[Metric]:
@@ -63,6 +68,34 @@ def _of_breakers(now: Snapshot) -> Iterator[Metric]:
     yield _gauge("breaker_state", "1 for the state that a circuit breaker is in.", ("breaker", "state"), is_in)
     yield _counter("breaker_transitions", "Times that a circuit breaker came into a state.", ("breaker", "to"),
                    {(name, state): number for (name, state), number in now.tally.transitions.items()})  # fmt: skip
+
+
+def _of_models(now: Snapshot) -> Iterator[Metric]:
+    """Counters begin anew with each process, as Prometheus expects them to."""
+    labels = ("node", "actor", "provider", "model")
+    beats = {
+        (now.status.node, name, each.provider, each.model): each for name, beat in now.beats.items()
+        for each in beat.models
+    }  # fmt: skip
+    yield _counter("model_calls", "Calls of models that ended, by ok or the code of their error.",
+                   (*labels, "outcome"),
+                   {(*key, outcome): number for key, beat in beats.items()
+                    for outcome, number in beat.outcomes.items()})  # fmt: skip
+    yield _counter("model_tokens", "Tokens by kind: input, output, cache_read, cache_write.", (*labels, "kind"),
+                   {(*key, kind): getattr(beat, f"{kind}_tokens") for key, beat in beats.items()
+                    for kind in TOKEN_KINDS})  # fmt: skip
+    yield _counter("model_cost_usd", "What calls of models cost, as far as their prices are known.", labels,
+                   {key: beat.cost_usd for key, beat in beats.items()})  # fmt: skip
+    latency = HistogramMetricFamily("callboard_model_call_seconds", "How long calls of models took.", labels=labels)
+    for key, beat in beats.items():
+        latency.add_metric(key, list(_buckets(beat.latency)), beat.seconds)
+    yield latency
+
+
+def _buckets(latency: Sequence[int]) -> Iterator[tuple[str, float]]:
+    """Each bound with how many calls took no longer."""
+    bounds = [f"{bound:g}" for bound in LATENCY_BOUNDS_S] + ["+Inf"]
+    yield from zip(bounds, accumulate(latency), strict=False)
 
 
 Samples = Mapping[tuple[str, ...], float]

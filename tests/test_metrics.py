@@ -29,7 +29,7 @@ from bus.system_events import ActorKilled, BreakerClosed, BreakerHalfOpened, Bre
 from store.log import read_job
 from supervisor.child import ChildStatus
 from supervisor.events import ChildExited, ChildKilled, ChildRestarting
-from supervisor.heartbeat import Heartbeat
+from supervisor.heartbeat import Heartbeat, ModelBeat
 from supervisor.metrics import families
 from supervisor.metrics_server import MetricsServer, parse_address
 from supervisor.status import NodeStatus, node_statuses
@@ -38,6 +38,8 @@ from tests.stage import ROOT
 from tests.waiting import wait_until
 
 Samples = dict[tuple[str, ...], float]
+ASKED = ModelBeat("anthropic", "claude-x", {"ok": 3, "rate_limited": 2}, 100, 50, 70, 0, 0.25, 12.5,
+                  (0, 1, 3, 0, 1, 0, 0, 0, 0, 0, 0, 0))  # fmt: skip
 
 
 def parsed(text: str) -> Samples:
@@ -177,20 +179,30 @@ def test_names_of_metrics() -> None:
     status = NodeStatus(node="n1", pid=1, started_at=datetime.now(UTC), healthy=False, actors=[actor])
     tally = Tally()
     tally.note_breaker(BreakerOpened(job="breakers", breaker="x", reason="", open_s=1))
-    beats = {"a-1": Heartbeat(pid=1, doing="idle", handled=4, busy=1)}
+    beats = {"a-1": Heartbeat(pid=1, doing="idle", handled=4, busy=1, models=(ASKED,))}
     found = list(families(Snapshot(status, tally, beats, {"a-1": 1.5}, {("JOBS", "job-a-normal"): 7})))
     samples = {(s.name, *sorted(s.labels.values())): s.value for family in found for s in family.samples}
     assert {name for name, *_ in samples} == {
         "callboard_node_healthy", "callboard_node_draining", "callboard_groups_given_up", "callboard_actors",
         "callboard_actor_restarts_total", "callboard_actor_kills_total", "callboard_heartbeat_age_seconds",
         "callboard_handled_total", "callboard_busy", "callboard_consumer_pending", "callboard_breaker_state",
-        "callboard_breaker_transitions_total",
+        "callboard_breaker_transitions_total", "callboard_model_calls_total", "callboard_model_tokens_total",
+        "callboard_model_cost_usd_total", "callboard_model_call_seconds_bucket", "callboard_model_call_seconds_count",
+        "callboard_model_call_seconds_sum",
     }  # fmt: skip
     assert samples["callboard_node_healthy", "n1"] == 0
     assert samples["callboard_actors", "given_up", "n1"] == 1
     assert samples["callboard_heartbeat_age_seconds", "a-1", "n1"] == 1.5
     assert samples["callboard_handled_total", "a-1", "n1"] == 4
     assert samples["callboard_consumer_pending", "JOBS", "job-a-normal", "n1"] == 7
+    model = ("a-1", "anthropic", "claude-x", "n1")
+    assert samples["callboard_model_calls_total", *sorted((*model, "rate_limited"))] == 2
+    assert samples["callboard_model_tokens_total", *sorted((*model, "cache_read"))] == 70
+    assert samples["callboard_model_cost_usd_total", *model] == 0.25
+    assert samples["callboard_model_call_seconds_bucket", "0.5", *model] == 0
+    assert samples["callboard_model_call_seconds_bucket", "2", *model] == 4
+    assert samples["callboard_model_call_seconds_bucket", "+Inf", *model] == 5
+    assert samples["callboard_model_call_seconds_sum", *model] == 12.5
     assert all(family.documentation for family in found)
 
 

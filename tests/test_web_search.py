@@ -65,7 +65,7 @@ async def test_tavily() -> None:
         (Said("<h1>Bad gateway", 502), RetryableError, "unavailable", None),
         (Said("<h1>Welcome"), RetryableError, "bad_answer", None),
         (json_said({"results": [{"title": "no url"}]}), RetryableError, "bad_answer", None),
-        (Said(status=307, headers={"location": "http://127.0.0.1:1/"}), RetryableError, "bad_answer", None),
+        (Said(status=307, headers={"location": "http://127.0.0.1:1/"}), TerminalError, "redirect", None),
     ],
 )
 async def test_tavily_when_it_fails(

@@ -23,9 +23,9 @@ from bus.failure import TerminalError
 
 NANO = 1_000_000_000
 OVERRUN = "budget_exceeded"
-# Of so many settled keys the account knows that they are. One that comes again after more than that is counted again:
-# too much, and never too little.
-SETTLED_KEPT = 4_000
+# So many settled keys are known as such: 21 KB, written with each change. One that comes again after
+# more than that is counted again: too much, and never too little.
+SETTLED_KEPT = 1_000
 _DIGEST_BYTES = 9
 
 

@@ -40,7 +40,8 @@ async def describe(target: str) -> Description:
 def refusal(verb: str, target: str, code: int | None, err: bytes) -> UsageError:
     """Why the process of a module did not do what it was started for, by its last words."""
     said = err.decode(errors="replace").strip() or f"it ended with code {code} and said nothing"
-    message, _, rest = said.rpartition("error: ")[2].partition("\n")
+    # The last one that begins a line: what it says of another program may hold the same word.
+    message, _, rest = f"\n{said}".rpartition("\nerror: ")[2].strip().partition("\n")
     message = message.removeprefix(f"{target}: ")
     return UsageError(f"cannot {verb} {target}: {message}", code="bad_target", hint=rest.strip())
 

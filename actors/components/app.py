@@ -119,6 +119,7 @@ class App:
         stall_s: float = ...,
         limits: Limits = ...,
         breaker: Breaker | None = ...,
+        at_once: AtOnce | None = None,
         rate: Rate | None = None,
         cache_ttl_s: float | None = None,
         read_only: bool = False,
@@ -140,6 +141,7 @@ class App:
         stall_s: float = DEFAULT_STALL_S,
         limits: Limits = _NO_LIMITS,
         breaker: Breaker | None = _DEFAULT_BREAKER,
+        at_once: AtOnce | None = None,
         rate: Rate | None = None,
         cache_ttl_s: float | None = None,
         read_only: bool = False,
@@ -150,7 +152,8 @@ class App:
         how many calls each of them takes at once. ``group`` is one of the app's supervision groups (empty: its own),
         ``restart`` whether a process that ended is started again, ``stall_s`` how long it may give no sign of life,
         ``limits`` what it may use of the machine, ``breaker`` when its calls are held back (None: never),
-        ``rate`` how often it may be called, by all replicas together. ``cache_ttl_s``: for how long an output may
+        ``at_once`` how many calls run at the same time and ``rate`` how often it may be called, both of all replicas
+        together. ``cache_ttl_s``: for how long an output may
         answer other calls with the same input, of the same version of the tool and the same workspace. ``read_only``:
         it changes nothing anywhere, so an agent that may only read may use it.
         Raises: UsageError if the function cannot be a tool.
@@ -158,7 +161,7 @@ class App:
         options = Options(name=name, version=version, description=description, retry=retry, timeout_s=timeout_s,
                           replicas=replicas, concurrency=concurrency, group=group, restart=restart, stall_s=stall_s,
                           limits=limits, breaker=breaker, rate=rate, read_only=read_only,
-                          cache_ttl_s=cache_ttl_s)  # fmt: skip
+                          at_once=at_once, cache_ttl_s=cache_ttl_s)  # fmt: skip
         return self._decorate("tool", fn, options)
 
     @overload
@@ -348,6 +351,13 @@ class App:
         """
         kit.tools = kit.declare(self)
         return kit
+
+    def add(self, component: Component[..., Any], /) -> Component[..., Any]:
+        """Take a component that was made elsewhere, by a kit say; the component itself comes back.
+
+        Raises: UsageError if the app has that component already.
+        """
+        return self._append(component)
 
     @property
     def documents(self) -> list[Document]:

@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING, Any
 from actors.model.open_model import open_model as open_model
 
 if TYPE_CHECKING:
+    from actors.metering.costs import Prices as Prices
+    from actors.metering.costs import cost_of as cost_of
+    from actors.metering.costs import estimate as estimate
+    from actors.metering.guarded import GuardedModel as GuardedModel
+    from actors.metering.limits import ModelLimits as ModelLimits
+    from actors.metering.pace import ModelRate as ModelRate
+    from actors.metering.price import Price as Price
     from actors.model.anthropic_model import AnthropicModel as AnthropicModel
     from actors.model.cassette import Cassette as Cassette
     from actors.model.message import Message as Message
@@ -39,13 +46,18 @@ _HOMES = {
     "AnthropicModel": "actors.model.anthropic_model",
     "Cassette": "actors.model.cassette",
     "Delta": "actors.model.model",
+    "GuardedModel": "actors.metering.guarded",
     "Message": "actors.model.message",
     "Model": "actors.model.model",
+    "ModelLimits": "actors.metering.limits",
+    "ModelRate": "actors.metering.pace",
     "ModelRef": "actors.model.model_ref",
     "ModelReply": "actors.model.model",
     "ModelRequest": "actors.model.model",
     "OpenAIModel": "actors.model.openai_model",
     "OpenAIServer": "actors.model.openai_server",
+    "Price": "actors.metering.price",
+    "Prices": "actors.metering.costs",
     "RedactedThinking": "actors.model.message",
     "ScriptedModel": "actors.model.scripted",
     "Text": "actors.model.message",
@@ -54,6 +66,8 @@ _HOMES = {
     "ToolSpec": "actors.model.model",
     "ToolUse": "actors.model.message",
     "Usage": "actors.model.model",
+    "cost_of": "actors.metering.costs",
+    "estimate": "actors.metering.costs",
     "fail": "actors.model.scripted",
     "parse_model_ref": "actors.model.model_ref",
     "say": "actors.model.scripted",

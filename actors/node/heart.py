@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
+from actors.metering.call_counts import COUNTS
 from bus import subjects
 from bus.connection import Bus
 from bus.mailbox import Mailbox
@@ -39,6 +40,7 @@ def heartbeat_of(
         handled=handled,
         busy=busy,
         sequence=max((mailbox.last_sequence for mailbox in mailboxes), default=0),
+        models=COUNTS.beats(),
         mailboxes=tuple(MailboxBeat(m.stream, m.consumer, m.room, m.taken) for m in mailboxes),
     )
 

@@ -25,6 +25,7 @@ from actors.assets.failure import AssetFailed
 from actors.components.app import App
 from actors.components.loading import load_app
 from actors.node.heart import Beat, Heart, starting
+from actors.toolbox.kit import asking_anew
 from bus.connection import Bus
 from bus.courier import deliver_inherited
 from bus.errors import BusError, UsageError
@@ -110,7 +111,9 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=os.environ.get("CALLBOARD_LOG", "INFO"), format="%(levelname)s %(name)s: %(message)s")
     try:
         if arguments.role == "describe":
-            return _describe(load_app(arguments.target))
+            with asking_anew():
+                app = load_app(arguments.target)
+            return _describe(app)
         if arguments.role == "verify":
             return _verify(arguments)
         return _run(_role(arguments), arguments.name or arguments.role)

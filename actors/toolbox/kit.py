@@ -12,12 +12,33 @@ that serves the tool, never from the module that declares it, so they reach no o
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from actors.components.app import App
     from actors.components.component import Component
+
+
+_IS_ASKING_ANEW: ContextVar[bool] = ContextVar("asking_anew", default=False)
+
+
+@contextlib.contextmanager
+def asking_anew() -> Iterator[None]:
+    """While an app is described for a node: kits that learn their tools from a server ask it, whatever is kept."""
+    token = _IS_ASKING_ANEW.set(True)
+    try:
+        yield
+    finally:
+        _IS_ASKING_ANEW.reset(token)
+
+
+def asks_anew() -> bool:
+    """Whether what is kept of an earlier answer is not to be used."""
+    return _IS_ASKING_ANEW.get()
 
 
 class Kit(ABC):

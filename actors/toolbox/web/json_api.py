@@ -62,6 +62,8 @@ class JsonApi:
         """The body of an answer that worked. Raises: TerminalError, RetryableError for its status or its content."""
         if error := answer.error(self.label, said=self.said(answer)):
             raise error
+        if answer.status >= 300:
+            raise TerminalError(f"{self.label} has moved what was asked for: {self.said(answer)}", code="redirect")
         if answer.truncated:
             raise TerminalError(f"{self.label}: the answer is too big: ask for less", code="too_large")
         try:

@@ -1,0 +1,1 @@
+"""The components of a deployment as the tools of an MCP server."""

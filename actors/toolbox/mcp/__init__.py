@@ -1,0 +1,1 @@
+"""Tools of MCP servers as tool actors: the listing becomes components, and each tool's process keeps a session."""
