@@ -35,7 +35,7 @@ class FrontMatter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     turns: Annotated[int, Meta(ge=1, description="How often the model is asked at most.")] = DEFAULT_TURNS
     mendings: Annotated[int, Meta(ge=0, description="How many answers in a row may be wrong.")] = DEFAULT_MENDINGS
     max_tokens: Annotated[int, Meta(ge=1, description="The longest answer, in tokens.")] = DEFAULT_MAX_TOKENS
-    temperature: Annotated[float | None, Meta(ge=0, le=2)] = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     thinking_tokens: Annotated[int, Meta(ge=0, description="How much it may think, 0 for not at all.")] = 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -12,7 +13,7 @@ from actors.roles.front_matter import FrontMatter, front_matter_schema
 from actors.roles.misfits import misfits
 from actors.roles.role import Role
 from actors.roles.role_rules import KnownTools, faults_of
-from actors.workflow.finding import Fault, Finding, path_text
+from actors.workflow.finding import Fault, Finding, Path, path_text
 from actors.workflow.source import Source, read_source
 
 _FENCE = re.compile(r"---[ \t]*\n(?P<front>.*?)^---[ \t]*(?:\n|\Z)(?P<text>.*)", re.DOTALL | re.MULTILINE)
@@ -52,14 +53,26 @@ def _read(source: Source, instructions: str, text_line: int, known: KnownTools |
         fault = Fault("no_front_matter", (), "the settings of an agent are a mapping", _HINT)
         return Reading(None, (_finding(source.file, fault, (2, 1)),))
     shape = list(misfits(front_matter_schema(), source.value))
-    wrong = {fault.path[0] for fault in shape if fault.path}
-    sound = {name: value for name, value in source.value.items() if name not in wrong}
+    sound = _without(source.value, {fault.path for fault in shape if fault.path}, ())
     faults = [*source.doubtful, *shape, *faults_of(sound, known)]
     found = [_finding(source.file, fault, source.place(fault.path)) for fault in faults]
     if not instructions:
         fault = Fault("no_instructions", (), "there are no instructions below the settings")
         found.append(_finding(source.file, fault, (text_line, 1)))
     return Reading(None if found else _role(source, instructions), tuple(_in_order(found)))
+
+
+def _without(value: Any, wrong: set[Path], path: Path) -> Any:
+    """The value without what is wrong in it; in lists None stands for that, so that places stay what they are."""
+    match value:
+        case dict():
+            kept = {name: each for name, each in value.items() if (*path, name) not in wrong}
+            return {name: _without(each, wrong, (*path, name)) for name, each in kept.items()}
+        case list():
+            places = [(*path, number) for number in range(len(value))]
+            return [None if at in wrong else _without(each, wrong, at) for each, at in zip(value, places, strict=True)]
+        case _:
+            return value
 
 
 def _role(source: Source, instructions: str) -> Role:
