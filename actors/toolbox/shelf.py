@@ -12,11 +12,13 @@ import actors.toolbox
 from actors.components.app import App
 from actors.components.component import Component
 from actors.toolbox.kit import Kit
-from actors.toolbox.settings import build, from_environment, kit_word, settings_of
+from actors.toolbox.settings import build, from_environment, kit_word, settings_of, variable_of
 from bus.errors import UsageError
 
 log = logging.getLogger("callboard.toolbox")
 
+# Nobody gets these without a word in the environment: they run what a model wrote.
+_ON_REQUEST = {"Python", "Shell"}
 # They are not tools by themselves: a base, and one that is told which server to speak to.
 _NOT_ON_THE_SHELF = {"Kit", "Mcp"}
 
@@ -45,8 +47,13 @@ def standard_app(environ: Mapping[str, str]) -> App:
     """An app of all kits whose settings are in the environment; others are left out with a word in the log."""
     app = App("toolbox", version="1.0.0", description="Tools that are ready to use.")
     for kit in kits(kit_names()):
+        settings = from_environment(kit, environ)
+        if kit.__name__ in _ON_REQUEST and not settings:
+            log.info("without %s: none of its settings is in the environment, such as %s", kit.__name__,
+                     variable_of(kit, "timeout_s"))  # fmt: skip
+            continue
         try:
-            app.use(build(kit, from_environment(kit, environ)))
+            app.use(build(kit, settings))
         except UsageError as error:
             log.info("without %s: %s", kit.__name__, error)
     return app
@@ -68,6 +75,7 @@ def find_tool(name: str, values: Mapping[str, Any], environ: Mapping[str, str]) 
             if found := _in_kit(kit, name, values, environ, seen):
                 return found
         except UsageError as error:
+            seen.append(kit_word(kit))
             if kit.__name__ in near:
                 refusals.append(error)
     if refusals:
