@@ -14,10 +14,11 @@ import typer
 
 from actors.commands import amend as amend_commands
 from actors.commands import approvals as approval_commands
+from actors.commands import artifacts as artifact_commands
 from actors.commands import assets as asset_commands
 from actors.commands import breakers as breaker_commands
 from actors.commands import call as call_commands
-from actors.commands import control, workflow_registry
+from actors.commands import control
 from actors.commands import dead as dead_commands
 from actors.commands import fork as fork_commands
 from actors.commands import history as history_commands
@@ -29,7 +30,6 @@ from actors.commands import submit as submit_commands
 from actors.commands import supervise as supervise_commands
 from actors.commands import trace as trace_commands
 from actors.commands import usage as usage_commands
-from actors.commands import workflow as workflow_commands
 from actors.commands.default_group import DefaultGroup
 from actors.commands.options import (
     Context,
@@ -40,6 +40,8 @@ from actors.commands.options import (
     option_names,
     run,
 )
+from actors.workflow_commands import workflow as workflow_commands
+from actors.workflow_commands import workflow_registry
 
 if TYPE_CHECKING:
     from actors.node.crew import Crew
@@ -272,6 +274,7 @@ for _command in (
     trace_commands.trace,
     history_commands.replay,
     history_commands.snapshot,
+    artifact_commands.artifacts,
     look_commands.ps,
     look_commands.components,
     look_commands.doctor,

@@ -50,8 +50,14 @@ async def keep(blobs: Blobs, name: str, data: bytes, media_type: str = "") -> Ar
 def artifacts_in(value: Any) -> Iterator[Artifact]:
     """The references in plain JSON values, in their order."""
     match value:
-        case {"artifact": "file", "name": str(), "sha256": str()}:
-            yield msgspec.convert(value, Artifact)
+        case {
+            "artifact": "file",
+            "name": str(name),
+            "media_type": str(kind),
+            "size_bytes": int(size),
+            "sha256": str(sum_),
+        }:
+            yield Artifact(name=name, media_type=kind, size_bytes=size, sha256=sum_)
         case dict():
             for each in value.values():
                 yield from artifacts_in(each)

@@ -1,4 +1,4 @@
-"""How many jobs of a workflow may run at once: all of a workspace, or those whose inputs agree in a field."""
+"""How many jobs of a workflow, or calls of a tool, may run at once: all, or those whose inputs agree in a field."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class BadAtOnce(UsageError, ValueError):
 
 class AtOnce(msgspec.Struct, frozen=True, omit_defaults=True):
     """At most ``limit`` jobs of a workflow run at once in a workspace; the others wait, first come first served.
+    For a tool: calls, of all workspaces and replicas together, in no certain order.
 
     ``key`` is a field of the input, such as ``"customer"`` or ``"order.customer"``: then each of its values has a limit
     of its own. Empty: one limit for all.

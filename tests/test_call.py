@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import pty
@@ -22,6 +23,7 @@ import actors.toolbox
 from actors import App
 from actors.clients.direct_call import call_directly
 from actors.command_bodies import calling
+from actors.command_bodies.artifact_files import places
 from actors.command_bodies.session import Session, complain
 from actors.components.announcement import announce
 from actors.components.component import Component
@@ -127,10 +129,12 @@ async def test_a_tool_of_an_app_runs_here(tmp_path: Path, capsys: pytest.Capture
 
 def test_a_name_of_an_artifact_leads_nowhere_else() -> None:
     """A path in the name of a file that somebody else sent does not leave the folder."""
-    found = [msgspec.structs.replace(describe("a.txt", b"x"), name=name) for name in ("../../a.txt", "a.txt", "..")]
-    paths = calling._paths(Path("out"), found)
-    assert [str(path) for path in paths[:2]] == ["out/a.txt", "out/a-2.txt"]
-    assert all(path.resolve().parent == Path("out").resolve() for path in paths)
+    for name in ("../../a.txt", "a.txt", "..", "/etc/a.txt", "..\\a.txt", "x/..", "."):
+        named = msgspec.structs.replace(describe("a.txt", b"x"), name=name)
+        paths = list(itertools.islice(places(Path("out"), named), 3))
+        assert len(set(paths)) == 3
+        assert all(path.resolve().parent == Path("out").resolve() for path in paths)
+        assert not name.endswith("a.txt") or [path.name for path in paths] == ["a.txt", "a-2.txt", "a-3.txt"]
 
 
 def test_the_command_line(tmp_path: Path) -> None:

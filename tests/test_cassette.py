@@ -82,6 +82,16 @@ async def test_a_failure_is_not_recorded(path: Path) -> None:
     assert await said(recorder) == "12" and await said(Cassette(path)) == "12"
 
 
+async def test_what_failed_here_and_was_recorded_elsewhere_is_played(path: Path) -> None:
+    """A call that failed has not used up its place on the tape: what another process recorded meanwhile is taken."""
+    model = ScriptedModel([fail(RetryableError("busy"), times=9)])
+    recorder = Cassette(path, model)
+    with pytest.raises(RetryableError):
+        await recorder.reply(question())
+    assert await said(Cassette(path, answers("12"))) == "12"
+    assert await said(recorder) == "12" and len(model.requests) == 1
+
+
 async def test_what_was_not_recorded_is_told_with_what_is_near(path: Path) -> None:
     """The error shows in which field the request differs from the nearest one, at the place that matters."""
     tools = (ToolSpec("sql", "Ask.", {"type": "object"}),)
@@ -186,7 +196,8 @@ def test_a_line_goes_in_place_of_one_that_was_cut_off(path: Path) -> None:
     """What a killed process left half written is not left between two lines."""
     exchange = exchange_of("p", "m", question(), ModelReply(message=Message("assistant", ()), stop="end_turn"))
     line = line_of(exchange)
-    for left, lines in ((line[:20], 1), (line + line[:20], 2), (line.rstrip(), 2), (b"", 1)):
+    longer = line_of(msgspec.structs.replace(exchange, model="m" * len(line)))
+    for left, lines in ((longer[:-9], 1), (line + longer[:-9], 2), (line.rstrip(), 2), (b"", 1)):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(left)
         append_line(path, line)

@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.console.letter_page import letter_page, letters_page, redriven_page
 from actors.console.page import plain_lines
 from actors.dead_letters.dead_letters import Attempt, Letter, Redriven, WholeLetter
+from actors.listings.letter_page import letter_page, letters_page, redriven_page
 from bus.connection import Bus
 from bus.crash import VARIABLE
 from bus.embedded import EmbeddedServer

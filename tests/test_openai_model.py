@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -99,6 +100,7 @@ async def test_parallel_tools_and_malformed_arguments(stream: bool) -> None:
         (Said("", finish="content_filter"), "refusal", ""),
         (Said(refusal="I cannot help."), "refusal", "I cannot help."),
         (Said("", (("c1", "sql", "{}"),), finish="stop"), "tool_use", ""),
+        (Said("none came", finish="tool_calls"), "end_turn", "none came"),
         (Said("a", stop_reason="END"), "stop_sequence", "a"),
         (Said("a", finish="something new"), "end_turn", "a"),
         (Said("a", reasoning="b", reasoning_field="reasoning"), "end_turn", "a"),
@@ -235,7 +237,8 @@ async def test_a_slow_first_byte_and_a_closed_port() -> None:
     async with FakeOpenAI([Said(wait=True)]) as server:
         model = open_model(f"vllm:m@{server.url}")
         with pytest.raises(RetryableError) as late:
-            await model.reply(asked(timeout_s=0.3))
+            async with asyncio.timeout(30):
+                await model.reply(asked(timeout_s=0.3))
     with pytest.raises(RetryableError) as gone:
         await model.reply(asked())
     assert (late.value.code, gone.value.code) == ("timeout", "unreachable")

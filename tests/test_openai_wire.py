@@ -97,6 +97,22 @@ def test_a_call_without_an_id_gets_one() -> None:
     assert reply.message.parts == (ToolUse("cmpl-7-0", "a", {"n": 1}), ToolUse("cmpl-7-1", "b", {}))
 
 
+@pytest.mark.parametrize("index", [{"index": 0}, {}])
+def test_calls_of_one_index_are_told_apart_by_their_ids(index: dict[str, int]) -> None:
+    """Ollama streams every call with index 0, or with none; their arguments do not run into each other."""
+    gathered = Gathered()
+    for call_id, name, arguments in (
+        ("c1", "a", '{"n": 1}'),
+        ("c2", "b", '{"n'),
+        ("c2", "b", '": 2}'),
+        ("c3", "a", ""),
+    ):
+        call = {**index, "id": call_id, "function": {"name": name, "arguments": arguments}}
+        gathered.add({"choices": [{"delta": {"tool_calls": [call]}}]})
+    uses = gathered.reply().message.tool_uses
+    assert uses == (ToolUse("c1", "a", {"n": 1}), ToolUse("c2", "b", {"n": 2}), ToolUse("c3", "a", {}))
+
+
 def test_usage_is_never_negative() -> None:
     """Servers leave figures out, or count what is cached in their own way."""
     assert usage_of({}).tokens == 0

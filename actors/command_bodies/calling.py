@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
-import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from actors.clients.direct_call import call_directly
+from actors.command_bodies.artifact_files import write_artifacts
 from actors.command_bodies.session import EXIT_DONE, Session
 from actors.components.registry import Registry, parse_ref
 from actors.console.page import line
 from actors.console.result_page import output_page
 from bus.errors import UsageError
-from store.artifact import Artifact, artifacts_in
+from store.artifact import artifacts_in
 
 if TYPE_CHECKING:
     from actors.components.app import App
@@ -104,29 +103,5 @@ async def _save(session: Session, raw: bytes, blobs: Blobs, folder: str) -> None
     found = list(dict.fromkeys(artifacts_in(msgspec.json.decode(raw))))
     if not found:
         session.notes().show([line("the output has no artifacts to save")])
-    for artifact, path in zip(found, _paths(Path(folder), found), strict=True):
-        data = await blobs.get(artifact.sha256)
-        await asyncio.to_thread(_write, path, data)
+    async for _, path in write_artifacts(blobs, Path(folder), found):
         session.notes().show([line(f"saved {path}")])
-
-
-def _paths(folder: Path, artifacts: Iterable[Artifact]) -> list[Path]:
-    """A file for each. Whoever sent the name may have put a path into it; two of one name stand side by side."""
-    paths: list[Path] = []
-    for artifact in artifacts:
-        name = Path(artifact.name.replace("\0", "")).name
-        path = plain = folder / (artifact.sha256 if name in ("", "..") else name)
-        numbers = itertools.count(2)
-        while path in paths:
-            path = plain.with_stem(f"{plain.stem}-{next(numbers)}")
-        paths.append(path)
-    return paths
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        message = f"cannot write {path}: {error.strerror or error}"
-        raise UsageError(message, code="no_file", path="--save", hint="a folder that can be written to") from error

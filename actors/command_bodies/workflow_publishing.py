@@ -11,9 +11,9 @@ from actors.command_bodies.arguments import parse_inputs
 from actors.command_bodies.jobs import user_name
 from actors.command_bodies.session import EXIT_DONE, EXIT_JOB_FAILED, Session
 from actors.console.amount import plural
-from actors.console.definition_page import published_page
 from actors.console.page import line
 from actors.console.workflow_page import workflow_page
+from actors.listings.definition_page import published_page
 from actors.workflow.document import Document
 from actors.workflow.document_file import DOCUMENT_SUFFIXES, bases_beside, is_file, read_file
 from actors.workflow.source import Source, read_source

@@ -74,7 +74,7 @@ async def _list(session: Session) -> int:
     from datetime import UTC, datetime
 
     from actors.breakers.breaker_states import breaker_states
-    from actors.console.breaker_page import breaker_page
+    from actors.listings.breaker_page import breaker_page
 
     async with await session.client() as client:
         rows = await breaker_states(client.bus)
@@ -90,7 +90,7 @@ async def _force(session: Session, key: str, order: ForcedOpen | ForcedClosed) -
     from datetime import UTC, datetime
 
     from actors.breakers.breaker_states import force
-    from actors.console.breaker_page import breaker_page
+    from actors.listings.breaker_page import breaker_page
 
     async with await session.client() as client:
         row = await force(client.bus, key, order)

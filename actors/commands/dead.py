@@ -124,8 +124,8 @@ def drop(
 async def _list(session: Session, job: str, every: bool) -> int:
     from datetime import UTC, datetime
 
-    from actors.console.letter_page import letters_page
     from actors.dead_letters.dead_letters import list_letters as read_letters
+    from actors.listings.letter_page import letters_page
 
     screen = session.screen()
     async with await session.client() as client:
@@ -140,8 +140,8 @@ async def _list(session: Session, job: str, every: bool) -> int:
 async def _show(session: Session, number: int) -> int:
     from datetime import UTC, datetime
 
-    from actors.console.letter_page import letter_page
     from actors.dead_letters.dead_letters import read_letter
+    from actors.listings.letter_page import letter_page
 
     screen = session.screen()
     async with await session.client() as client:
@@ -156,8 +156,8 @@ async def _show(session: Session, number: int) -> int:
 async def _redrive(session: Session, ids: list[int], job: str, everything: bool) -> int:
     from actors.command_bodies.jobs import user_name
     from actors.command_bodies.session import EXIT_USAGE
-    from actors.console.letter_page import redriven_page
     from actors.dead_letters.dead_letters import redrive as redrive_letters
+    from actors.listings.letter_page import redriven_page
 
     async with await session.client() as client:
         chosen = await _chosen(client, ids, job, everything)

@@ -32,7 +32,7 @@ def locks(
 async def _list(session: Session, prefix: str) -> int:
     from datetime import UTC, datetime
 
-    from actors.console.lock_page import lock_page
+    from actors.listings.lock_page import lock_page
     from actors.locks.lock_store import lock_states
 
     async with await session.client() as client:

@@ -14,7 +14,7 @@ from actors.commands.options import AsJson, Context, Nats, NoColor, make_session
 if TYPE_CHECKING:
     from actors.clients.terms import Terms
     from actors.command_bodies.session import Session
-    from actors.console.outbox_page import OutboxView
+    from actors.listings.outbox_page import OutboxView
     from bus.connection import Bus
     from bus.courier import Round
     from bus.outbox import Held, Outbox
@@ -65,7 +65,7 @@ def drop(
 async def _list(session: Session) -> int:
     from datetime import UTC, datetime
 
-    from actors.console.outbox_page import outbox_page
+    from actors.listings.outbox_page import outbox_page
 
     view = await read_view()
     screen = session.screen()
@@ -78,7 +78,7 @@ async def _list(session: Session) -> int:
 
 async def read_view() -> OutboxView:
     """What is held in all outboxes of this user. Raises: OutboxError."""
-    from actors.console.outbox_page import HeldRow, instant_of, view_of
+    from actors.listings.outbox_page import HeldRow, instant_of, view_of
     from bus.outbox import limit_of
 
     rows = []

@@ -172,7 +172,7 @@ async def _add(
 async def _with_view(session: Session, ask: Callable[[Client], Awaitable[ScheduleView]]) -> int:
     from datetime import UTC, datetime
 
-    from actors.console.schedule_page import schedule_page
+    from actors.listings.schedule_page import schedule_page
 
     async with await session.client() as client:
         view = await ask(client)
@@ -187,7 +187,7 @@ async def _with_view(session: Session, ask: Callable[[Client], Awaitable[Schedul
 async def _list(session: Session) -> int:
     from datetime import UTC, datetime
 
-    from actors.console.schedule_page import schedule_list_page
+    from actors.listings.schedule_page import schedule_list_page
 
     async with await session.client() as client:
         schedules, planned = await client.schedules.list(), await client.find_jobs(states=["planned"])

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from actors.agents.agent import Agent
     from actors.agents.approval_rule import RequireApproval
+    from actors.budgets.budget import Budget
     from actors.model.model import Model
     from actors.operations.job import Job
     from actors.toolbox.kit import Kit
@@ -119,6 +120,7 @@ class App:
         stall_s: float = ...,
         limits: Limits = ...,
         breaker: Breaker | None = ...,
+        at_once: AtOnce | None = None,
         rate: Rate | None = None,
         cache_ttl_s: float | None = None,
         read_only: bool = False,
@@ -140,6 +142,7 @@ class App:
         stall_s: float = DEFAULT_STALL_S,
         limits: Limits = _NO_LIMITS,
         breaker: Breaker | None = _DEFAULT_BREAKER,
+        at_once: AtOnce | None = None,
         rate: Rate | None = None,
         cache_ttl_s: float | None = None,
         read_only: bool = False,
@@ -150,7 +153,8 @@ class App:
         how many calls each of them takes at once. ``group`` is one of the app's supervision groups (empty: its own),
         ``restart`` whether a process that ended is started again, ``stall_s`` how long it may give no sign of life,
         ``limits`` what it may use of the machine, ``breaker`` when its calls are held back (None: never),
-        ``rate`` how often it may be called, by all replicas together. ``cache_ttl_s``: for how long an output may
+        ``at_once`` how many calls run at the same time and ``rate`` how often it may be called, both of all replicas
+        together. ``cache_ttl_s``: for how long an output may
         answer other calls with the same input, of the same version of the tool and the same workspace. ``read_only``:
         it changes nothing anywhere, so an agent that may only read may use it.
         Raises: UsageError if the function cannot be a tool.
@@ -158,7 +162,7 @@ class App:
         options = Options(name=name, version=version, description=description, retry=retry, timeout_s=timeout_s,
                           replicas=replicas, concurrency=concurrency, group=group, restart=restart, stall_s=stall_s,
                           limits=limits, breaker=breaker, rate=rate, read_only=read_only,
-                          cache_ttl_s=cache_ttl_s)  # fmt: skip
+                          at_once=at_once, cache_ttl_s=cache_ttl_s)  # fmt: skip
         return self._decorate("tool", fn, options)
 
     @overload
@@ -218,6 +222,7 @@ class App:
         output: Any = None,
         approve: Sequence[RequireApproval | str] = (),
         read_only: bool = False,
+        budget: Budget | None = None,
         turns: int = 20,
         mendings: int = 3,
         max_tokens: int = 4096,
@@ -237,11 +242,12 @@ class App:
     ) -> AgentDecorator:
         """Declare an agent: an async function whose first parameter is an Agent; a job with processes of its own.
 
-        ``model`` is a reference such as ``"anthropic:claude-sonnet-4-5"``, or a Model. ``instructions`` are what the
+        ``model`` is a reference such as ``"anthropic:claude-sonnet-5"``, or a Model. ``instructions`` are what the
         model is told (the function's docstring if they are empty), ``tools`` all that it may use, ``output`` what a
         run gives (None: what the function returns). ``approve``: what people have to allow, as rules or names of
-        tools. ``read_only``: of its tools only those that change nothing are offered. ``turns`` and ``mendings`` bound
-        a run, ``max_tokens`` an answer; ``retry`` is how calls of the model are tried again. The rest as for a job.
+        tools. ``read_only``: of its tools only those that change nothing are offered. ``budget`` is what a job of it
+        and all that it starts may use up. ``turns`` and ``mendings`` bound a run, ``max_tokens`` an answer; ``retry``
+        is how calls of the model are tried again. The rest as for a job.
         Raises: UsageError if the function cannot be an agent.
         """
         from actors.agents.declaring import declare_agent
@@ -249,7 +255,7 @@ class App:
 
         settings = make_settings(
             model=model, instructions=instructions, tools=tools, output=output, approve=approve, read_only=read_only,
-            turns=turns, mendings=mendings, max_tokens=max_tokens, temperature=temperature,
+            budget=budget, turns=turns, mendings=mendings, max_tokens=max_tokens, temperature=temperature,
             thinking_tokens=thinking_tokens, retry=retry,
         )  # fmt: skip
         options = Options(name=name, version=version, description=description, timeout_s=timeout_s, replicas=replicas,

@@ -43,6 +43,8 @@ R_co = TypeVar("R_co", covariant=True)
 
 DEFAULT_TOOL_TIMEOUT_S = 60.0
 DEFAULT_CONCURRENCY = 8
+# Which of a tool's places are taken is asked in one question, whose answer has 1,024 messages at most.
+PLACES_MOST = 1_000
 # A process that says nothing for so long is taken for dead: its event loop is blocked, or it is stopped.
 DEFAULT_STALL_S = 15.0
 # An agent's run is a job (DESIGN.md, "Agents are jobs").
@@ -277,6 +279,8 @@ def declare(
     for limit in (options.at_once, options.rate):
         if limit is not None:
             check_limit_key(limit.key, (parameter.name for parameter in signature.parameters), label)
+    if kind == "tool" and options.at_once is not None and options.at_once.limit > PLACES_MOST:
+        raise _bad_option(label, "at_once", options.at_once, f"for a tool a limit up to {PLACES_MOST:,}")
     doc = read_docstring(inspect.getdoc(fn))
     input_type = _input_type(name, fn.__module__, signature)
     defaults = {p.name: p.default for p in signature.parameters if p.default is not REQUIRED}

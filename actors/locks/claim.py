@@ -16,8 +16,9 @@ import msgspec
 
 from bus.errors import UsageError
 
-# A lock that jobs ask for by name, the right of a job to run at all, or (no lock, but kept beside them) a rate.
-Kind = Literal["lock", "slot", "rate"]
+# A lock that jobs ask for by name, the right of a job to run at all, or (no locks, but kept beside them) a rate, and
+# the places of a tool's calls.
+Kind = Literal["lock", "slot", "rate", "place"]
 
 NAME_LIMIT_BYTES = 512
 LIMIT_MOST = 10_000

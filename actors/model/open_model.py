@@ -6,7 +6,7 @@ A provider's package is imported by who uses it and by nobody else.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, assert_never, cast
 
 from actors.model.model_ref import ModelRef, parse_model_ref
 from bus.errors import UsageError
@@ -44,7 +44,7 @@ def _opened(ref: ModelRef) -> Model:
 
             return OpenAIModel(ref.name, server=server_of(ref, os.environ))
         case _:
-            raise UsageError(f"{ref}: this version has no provider {ref.provider}", code="unknown_provider")
+            assert_never(ref.provider)
 
 
 def _checked(model: Model) -> Model:

@@ -144,7 +144,8 @@ class Gathered:
         self._text: list[str] = []
         self._thoughts: list[str] = []
         self._refusal: list[str] = []
-        self._calls: dict[int, _Call] = {}
+        self._calls: list[_Call] = []
+        self._open: dict[int, _Call] = {}
         self._finish: str | None = None
         self._stop_sequence = False
         self._usage = Usage()
@@ -181,19 +182,28 @@ class Gathered:
         return [delta for delta in heard if delta.text]
 
     def _add_call(self, piece: Mapping[str, Any], place: int) -> None:
-        index = piece.get("index")
-        call = self._calls.setdefault(place if index is None else index, _Call())
+        call = self._call_of(piece, place)
         function = piece.get("function") or {}
         call.id = piece.get("id") or call.id
         call.name = function.get("name") or call.name
         arguments = function.get("arguments")
         call.arguments.append(arguments if isinstance(arguments, str) else json.dumps(arguments) if arguments else "")
 
+    def _call_of(self, piece: Mapping[str, Any], place: int) -> _Call:
+        """The call that a piece belongs to. Ollama gives each call index 0, or none, so another id is another call."""
+        index = piece.get("index")
+        index = place if index is None else index
+        call, call_id = self._open.get(index), piece.get("id")
+        if call is None or (call_id and call.id and call_id != call.id):
+            call = self._open[index] = _Call()
+            self._calls.append(call)
+        return call
+
     def reply(self) -> ModelReply:
         """The whole answer."""
         thoughts, refusal = "".join(self._thoughts), "".join(self._refusal)
         text = "".join(self._text) + refusal
-        uses = [call.use(f"{self._id or 'call'}-{index}") for index, call in sorted(self._calls.items())]
+        uses = [call.use(f"{self._id or 'call'}-{number}") for number, call in enumerate(self._calls)]
         parts: list[Part] = [Thinking(thoughts)] if thoughts else []
         parts += [Text(text)] if text else []
         stop = "refusal" if refusal else self._stop(bool(uses))
@@ -202,12 +212,13 @@ class Gathered:
 
     def _stop(self, uses_tools: bool) -> StopReason:
         stop = _STOPS.get(self._finish or "", "end_turn")
-        if stop != "end_turn":
+        if stop not in ("end_turn", "tool_use"):
             return stop
-        # Some servers stop at "stop" after a tool that the request demanded.
+        # The calls themselves say it: servers stop at "stop" after a tool that was demanded, and vLLM at "tool_calls"
+        # where it was demanded and none came.
         if uses_tools:
             return "tool_use"
-        return "stop_sequence" if self._stop_sequence else stop
+        return "stop_sequence" if self._stop_sequence else "end_turn"
 
 
 class _Call:

@@ -11,6 +11,7 @@ already in it. So a job that is taken over by another process goes on where it w
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
@@ -25,6 +26,8 @@ from bus.errors import UsageError
 from bus.failure import RetryableError, TerminalError
 
 SHOWN_CHARS = 200
+# A demo may run for weeks, and each request holds a whole conversation.
+KEPT_REQUESTS = 1_000
 _TURNS = "say(...), use(...), fail(...), a ModelReply"
 
 
@@ -81,7 +84,7 @@ class ScriptedModel:
     """A Model that plays ``turns``; a callable in place of them, or among them, looks at the request and answers.
 
     ``pause_s`` lies between two pieces of a streamed answer. ``requests`` are those that this process was asked, in
-    their order, failed ones included.
+    their order, failed ones included; the last thousand.
     """
 
     provider = "scripted"
@@ -99,6 +102,7 @@ class ScriptedModel:
         code ``script_ended`` if the script has no such turn.
         """
         self.requests.append(request)
+        del self.requests[:-KEPT_REQUESTS]
         number = turns_played(request)
         reply = _reply(self._play(self._turn(request, number), request), request, number)
         return await heard(reply, listen, self._pause_s)
@@ -123,7 +127,7 @@ class ScriptedModel:
         return step.turn
 
     def _is_to_fail(self, request: ModelRequest, place: int, failure: Fail) -> bool:
-        key = (msgspec.json.encode(request.messages), place)
+        key = (hashlib.sha256(msgspec.json.encode(request.messages)).digest(), place)
         self._failed[key] += 1
         return self._failed[key] <= failure.times
 

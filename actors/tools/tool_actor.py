@@ -33,6 +33,7 @@ from actors.tools.tool_call import amendment_in, backoff_s, read_call, refuse
 from actors.tools.tool_context import ToolContext
 from actors.tools.tool_gate import ToolGate
 from actors.tools.tool_pace import ToolPace
+from actors.tools.tool_places import BACK_S, ToolPlaces
 from actors.tools.tool_replies import ToolReplies
 from actors.tools.unwanted import Unwanted
 from bus import subjects
@@ -108,6 +109,9 @@ class ToolActor:
         )  # fmt: skip
         self._gate = ToolGate(self._breakers, component, self._mailbox)
         self._cache = ToolCache(bus, component)
+        self._places: ToolPlaces | None = None
+        if component.at_once is not None:
+            self._places = ToolPlaces(bus, component, component.at_once, name, self._mailbox, self._is_off)
         self._pace = ToolPace(bus, component, component.rate) if component.rate is not None else None
 
     # ---- life
@@ -146,6 +150,8 @@ class ToolActor:
         if self._keeper:
             self._keeper.cancel()
         await self._mailbox.hand_back()
+        if self._places is not None:
+            await self._places.places.stop()
         await self._replies.held.close()
         await self._breakers.stop()
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -228,10 +234,29 @@ class ToolActor:
         if self._stopping:
             await self._hand_back(serving)
         elif await self._is_due(serving) and not await self._is_cached(serving):
-            if self._pace is not None and (again_s := await self._pace.turn(serving)):
-                await self._replies.came_early(serving, again_s)
-            else:
-                await self._run_in_place(serving)
+            if self._places is None:
+                await self._run_in_turn(serving)
+                return
+            async with self._places.place(serving) as may_go_on:
+                await self._run_at_place(serving, may_go_on=may_go_on)
+
+    async def _run_at_place(self, serving: Serving, *, may_go_on: bool) -> None:
+        if not may_go_on:
+            await self._replies.came_early(serving, BACK_S)
+        elif self._stopping:
+            await self._hand_back(serving)
+        else:
+            await self._run_in_turn(serving)
+
+    async def _run_in_turn(self, serving: Serving) -> None:
+        if self._pace is not None and (again_s := await self._pace.turn(serving)):
+            await self._replies.came_early(serving, again_s)
+        else:
+            await self._run_in_place(serving)
+
+    def _is_off(self, serving: Serving) -> bool:
+        """Whether a call that waits for its place is not to be run any more, here or at all."""
+        return self._stopping or serving.cancelled or self._unwanted.holds(serving)
 
     async def _is_cached(self, serving: Serving) -> bool:
         """Whether the cache had the answer, which is given then; it costs neither rate nor place."""

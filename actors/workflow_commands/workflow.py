@@ -12,7 +12,7 @@ import typer
 
 from actors.commands.graph import graph
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
-from actors.commands.workflow_docs import docs
+from actors.workflow_commands.workflow_docs import docs
 
 if TYPE_CHECKING:
     from actors.command_bodies.session import Session

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
-from actors.commands.workflow import Params, refuse
+from actors.workflow_commands.workflow import Params, refuse
 
 if TYPE_CHECKING:
     from actors.clients.client import Client

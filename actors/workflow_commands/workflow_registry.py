@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from actors.commands.options import AsJson, Context, Nats, NoColor, make_session, run
-from actors.commands.workflow import Params, print_text, refuse
-from actors.commands.workflow_try import try_
+from actors.workflow_commands.workflow import Params, print_text, refuse
+from actors.workflow_commands.workflow_try import try_
 
 if TYPE_CHECKING:
     from actors.command_bodies.session import Session
@@ -213,7 +213,7 @@ async def _list(
     session: Session, text: str, category: str, labels: list[str], *, every: bool, deprecated: bool = False,
     must_find: bool = False,
 ) -> int:  # fmt: skip
-    from actors.console.definition_page import definitions_page
+    from actors.listings.definition_page import definitions_page
 
     wanted = _labels(labels)
     async with await session.client() as client:
@@ -288,7 +288,7 @@ def _written(value: dict[str, Any], form: Form) -> str:
 
 
 def _say_deprecated(session: Session, deprecation: object, name: str, version: str) -> None:
-    from actors.console.definition_page import deprecation_line
+    from actors.listings.definition_page import deprecation_line
     from actors.workflow_versions.definition import Deprecation
 
     if isinstance(deprecation, Deprecation):
@@ -346,7 +346,7 @@ async def _deprecate(session: Session, workflow: str, message: str, on: str, *, 
 
 async def _diff(session: Session, old: str, new: str) -> int:
     from actors.command_bodies.workflow_publishing import read_both
-    from actors.console.definition_page import changes_page
+    from actors.listings.definition_page import changes_page
     from actors.workflow_versions.compatibility import breaking, compare
 
     changes = compare(*await read_both(session, old, new))

@@ -1,0 +1,1 @@
+"""The commands of ``callboard workflow`` as they are typed. Light, as ``actors.commands``."""
