@@ -68,7 +68,7 @@ def find_tool(name: str, values: Mapping[str, Any], environ: Mapping[str, str]) 
     What is both is input. Raises: UsageError for an unknown tool, or settings that cannot be.
     """
     near, others = _split(name)
-    refusals: list[UsageError] = []
+    refusals: dict[str, UsageError] = {}
     seen: list[str] = []
     for kit in kits(near + others):
         try:
@@ -76,13 +76,20 @@ def find_tool(name: str, values: Mapping[str, Any], environ: Mapping[str, str]) 
                 return found
         except UsageError as error:
             seen.append(kit_word(kit))
-            if kit.__name__ in near:
-                refusals.append(error)
-    if refusals:
-        raise refusals[0]
+            refusals[kit.__name__] = error
+    for kit_name in near:
+        if kit_name in refusals:
+            raise refusals[kit_name]
+    raise _unknown(name, seen, refusals)
+
+
+def _unknown(name: str, seen: list[str], refusals: Mapping[str, UsageError]) -> UsageError:
+    """With what is near; a kit that was not built may be the one that has it."""
     close = difflib.get_close_matches(name, seen, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"there is {', '.join(sorted(seen)) or 'none'}"
-    raise UsageError(f"the standard toolbox has no tool {name!r}", code="unknown_component", hint=hint)
+    not_built = "; ".join(str(error.args[0]) for error in refusals.values())
+    more = f"; {not_built}" if not_built else ""
+    return UsageError(f"the standard toolbox has no tool {name!r}", code="unknown_component", hint=hint + more)
 
 
 def _split(name: str) -> tuple[list[str], list[str]]:
