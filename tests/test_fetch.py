@@ -293,6 +293,8 @@ async def test_what_a_model_gets_wrong() -> None:
                 "http://example.com/" + "a" * 9_000):  # fmt: skip
         with pytest.raises(TerminalError):
             await fetch(url)
+    with pytest.raises(TerminalError, match=r"http://a\?b\? is no URL"):
+        await fetch("http://a\0b\ud800?key=secret")
     with pytest.raises(TerminalError, match="max_chars"):
         await fetch("http://example.com/", max_chars=0)
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from actors.toolbox.chart.kit import Chart as Chart
+    from actors.toolbox.files.kit import Files as Files
     from actors.toolbox.kit import Kit as Kit
     from actors.toolbox.mcp.kit import Mcp as Mcp
     from actors.toolbox.python.kit import Python as Python
+    from actors.toolbox.shell.kit import Shell as Shell
     from actors.toolbox.sql.kit import Sql as Sql
     from actors.toolbox.web.fetch import Fetch as Fetch
     from actors.toolbox.web.github import GitHub as GitHub
@@ -25,9 +27,11 @@ _HOMES = {
     "WebSearch": "actors.toolbox.web.web_search",
     "Http": "actors.toolbox.web.http_request",
     "Fetch": "actors.toolbox.web.fetch",
+    "Files": "actors.toolbox.files.kit",
     "Kit": "actors.toolbox.kit",
     "Mcp": "actors.toolbox.mcp.kit",
     "Python": "actors.toolbox.python.kit",
+    "Shell": "actors.toolbox.shell.kit",
     "Sql": "actors.toolbox.sql.kit",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - a list of literals, kept in one place

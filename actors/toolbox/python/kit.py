@@ -10,7 +10,7 @@ from actors.toolbox.kit import Kit
 from actors.toolbox.python.isolation import Isolation, Require, candidates
 from actors.toolbox.python.jail.order import Ceilings
 from actors.toolbox.python.result import Answer, PythonResult, artifact_name, judge, read_report
-from actors.toolbox.python.sandbox import Output, Run, run
+from actors.toolbox.python.sandbox import Run, run
 from actors.tools.tool_context import ToolContext
 from bus.errors import UsageError
 from bus.failure import RetryableError, TerminalError
@@ -111,21 +111,14 @@ class Python(Kit):
         if refused:
             raise RetryableError(f"no sandbox could be made: {refused}", code="sandbox_unavailable")
         outcome, error = judge(answer, report)
-        stdout, cut_stdout = self._text("stdout", done.stdout)
-        stderr, cut_stderr = self._text("stderr", done.stderr)
+        stdout, cut_stdout = done.stdout.text("stdout", self.output_limit_chars)
+        stderr, cut_stderr = done.stderr.text("stderr", self.output_limit_chars)
         return PythonResult(
             outcome=outcome, value=report.value, stdout=stdout, stderr=stderr, error=error,
             files=await _keep(ctx, done.files), left_out=answer.left_out,
             notices=[one for one in (cut_stdout, cut_stderr, report.figures) if one],
             isolation=isolation.text, duration_s=round(done.duration_s, 3),
         )  # fmt: skip
-
-    def _text(self, name: str, output: Output) -> tuple[str, str]:
-        text = output.kept.decode("utf-8", "replace")
-        kept = text[: self.output_limit_chars]
-        if output.size_bytes == len(output.kept) and kept == text:
-            return kept, ""
-        return kept, f"{name}: {output.size_bytes:,} bytes, of which the first {len(kept):,} characters are kept"
 
 
 async def _strongest(require: Require) -> Isolation:

@@ -10,11 +10,12 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
+from actors.toolbox.output import Output, drain
 from actors.toolbox.python import jail
 from actors.toolbox.python.isolation import Isolation
 from actors.toolbox.python.jail.order import WORK, Ceilings, Order, pack_input
@@ -36,21 +37,6 @@ _BOOT_ARGV = ["-I", "-S", "-c", _BOOT, _JAIL]
 _GRACE_S = 30.0  # on a machine that much else runs on
 _LAST_WORD_S = 2.0
 _HEAD_LIMIT_BYTES = 1024 * 1024
-_CHUNK_BYTES = 65_536
-
-
-@dataclass
-class Output:
-    """A stream's beginning, as far as it is kept, and how much there was."""
-
-    limit_bytes: int
-    kept: bytearray = field(default_factory=bytearray)
-    size_bytes: int = 0
-
-    def take(self, data: bytes) -> None:
-        """Count ``data``, and keep what there is room for."""
-        self.size_bytes += len(data)
-        self.kept += data[: self.limit_bytes - len(self.kept)]
 
 
 @dataclass
@@ -79,7 +65,7 @@ async def run(isolation: Isolation, ceilings: Ceilings, code: str, files: list[t
             async with asyncio.timeout(ceilings.timeout_s + _GRACE_S):
                 (answer, made), *_ = await asyncio.gather(
                     _read_answer(answers, ceilings.file_bytes), _feed(process, pack_input(code, files)),
-                    _drain(process.stdout, stdout), _drain(process.stderr, stderr),
+                    drain(process.stdout, stdout), drain(process.stderr, stderr),
                 )  # fmt: skip
         except (TimeoutError, asyncio.IncompleteReadError, msgspec.DecodeError):
             pass  # it was killed in the middle, and that is what the run says
@@ -174,13 +160,6 @@ async def _feed(process: asyncio.subprocess.Process, data: bytes) -> None:
         await process.stdin.drain()
         process.stdin.close()
         await process.stdin.wait_closed()
-
-
-async def _drain(stream: asyncio.StreamReader | None, output: Output) -> None:
-    """Read all of it, so that the program never waits for a reader, and keep the beginning."""
-    assert stream is not None
-    while data := await stream.read(_CHUNK_BYTES):
-        output.take(data)
 
 
 async def _end(process: asyncio.subprocess.Process, isolation: Isolation, is_done: bool) -> None:

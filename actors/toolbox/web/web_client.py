@@ -7,6 +7,7 @@ else. So a credential cannot travel over a redirect to where it was not meant to
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +21,9 @@ from actors.toolbox.web.bounded_body import ACCEPTED, BoundedBody
 from actors.toolbox.web.guarded_transport import GuardedTransport, Resolve, resolve, target_of
 from actors.toolbox.web.http_status import status_error
 from bus.failure import RetryableError, TerminalError
+
+# It writes each URL with its query into the log, and a query may hold what is not for a log.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 REDIRECT_LIMIT = 5
 USER_AGENT = "callboard/0.1"
@@ -169,5 +173,6 @@ def _redirected(url: httpx2.URL, where: str) -> httpx2.URL:
 
 
 def _shown(url: str) -> str:
-    """A URL for people: without what may be secret in it."""
-    return url.partition("?")[0].partition("#")[0][:200]
+    """A URL for people: without what may be secret in it, and what no log can hold."""
+    shown = url.partition("?")[0].partition("#")[0][:200]
+    return "".join(char if char.isprintable() else "?" for char in shown)

@@ -1,0 +1,1 @@
+"""Files below one folder, and none beside it: reading, listing, searching, and, where it is allowed, writing."""

@@ -1,0 +1,1 @@
+"""Commands from a list, started without a shell."""
