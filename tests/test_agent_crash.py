@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
+from actors.budgets.accounts import Accounts
 from bus.embedded import EmbeddedServer
 from bus.messages import JobCompleted
 from tests.apps.crossed import POINTS
@@ -14,19 +17,23 @@ from tests.waiting import wait_until
 
 DEADLINE_S = 60
 STEPS = ("gather:1.0/step:1", "gather:1.1/step:1", "gather:2.0/step:1")
-# What the host appends: the run's beginning, three answers of the model; three calls; the end.
+# What the host appends: the account, the run's beginning, a reservation and an answer for each of three turns, the
+# account's end; three calls; the job's end.
 CALLED = [f"call.tool.step.v1:{n}" for n in (1, 2, 3)]
-APPENDS = [*(f"reply.completed:{n}" for n in (1, 2, 3, 4)), *CALLED, "job.completed:1"]
-CALLS = [f"{point}:{n}" for n in (1, 2, 3) for point in ("agent.before_model", "agent.after_model")]
+APPENDS = [*(f"reply.completed:{n}" for n in range(1, 10)), *CALLED, "job.completed:1"]
+BEFORE = [f"host.before.{append}" for append in APPENDS] + [f"agent.before_model:{n}" for n in (1, 2, 3)]
+AFTER = [f"host.after.{append}" for append in APPENDS] + [f"agent.after_model:{n}" for n in (1, 2, 3)]
 # What was paid for and is not on record yet is paid for again: the one window that nobody can close.
-PAID_AGAIN = {f"host.before.reply.completed:{n + 1}": n for n in (1, 2, 3)} | {
-    f"agent.after_model:{n}": n for n in (1, 2, 3)
-}
+ANSWERS = {f"host.before.reply.completed:{2 * n + 2}": n for n in (1, 2, 3)}
+PAID_AGAIN = ANSWERS | {f"agent.after_model:{n}": n for n in (1, 2, 3)}
+# What may have been paid for by a call that is not on record stays set aside for good.
+RESERVED = [f"host.after.reply.completed:{n}" for n in (3, 5, 7)]
+SET_ASIDE = {*PAID_AGAIN, *RESERVED, *(f"agent.before_model:{n}" for n in (1, 2, 3))}
 
 
-async def test_killed_anywhere_it_goes_on(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("points", [BEFORE, AFTER], ids=["before", "after"])
+async def test_killed_anywhere_it_goes_on(nats_server: EmbeddedServer, tmp_path: Path, points: list[str]) -> None:
     """One job for each point: it ends right, each answer of the model and each call was asked for once."""
-    points = [f"host.{side}.{append}" for append in APPENDS for side in ("before", "after")] + CALLS
     specs = tmp_path / "points"
     specs.mkdir()
     async with stage(nats_server.url, tmp_path, "tests.apps.thinking:app", env={POINTS: str(specs)}) as on:
@@ -43,3 +50,6 @@ async def test_killed_anywhere_it_goes_on(nats_server: EmbeddedServer, tmp_path:
             models = {f"{job}/model:{n}": 2 if f"{job}/model:{n}" == again else 1 for n in (1, 2, 3)}
             tools = {f"{job}/{step}": 1 for step in STEPS}
             assert asked == models | tools, point
+            account = await Accounts(on.bus).read(f"default.{job}")
+            assert account is not None and account.spent.turns == 3, point
+            assert len(account.reserved) == (point in SET_ASIDE), point

@@ -21,7 +21,9 @@ from actors.agents.conversation import (
 )
 from actors.agents.model_caller import ModelCaller
 from actors.agents.offer import Offered, offer
+from actors.agents.purse import Purse
 from actors.agents.tool_use import Observation, ToolUser
+from actors.budgets.accounts import account_key
 from actors.jobs.call_policy import CallPolicy
 from actors.model.model import ModelRequest, Usage
 from actors.operations.job import Job
@@ -53,6 +55,11 @@ class Agent(Job):
         super().__init__(operations)
         self._settings = settings
         self._name = name
+        self._purse = Purse(operations, name)
+        self._is_open = False
+        if settings.budget is not None:  # what it starts draws on its budget too
+            own = account_key(operations.workspace, operations.job)
+            operations.budgets = tuple(dict.fromkeys((own, *operations.budgets)))
         self.usage = Usage()
         self.cost_usd = 0.0
 
@@ -71,10 +78,15 @@ class Agent(Job):
         """
         settings = self._settings
         answer = Answer(settings.output if output is None else output, f"the answer of agent {self._name}")
+        if settings.budget is not None and not self._is_open:
+            self._is_open = True
+            await self._purse.open(settings.budget)
         record = await self._begin(prompt, answer)
         run = _Run(self, settings, record, answer)
         try:
-            return await run.to_its_end()
+            value = await run.to_its_end()
+            await self._purse.close()
+            return value
         finally:
             self.usage += run.conversation.usage
             self.cost_usd += run.conversation.cost_usd
@@ -83,7 +95,7 @@ class Agent(Job):
         settings, hosting = self._settings, self._operations.hosting
 
         async def record() -> RunRecord:
-            model = hosting.models.open(settings.model)
+            model = await hosting.models.open(settings.model)
             tools = await offer(hosting, settings.tools, read_only=settings.read_only)
             return RunRecord(
                 prompt=prompt, model=model.name, instructions=settings.instructions, tools=tuple(tools),
@@ -103,7 +115,7 @@ class _Run:
         self._record = record
         self._rules = Rules(answer, settings.turns, settings.mendings)
         ops = agent.operations
-        self._caller = ModelCaller(ops, settings.model, settings.retry)
+        self._caller = ModelCaller(ops, settings.model, settings.retry, agent._purse)
         self._tools = ToolUser(ops, list(record.tools), settings.approve, CallPolicy(), agent._name)
 
     async def to_its_end(self) -> Any:

@@ -1,28 +1,47 @@
-"""The models that one process asks: opened once, shared by all its runs."""
+"""What one process has for asking models: the models themselves, opened once, the limits of providers, the accounts."""
 
 from __future__ import annotations
 
+from actors.breakers.breakers import Breakers
+from actors.budgets.accounts import Accounts
+from actors.metering.guarded import GuardedModel
+from actors.metering.limits import ModelLimits, rates_of
 from actors.model.model import Model
+from bus.connection import Bus
 
 
-class OpenModels:
-    """Opened by reference, closed together."""
+class ModelDesk:
+    """Shared by all agents of a process. Nothing is opened before one asks. ``breakers`` stay their maker's."""
 
-    def __init__(self) -> None:
-        self._open: dict[str, Model] = {}
+    def __init__(self, bus: Bus, breakers: Breakers) -> None:
+        self.accounts = Accounts(bus)
+        self._bus = bus
+        self._breakers = breakers
+        self._limits: ModelLimits | None = None
+        self._open: dict[str | Model, GuardedModel] = {}
 
-    def open(self, model: str | Model) -> Model:
-        """The model of a reference; a Model is what it is. Raises: UsageError for a reference that leads nowhere."""
-        if not isinstance(model, str):
-            return model
+    async def open(self, model: str | Model) -> GuardedModel:
+        """The model of a reference, or the one that is given, with the provider's limits and circuit around it.
+
+        Raises: UsageError for a reference that leads nowhere, or limits that cannot be read.
+        """
         if model not in self._open:
-            from actors.model.open_model import open_model
-
-            self._open[model] = open_model(model)
+            await self._breakers.start()
+            self._limits = self._limits or ModelLimits(self._bus, rates_of())
+            self._open[model] = GuardedModel(_opened(model), limits=self._limits, breakers=self._breakers)
         return self._open[model]
 
     async def close(self) -> None:
         """Close what was opened here."""
-        for model in self._open.values():
-            await model.close()
+        for ref, model in self._open.items():
+            if isinstance(ref, str):
+                await model.close()
         self._open.clear()
+
+
+def _opened(model: str | Model) -> Model:
+    if not isinstance(model, str):
+        return model
+    from actors.model.open_model import open_model
+
+    return open_model(model)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.agents.approval_rule import RequireApproval, as_rules
+from actors.budgets.budget import Budget
 from actors.components.agent_card import AgentCard
 from actors.components.component import Component
 from actors.components.registry import parse_ref
@@ -38,6 +39,7 @@ class AgentSettings:
     output: Any = str
     approve: tuple[RequireApproval, ...] = ()
     read_only: bool = False
+    budget: Budget | None = None
     turns: int = DEFAULT_TURNS
     mendings: int = DEFAULT_MENDINGS
     max_tokens: int = DEFAULT_MAX_TOKENS
@@ -47,7 +49,7 @@ class AgentSettings:
 
     @property
     def model_ref(self) -> str:
-        """The model for people: ``anthropic:claude-sonnet-4-5``."""
+        """The model for people: ``anthropic:claude-sonnet-5``."""
         return self.model if isinstance(self.model, str) else f"{self.model.provider}:{self.model.name}"
 
     @property
@@ -58,7 +60,7 @@ class AgentSettings:
     def check(self, label: str) -> None:
         """Raises: UsageError that names the setting that cannot be."""
         if isinstance(self.model, str) and not self.model.strip():
-            raise _bad(label, "model", self.model, 'a reference, such as "anthropic:claude-sonnet-4-5", or a Model')
+            raise _bad(label, "model", self.model, 'a reference, such as "anthropic:claude-sonnet-5", or a Model')
         for name, value in (("turns", self.turns), ("max_tokens", self.max_tokens)):
             if not is_count(value):
                 raise _bad(label, name, value, "a whole number from 1")
@@ -67,6 +69,8 @@ class AgentSettings:
                 raise _bad(label, name, value, "a whole number from 0")
         if self.temperature is not None and not (is_number(self.temperature) and 0 <= self.temperature <= 2):
             raise _bad(label, "temperature", self.temperature, "a number from 0 to 2, or None")
+        if not isinstance(self.budget, Budget | None):
+            raise _bad(label, "budget", self.budget, "a Budget, such as Budget(usd=0.5), or None for no limit")
         if not isinstance(self.retry, Retry):
             raise _bad(label, "retry", self.retry, "a Retry, for calls of the model")
         self._check_tools(label)

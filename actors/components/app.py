@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from actors.agents.agent import Agent
     from actors.agents.approval_rule import RequireApproval
+    from actors.budgets.budget import Budget
     from actors.model.model import Model
     from actors.operations.job import Job
     from actors.toolbox.kit import Kit
@@ -221,6 +222,7 @@ class App:
         output: Any = None,
         approve: Sequence[RequireApproval | str] = (),
         read_only: bool = False,
+        budget: Budget | None = None,
         turns: int = 20,
         mendings: int = 3,
         max_tokens: int = 4096,
@@ -240,11 +242,12 @@ class App:
     ) -> AgentDecorator:
         """Declare an agent: an async function whose first parameter is an Agent; a job with processes of its own.
 
-        ``model`` is a reference such as ``"anthropic:claude-sonnet-4-5"``, or a Model. ``instructions`` are what the
+        ``model`` is a reference such as ``"anthropic:claude-sonnet-5"``, or a Model. ``instructions`` are what the
         model is told (the function's docstring if they are empty), ``tools`` all that it may use, ``output`` what a
         run gives (None: what the function returns). ``approve``: what people have to allow, as rules or names of
-        tools. ``read_only``: of its tools only those that change nothing are offered. ``turns`` and ``mendings`` bound
-        a run, ``max_tokens`` an answer; ``retry`` is how calls of the model are tried again. The rest as for a job.
+        tools. ``read_only``: of its tools only those that change nothing are offered. ``budget`` is what a job of it
+        and all that it starts may use up. ``turns`` and ``mendings`` bound a run, ``max_tokens`` an answer; ``retry``
+        is how calls of the model are tried again. The rest as for a job.
         Raises: UsageError if the function cannot be an agent.
         """
         from actors.agents.declaring import declare_agent
@@ -252,7 +255,7 @@ class App:
 
         settings = make_settings(
             model=model, instructions=instructions, tools=tools, output=output, approve=approve, read_only=read_only,
-            turns=turns, mendings=mendings, max_tokens=max_tokens, temperature=temperature,
+            budget=budget, turns=turns, mendings=mendings, max_tokens=max_tokens, temperature=temperature,
             thinking_tokens=thinking_tokens, retry=retry,
         )  # fmt: skip
         options = Options(name=name, version=version, description=description, timeout_s=timeout_s, replicas=replicas,

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from actors.agents.models import OpenModels
+from actors.agents.models import ModelDesk
 from actors.breakers.breakers import Breakers, tool_key
 from actors.components.app import App
 from actors.components.component import Component, ComponentInfo
@@ -42,6 +42,7 @@ class Hosting:
     host: str
     node: str = ""
     board: Switchboard = field(init=False)
+    models: ModelDesk = field(init=False)
     park_after_s: float = field(default_factory=lambda: float(os.environ.get("CALLBOARD_PARK_AFTER_S", PARK_AFTER_S)))
 
     repertoire: Repertoire | None = None
@@ -49,14 +50,13 @@ class Hosting:
 
     _workflows: dict[tuple[str, int | None], Component[..., Any]] = field(default_factory=dict)
     _own: dict[tuple[str, tuple[CallKind, ...]], Target] = field(default_factory=dict)
-    models: OpenModels = field(default_factory=OpenModels)
-    """What agents ask; nothing is opened before one does."""
-
-    _breakers: Breakers | None = None
+    _breakers: Breakers = field(init=False)
     _rates: RateDesk | None = None
 
     def __post_init__(self) -> None:
         self.board = Switchboard(self.bus)
+        self._breakers = Breakers(self.bus, self.blobs, self.host)
+        self.models = ModelDesk(self.bus, self._breakers)
 
     @property
     def rates(self) -> RateDesk:
@@ -140,16 +140,13 @@ class Hosting:
 
         The states of circuits are loaded when they are first asked about: who always waits pays nothing for them.
         """
-        if self._breakers is None:
-            self._breakers = Breakers(self.bus, self.blobs, self.host)
         await self._breakers.start()
         return self._breakers.refusal(tool_key(target.name, target.major))
 
     async def close(self) -> None:
         """Let go of what was begun here."""
         await self.models.close()
-        if self._breakers is not None:
-            await self._breakers.stop()
+        await self._breakers.stop()
 
 
 def _major_in(version: str) -> int | None:

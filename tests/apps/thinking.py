@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors import Agent, App, ToolContext
+from actors import Agent, App, Budget, ToolContext
 from actors.model.model import ModelRequest
 from actors.model.scripted import Say, turns_played
 from actors.testing import ScriptedModel, say, use
@@ -25,7 +25,7 @@ def _script(request: ModelRequest) -> Say:
     return [use("step", {"n": 1}, "step", {"n": 10}), use("step", {"n": 100}), say("done")][turn]
 
 
-@app.agent(model=ScriptedModel(_script), tools=[step], instructions="Work.")
+@app.agent(model=ScriptedModel(_script), tools=[step], instructions="Work.", budget=Budget(tokens=10**6))
 async def think(agent: Agent) -> str:
     """Two steps side by side, one more, and an answer."""
     arm_for(agent.id, ("host.", "agent."))
