@@ -145,7 +145,7 @@ async def test_a_team_goes_from_plan_to_report(cast_: Troupe) -> None:
     assert [(s.text, s.sources) for s in result.statements] == [
         ("There are 12 orders [t1.1].", ("t1.1",)), ("![orders](chart.svg) [t2.1]", ("t2.1",)),
     ]  # fmt: skip
-    counted, drawn = result.sources
+    counted = result.sources[0]
     assert (counted.origins, counted.tool, counted.excerpt) == (("table orders",), "sql", "[12]")
     assert [r.event.call for r in await cast_.events(counted.job) if r.event.kind.startswith("call.tool")] == [
         counted.call
@@ -221,5 +221,5 @@ def test_what_cannot_be_a_team_is_refused() -> None:
         Team(other, "d", roles=[coder, coder])
     with pytest.raises(UsageError, match="rounds cannot be -1"):
         Team(other, "e", roles=[coder], rounds=-1)
-    with pytest.raises(UsageError, match="no role 'analist'.*did you mean 'analyst'"):
+    with pytest.raises(UsageError, match=r"no role 'analist'.*did you mean 'analyst'"):
         Team(other, "f", roles=["analist"])

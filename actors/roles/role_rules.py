@@ -76,6 +76,10 @@ def unknown_tool(path: Path, name: str, known: KnownTools) -> Fault:
 
 def _approval_faults(rules: list[Any]) -> Iterator[Fault]:
     for place, rule in enumerate(rules):
+        name = rule.get("tool", "*") if isinstance(rule, dict) else rule or "*"
+        if is_elsewhere(name):
+            yield Fault("unknown_tool", ("approve", place), f"rules name a tool as its model knows it, not as {name!r}",
+                        f"say {name.partition('@')[0].rpartition('.')[2]!r}")  # fmt: skip
         if isinstance(rule, dict):
             try:
                 msgspec.convert(rule, RequireApproval)

@@ -162,8 +162,9 @@ class TeamRun:
             self._members.writer, str, brief, lambda text: report_faults(text, marks, artifacts)
         )
         return TeamResult(
-            report=report, plan=board.plan, tasks=self._task_results(), statements=statements_in(report), sources=sources,
-            artifacts=tuple(artifacts.values()), reviews=tuple(self._verdicts), accepted=accepted, doubts=tuple(doubts),
+            report=report, plan=board.plan, tasks=self._task_results(), statements=statements_in(report),
+            sources=sources, artifacts=tuple(artifacts.values()), reviews=tuple(self._verdicts),
+            accepted=accepted, doubts=tuple(doubts),
         )  # fmt: skip
 
     def _task_results(self) -> tuple[TaskResult, ...]:
