@@ -148,6 +148,9 @@ def test_the_listing_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(listing, "_ask", ask_server)
     first, again = used(Mcp(["a"], name="x")), used(Mcp(["a"], name="x"))
     assert list(first) == ["x_echo", "x_two_words"]
+    vouched = used(Mcp(["a"], read_only=["echo"]))
+    assert [each.read_only for each in vouched.values()] == [True, False]
+    assert all(each.read_only for each in used(Mcp(["a"], read_only=True)).values())
     assert [each.digest for each in first.values()] == [each.digest for each in again.values()]
     assert len(asked) == 1
     [file] = (tmp_path / "data" / "mcp").iterdir()
