@@ -41,8 +41,9 @@ def declare_role(app: App, role: Role, overrides: RoleOverrides) -> AgentCompone
                          hint="write one into its file, or say model=...")  # fmt: skip
     fn, output = _function(_output_type(said["output"]))
     settings = make_settings(
-        model=said["model"], instructions=said["instructions"], output=output, retry=said.get("retry"),
-        tools=_tools(app, role, overrides), **{name: said[name] for name in _SETTINGS},
+        model=said["model"], instructions=said["instructions"], output=output,
+        tools=_tools(app, role, overrides), retry=said.get("retry"), context=said.get("context"),
+        **{name: said[name] for name in _SETTINGS},
     )  # fmt: skip
     options = Options(name=said["name"], version=said["version"], description=said["description"],
                       **{name: said[name] for name in _OPTIONS if name in said})  # fmt: skip

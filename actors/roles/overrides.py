@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 from actors.agents.approval_rule import RequireApproval
 from actors.budgets.budget import Budget
 from actors.components.component import Component
+from actors.context.policy import Context
 from actors.model.model import Model
 from actors.toolbox.kit import Kit
 from supervisor.retry import Retry
@@ -34,6 +35,7 @@ class RoleOverrides(TypedDict, total=False):
     max_tokens: int
     temperature: float | None
     thinking_tokens: int
+    context: Context | None
     retry: Retry | None
     timeout_s: float | None
     replicas: int
