@@ -74,6 +74,28 @@ class ActorKilled(BaseEvent, frozen=True, tag="actor.killed"):
     pid: int | None = None
 
 
+class AssetLoaded(BaseEvent, frozen=True, tag="asset.loaded"):
+    """The process of an actor has loaded what its calls share; ``refreshed``: anew."""
+
+    actor: str
+    asset: str
+    version: str
+    refreshed: bool = False
+
+
+class AssetNotLoaded(BaseEvent, frozen=True, tag="asset.failed"):
+    """An asset could not be loaded, or is not valid.
+
+    ``refreshed``: the value before it stays in use; else the process ends.
+    """
+
+    actor: str
+    asset: str
+    version: str
+    reason: str
+    refreshed: bool = False
+
+
 class NodeDraining(BaseEvent, frozen=True, tag="node.draining"):
     """A node takes nothing more and hands everything back; it ends when that is done."""
 
@@ -135,5 +157,6 @@ class BreakerClosed(BaseEvent, frozen=True, tag="breaker.closed"):
 NodeEvent = (
     NodeStarted | NodeStopped | NodeDraining | NodeLost | NodeReturned | DutiesTaken
     | ActorStarted | ActorExited | ActorRestarting | ActorKilled | ActorStopped | ActorsGivenUp
+    | AssetLoaded | AssetNotLoaded
 )  # fmt: skip
 BreakerEvent = BreakerOpened | BreakerHalfOpened | BreakerClosed

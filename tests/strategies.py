@@ -74,7 +74,9 @@ _BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "retry": st.none() | st.dictionaries(names, json_values, max_size=2),
     "timeout_s": st.none() | seconds,
     "total": st.none() | seconds,
-    **dict.fromkeys(("cached", "handed_back", "expected", "forced", "amendable", "approved"), st.booleans()),
+    **dict.fromkeys(
+        ("cached", "refreshed", "handed_back", "expected", "forced", "amendable", "approved"), st.booleans()
+    ),
     "calls": st.lists(texts, max_size=3).map(tuple),
     "headers": st.none() | st.dictionaries(names, texts, max_size=2),
     "cause": st.sampled_from(get_args(KillCause)),

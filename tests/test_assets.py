@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -24,13 +25,18 @@ from actors.command_bodies import calling
 from actors.command_bodies.session import Session
 from actors.components.component import InvalidInput
 from actors.console.node_page import asset_text
+from actors.node.process import Actor
+from actors.node.storeroom import Storeroom
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
 from bus.messages import JobCompleted
+from bus.objects import Blobs
 from bus.options import ConnectOptions
 from bus.service import ask
 from bus.streams import ensure_streams
+from bus.system_events import AssetLoaded, AssetNotLoaded
+from store.log import read_job
 from tests.apps import stocked
 from tests.stage import Stage
 from tests.test_cli import Shell
@@ -368,6 +374,38 @@ def test_ps_shows_assets() -> None:
 # ---- processes
 
 
+async def test_a_process_that_is_stopped_while_it_loads_ends(nats_server: EmbeddedServer) -> None:
+    """The load is called off, and what was loaded already is unloaded."""
+    app, seen = App("shop"), list[str]()
+
+    @app.asset
+    async def base() -> AsyncIterator[Base]:
+        yield Base()
+        seen.append("base unloaded")
+
+    @app.asset
+    async def slow(base: Base) -> int:
+        seen.append("slow begins")
+        await asyncio.Event().wait()
+        return 1
+
+    @app.tool
+    async def work(slow: int = INJECTED) -> int:
+        return slow
+
+    async with await Bus.connect(ConnectOptions(servers=[nats_server.url])) as bus:
+        actor = cast("Actor", SimpleNamespace(bus=bus, blobs=Blobs(bus), node="n1", name="w-1", stop=asyncio.Event()))
+        storeroom = Storeroom(actor, app, [work])
+        opening = asyncio.create_task(storeroom.open())
+        await wait_until(lambda: seen == ["slow begins"])
+        states = {beat.name: beat.state for beat in actor.heartbeat().assets}
+        assert states == {"base": "loading", "slow": "loading"} and not actor.heartbeat().doing
+        actor.stop.set()
+        assert await opening is False
+        await storeroom.close()
+        assert seen == ["slow begins", "base unloaded"]
+
+
 async def test_a_call_here_has_its_assets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -422,5 +460,13 @@ async def test_a_node_serves_with_its_assets(nats_server: EmbeddedServer, tmp_pa
             assert isinstance(done, JobCompleted) and msgspec.json.decode(done.output)["price"] == 12
             with pytest.raises(UsageError, match="did you mean 'prices'"):
                 await ask_refresh(bus, "price")
+            events = [r.event for r in await read_job(bus, on.blobs, "_system", "n1")]
+            notes = [event for event in events if isinstance(event, AssetLoaded | AssetNotLoaded)]
+            said = [(note.kind, note.asset, note.refreshed) for note in notes]
+            assert said[0] == ("asset.failed", "prices", False)
+            assert [one for one in said if one[2] or one[0] == "asset.loaded"] == [
+                ("asset.loaded", "db", False), ("asset.loaded", "prices", False),
+                ("asset.loaded", "prices", True), ("asset.failed", "prices", True),
+            ]  # fmt: skip
             await node.end()
             assert on.effects()[-2:] == ["prices at 12 unloaded", "db unloaded"]

@@ -54,6 +54,8 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "actor.exited": ("actor", "description", "expected", "pid"),
     "actor.restarting": ("actor", "delay_s", "restarts"),
     "actor.given_up": ("group", "reason"),
+    "asset.loaded": ("actor", "asset", "version", "refreshed"),
+    "asset.failed": ("actor", "asset", "version", "reason", "refreshed"),
     "actor.stopped": ("actor",),
     "actor.killed": ("actor", "cause", "reason", "pid"),
     "dead.kept": (

@@ -232,6 +232,14 @@ async def test_limits(level: str) -> None:
     assert outcomes == expected
 
 
+async def test_a_fork_bomb() -> None:
+    """It gets as many processes as it may have, and ends with all of them when its time is up."""
+    bomb = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"
+    result = await _run("namespaces", bomb, timeout_s=0.5)
+    assert result.outcome == "timeout"
+    assert (await _run("namespaces", "1 + 1")).value == "2"
+
+
 @pytest.mark.parametrize("level", LEVELS)
 async def test_floods(level: str) -> None:
     """Output is read to its end and kept up to the limit; files are kept up to theirs, and what is not is said."""

@@ -96,6 +96,23 @@ def test_a_refusal_says_what_would_be_right() -> None:
     assert "these are 0" in _refused("", SQLITE)
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_what_could_be_read_two_ways(dialect: Dialect) -> None:
+    """Comments, quotes and escapes hide nothing from the guard that the database would see."""
+    for query in (
+        'SELECT U&"\\0071uery_to_xml"($$select * from secrets$$, true, true, $$$$)', "SELECT u& 'x'",
+        "SELECT 1 {# , (SELECT x FROM secrets) #}", "SELECT 1 --\r, (SELECT x FROM secrets)", "SELECT 1 --\x0c, 2",
+        "SELECT '\\', (SELECT x FROM secrets), '\\'", "SELECT E'\\', ', (SELECT x FROM secrets), ' '",
+        "SELECT 1 /* */, (SELECT x FROM secrets) /* */", "SELECT $$'$$, (SELECT x FROM secrets), $$'$$",
+        'SELECT "a\\" , (SELECT x FROM secrets), "\\"', "SELECT 1 /* , (SELECT x FROM secrets)", "SELECT 1\0",
+    ):  # fmt: skip
+        assert _refused(query, dialect, tables=("customers",))
+    nested = "SELECT 1 /* /* */, (SELECT x FROM secrets) -- */"
+    if dialect is SQLITE:  # where comments do not nest
+        assert "secrets" in _refused(nested, dialect, tables=("customers",))
+    assert check("SELECT 1\r\n -- one\r\n", Rules(dialect)) == "SELECT 1\n -- one"
+
+
 def test_writing_is_for_tables_only() -> None:
     """A tool that may write takes one statement over rows or tables, and still nothing that reaches further."""
     rules = Rules(POSTGRES, read_only=False)

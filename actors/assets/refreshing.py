@@ -16,6 +16,7 @@ import msgspec
 
 from actors.assets.definition import AssetDefinition
 from actors.assets.failure import AssetFailed
+from actors.assets.notes import AssetNotes
 from actors.assets.shelf import Shelf
 from bus import subjects
 from bus.connection import Bus, Message, Subscription
@@ -35,8 +36,12 @@ class RefreshOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 class Refresher:
     """Refreshes the assets of ``shelf``, one refresh at a time."""
 
-    def __init__(self, bus: Bus, shelf: Shelf, assets: Mapping[str, AssetDefinition]) -> None:
+    def __init__(
+        self, bus: Bus, shelf: Shelf, assets: Mapping[str, AssetDefinition], notes: AssetNotes | None = None
+    ) -> None:
         self._bus = bus
+        self._notes = notes
+        self._failed: set[str] = set()
         self._shelf = shelf
         self._assets = {name: assets[name] for name in shelf.order}
         self._asked: set[str] = set()
@@ -74,18 +79,24 @@ class Refresher:
         # A second word before the first one's refresh has begun asks for nothing more.
         if order.app in ("", self._assets[name].app) and name not in self._asked:
             self._asked.add(name)
-            self._begin(self._refresh(name))
+            self._begin(self._refresh(name, is_asked=True))
 
     async def _keep_fresh(self, name: str, refresh_s: float) -> None:
         while True:
             await asyncio.sleep(refresh_s * (1 - _SPREAD * random.random()))
             await self._refresh(name)
 
-    async def _refresh(self, name: str) -> None:
+    async def _refresh(self, name: str, *, is_asked: bool = False) -> None:
         label = self._assets[name].label
         try:
             await self._shelf.refresh(name, begun=lambda: self._asked.discard(name))
         except AssetFailed as error:
             log.warning("%s is not refreshed, the earlier value stays: %s", label, error)
+            if self._notes and (is_asked or name not in self._failed):
+                await self._notes.failed(error, refreshed=True)
+            self._failed.add(name)
         else:
             log.info("%s is refreshed", label)
+            if self._notes and (is_asked or name in self._failed):
+                await self._notes.loaded(name, refreshed=True)
+            self._failed.discard(name)

@@ -13,6 +13,8 @@ from bus.system_events import (
     ActorsGivenUp,
     ActorStarted,
     ActorStopped,
+    AssetLoaded,
+    AssetNotLoaded,
     BreakerClosed,
     BreakerEvent,
     BreakerHalfOpened,
@@ -37,6 +39,7 @@ SYSTEM_STYLES: dict[type, Style] = {
     ActorKilled: "bad",
     ActorStopped: "warn",
     ActorsGivenUp: "bad",
+    AssetNotLoaded: "bad",
     BreakerOpened: "bad",
     BreakerHalfOpened: "warn",
     BreakerClosed: "good",
@@ -52,6 +55,11 @@ def system_essentials(event: NodeEvent | BreakerEvent) -> list[Span | str]:
             return _node(event)
         case ActorStarted() | ActorExited() | ActorRestarting() | ActorKilled() | ActorStopped() | ActorsGivenUp():
             return _actor(event)
+        case AssetLoaded():
+            again = "anew" if event.refreshed else ""
+            return [_name(event.asset), one_line(event.version), f"in {one_line(event.actor)}", again]
+        case AssetNotLoaded():
+            return [_name(event.asset), f"in {one_line(event.actor)}", Span(one_line(event.reason), "bad")]
     assert_never(event)
 
 

@@ -34,9 +34,9 @@ async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
     """
     component = _find(app, "tool", name, major)
     storeroom = Storeroom(actor, app, [component])
+    await wait_for_streams(actor.bus)
     if not await storeroom.open():
         return storeroom.close
-    await wait_for_streams(actor.bus)
     registry = Registry(actor.bus)
 
     def on_stuck() -> None:

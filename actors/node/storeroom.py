@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from actors.assets.failure import AssetFailed
+from actors.assets.notes import AssetNotes
 from actors.assets.refreshing import Refresher
 from actors.assets.shelf import Shelf
 from actors.assets.supply import Supply
@@ -32,7 +34,8 @@ class Storeroom:
         self._actor = actor
         self._wires = {id(component): app.assets_of(component) for component in components}
         self.shelf = Shelf(app.assets, {name for wires in self._wires.values() for name in wires.values()})
-        self._refresher = Refresher(actor.bus, self.shelf, app.assets)
+        self._notes = AssetNotes(actor.bus, actor.blobs, actor.node, actor.name, app.assets)
+        self._refresher = Refresher(actor.bus, self.shelf, app.assets, self._notes)
 
     async def open(self) -> bool:
         """Load all; False if the process is asked to end meanwhile. Raises: AssetFailed, BusError."""
@@ -48,7 +51,13 @@ class Storeroom:
             loading.cancel()
             await asyncio.wait({loading})
             return False
-        loading.result()
+        try:
+            loading.result()
+        except AssetFailed as error:
+            await self._notes.failed(error)
+            raise
+        for name in self.shelf.order:
+            await self._notes.loaded(name)
         await self._refresher.start()
         return True
 

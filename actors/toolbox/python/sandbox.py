@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
+import re
 import shutil
 import signal
 import tempfile
@@ -93,17 +95,24 @@ def _work_folder(isolation: Isolation) -> Iterator[str]:
 def _order(isolation: Isolation, ceilings: Ceilings, work: str) -> Order:
     shown = [*readable(), _JAIL] if isolation.level == "bubblewrap" else [*readable()]
     own = isolation.level in ("bubblewrap", "namespaces")
+    before = 0 if own and _counts_apart() else tasks_of(isolation.uid or os.geteuid())
     devices = [] if own else ["/dev/urandom", "/dev/random", "/dev/zero"]
     return Order(
         level=isolation.level, ceilings=ceilings, readable=[*shown, *devices], packages=[*packages()], work=work,
         parent=os.getpid(), answer_fd=-1, uid=isolation.uid, seccomp=isolation.seccomp, python=python(),
-        tasks_before=0 if own else tasks_of(isolation.uid or os.geteuid()), bubblewrap=isolation.bubblewrap,
+        tasks_before=before, bubblewrap=isolation.bubblewrap,
         boot=_BOOT_ARGV,
     )  # fmt: skip
 
 
+def _counts_apart() -> bool:
+    """Whether the kernel counts the processes of a user namespace by themselves: Linux 5.14 was the first."""
+    numbers = re.findall(r"\d+", platform.release())[:2]
+    return [int(number) for number in numbers] >= [5, 14]
+
+
 def tasks_of(uid: int) -> int:
-    """How many threads that user has. Without a user namespace the kernel counts them all against the limit."""
+    """How many threads that user has: where a sandbox is not counted apart, they count against its limit."""
     count = 0
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended meanwhile

@@ -24,6 +24,18 @@ logging.getLogger("sqlglot").setLevel(logging.ERROR)
 QUERY_LIMIT_CHARS = 50_000
 _SHOW = re.compile(r"\s*[\w.]+(\s+[\w.]+)?\s*", re.ASCII)
 _FILE = re.compile(r"[./\\:*?\[]")
+# What sqlglot and a database may read differently; a name in escapes would be another one to each of them.
+_READ_TWO_WAYS = (
+    (
+        re.compile(r"\bU&\s*[\"']", re.IGNORECASE),
+        "names and texts with U& are refused: write the characters themselves",
+    ),
+    (re.compile(r"\{#"), "templates, {# ... #}, are no SQL"),
+    (
+        re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]"),
+        "control characters are refused: blanks and line breaks will do",
+    ),
+)
 _EXPLAIN_WORDS = frozenset({"ANALYZE", "VERBOSE", "QUERY", "PLAN"})
 _READING = (exp.Query, exp.Values)
 _WRITING = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Create, exp.Drop, exp.Alter, exp.TruncateTable)
@@ -43,9 +55,12 @@ class Refused(TerminalError):
 
 def check(query: str, rules: Rules) -> str:
     """The one statement of ``query`` without its semicolon, if the rules allow it. Raises: Refused."""
-    text = query.strip()
+    text = query.replace("\r\n", "\n").strip()
     if len(text) > QUERY_LIMIT_CHARS:
         raise Refused(f"the statement has {len(text):,} characters, the limit is {QUERY_LIMIT_CHARS:,}")
+    for pattern, refusal in _READ_TWO_WAYS:
+        if pattern.search(text):
+            raise Refused(refusal)
     inner = _without_explain(text, rules.dialect)
     tree = _parsed(inner, rules.dialect)
     _check_root(tree, rules, is_explained=inner is not text)

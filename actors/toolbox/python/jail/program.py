@@ -44,7 +44,8 @@ def _settle(reporter: int) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.closerange(3, reporter)
-    os.closerange(reporter + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    os.closerange(reporter + 1, most if most != resource.RLIM_INFINITY else 1 << 20)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
 
