@@ -86,6 +86,7 @@ async def test_tools_of_a_server_are_tools_of_ours(tmp_path: Path) -> None:
     tools = used(Mcp(command(log), name="small"))
     assert len(tools) == 8 and "small_math_add" in tools
     add = tools["small_math_add"]
+    assert add.read_only and not tools["small_echo"].read_only and not tools["small_fail"].read_only
     assert add.input_schema["required"] == ["a"] and add.description == "Add two numbers."
     assert add.output_schema["properties"]["data"]["anyOf"][0]["required"] == ["sum"]
     assert (await ask(tools["small_echo"], text="hi")).text == "hi"
@@ -260,7 +261,8 @@ async def test_a_killed_server_costs_an_attempt(
         os.kill(noted(log, "call second_time")[0], signal.SIGKILL)
         assert bytes((await cast.end("t1", deadline_s=LIMIT_S)).output) == b'"hello, at last"'
         retried = [r.event for r in await cast.events("t1") if isinstance(r.event, ReplyRetrying)]
-        assert [event.failure.code for event in retried] == ["mcp_away"]
+        # On a slow machine the next attempt may come before its time, and goes back without being one.
+        assert [event.failure.code for event in retried if event.failure] == ["mcp_away"]
 
 
 # ---- pure

@@ -103,6 +103,7 @@ async def check_tools(client: Client) -> None:
     """What tools take and give."""
     tools = {tool.name: tool for tool in (await client.list_tools()).tools}
     assert set(tools) == RUNNING
+    assert all(tool.annotations and tool.annotations.read_only_hint is False for tool in tools.values())
     assert tools["squares"].description == "The first square numbers."
     assert tools["squares"].input_schema["properties"]["count"]["type"] == "integer"
     assert tools["squares"].output_schema and tools["busy"].output_schema is None

@@ -122,11 +122,11 @@ def _progress(context: Any) -> OnProgress | None:
 
 
 def _tool(offer: Offer) -> Any:
-    from mcp_types import Tool
+    from mcp_types import Tool, ToolAnnotations
 
     return Tool(
         name=offer.name, description=offer.description, input_schema=offer.info.input_schema,
-        output_schema=offer.output_schema,
+        output_schema=offer.output_schema, annotations=ToolAnnotations(read_only_hint=offer.info.read_only),
     )  # fmt: skip
 
 

@@ -81,7 +81,8 @@ class Mcp(Kit):
         return tuple(app.add(self._tool(app, listed, session)) for listed in self._chosen(listing.tools))
 
     def _tool(self, app: App, listed: ListedTool, session: McpSession) -> Component[..., Any]:
-        options = Options(name=self._name_of(listed.name), description=listed.description, **self._options)
+        options = Options(name=self._name_of(listed.name), description=listed.description,
+                          read_only=listed.read_only, **self._options)  # fmt: skip
         return mcp_tool(listed, session, app=app.name, app_version=app.version, options=options)
 
     def _name_of(self, tool: str) -> str:
