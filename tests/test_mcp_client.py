@@ -86,7 +86,6 @@ async def test_tools_of_a_server_are_tools_of_ours(tmp_path: Path) -> None:
     tools = used(Mcp(command(log), name="small"))
     assert len(tools) == 8 and "small_math_add" in tools
     add = tools["small_math_add"]
-    assert add.read_only and not tools["small_echo"].read_only and not tools["small_fail"].read_only
     assert add.input_schema["required"] == ["a"] and add.description == "Add two numbers."
     assert add.output_schema["properties"]["data"]["anyOf"][0]["required"] == ["sum"]
     assert (await ask(tools["small_echo"], text="hi")).text == "hi"
@@ -149,6 +148,9 @@ def test_the_listing_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(listing, "_ask", ask_server)
     first, again = used(Mcp(["a"], name="x")), used(Mcp(["a"], name="x"))
     assert list(first) == ["x_echo", "x_two_words"]
+    vouched = used(Mcp(["a"], read_only=["echo"]))
+    assert [each.read_only for each in vouched.values()] == [True, False]
+    assert all(each.read_only for each in used(Mcp(["a"], read_only=True)).values())
     assert [each.digest for each in first.values()] == [each.digest for each in again.values()]
     assert len(asked) == 1
     [file] = (tmp_path / "data" / "mcp").iterdir()

@@ -33,7 +33,7 @@ from tests.stage import ROOT, Stage, stage
 from tests.waiting import wait_until
 
 LIMIT_S = 60
-RUNNING = {"squares", "report", "busy", "sum_up", "wait_long"}
+RUNNING = {"squares", "report", "busy", "sum_up", "wait_long", "reckoner"}
 
 
 def environment(url: str) -> dict[str, str]:
@@ -103,9 +103,9 @@ async def check_tools(client: Client) -> None:
     """What tools take and give."""
     tools = {tool.name: tool for tool in (await client.list_tools()).tools}
     assert set(tools) == RUNNING
-    assert all(tool.annotations and tool.annotations.read_only_hint is False for tool in tools.values())
     assert tools["squares"].description == "The first square numbers."
     assert tools["squares"].input_schema["properties"]["count"]["type"] == "integer"
+    assert tools["squares"].annotations.read_only_hint and tools["busy"].annotations is None
     assert tools["squares"].output_schema and tools["busy"].output_schema is None
     answered = await client.call_tool("squares", {"count": 2})
     assert answered.structured_content == {"columns": ["n", "square"], "rows": [[0, 0], [1, 1]]}
@@ -134,6 +134,8 @@ async def check_jobs(client: Client, cast: Stage) -> None:
     assert answered.meta and answered.meta["callboard/job"]
     waiting = asyncio.create_task(client.call_tool("wait_long", {}, progress_callback=hear))
     await wait_until(lambda: any("wait_long" in line for line in said), LIMIT_S)
+    asked = await client.call_tool("reckoner", {"question": "What is the third?"})
+    assert asked.content[0].text == "The last is 4."
     [job] = await Ours(cast.bus).find_jobs(workflow="wait_long")
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):

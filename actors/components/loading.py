@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _EXAMPLE = "write module:app, such as shop:app or path/to/shop.py:app"
-_OUR_DIRECTORY = str(Path(__file__).parent)
+_OUR_DIRECTORY = str(Path(__file__).parent.parent)
 
 
 class _Target(NamedTuple):

@@ -124,9 +124,10 @@ def _progress(context: Any) -> OnProgress | None:
 def _tool(offer: Offer) -> Any:
     from mcp_types import Tool, ToolAnnotations
 
+    reads = ToolAnnotations(read_only_hint=True) if offer.info.read_only else None
     return Tool(
         name=offer.name, description=offer.description, input_schema=offer.info.input_schema,
-        output_schema=offer.output_schema, annotations=ToolAnnotations(read_only_hint=offer.info.read_only),
+        output_schema=offer.output_schema, annotations=reads,
     )  # fmt: skip
 
 

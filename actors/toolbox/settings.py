@@ -1,6 +1,6 @@
 """Settings of kits as text: on a command line (``url=sqlite:///x.db``) and in the environment (``CALLBOARD_SQL_URL``).
 
-What may be set is what the kit's class takes. A list is separated by commas. Pure.
+What may be set is what the kit's class takes. A list is separated by commas, or JSON as any other value. Pure.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def build(kit: type[Kit], given: Mapping[str, Any]) -> Kit:
 def _value(kit: type[Kit], setting: Setting, value: Any) -> Any:
     if isinstance(value, str) and (as_text := _as_text(setting.type, value)) is not None:
         return as_text
-    forms = [value, _parts(value)] if isinstance(value, str) else [value]
+    forms = [value, *_forms(value)] if isinstance(value, str) else [value]
     for form in forms:
         with contextlib.suppress(msgspec.ValidationError, TypeError):
             return msgspec.convert(form, setting.type, strict=not isinstance(value, str))
@@ -97,6 +97,14 @@ def _as_text(hint: Any, value: str) -> Any:
     if str in kinds or hint is Any:
         return value
     return Path(value) if Path in kinds else None
+
+
+def _forms(text: str) -> Iterator[Any]:
+    """What a text may stand for where a text itself will not do."""
+    if text[:1] in ("{", "["):
+        with contextlib.suppress(msgspec.DecodeError):
+            yield msgspec.json.decode(text)
+    yield _parts(text)
 
 
 def _parts(text: str) -> list[str]:

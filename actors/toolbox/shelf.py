@@ -12,11 +12,13 @@ import actors.toolbox
 from actors.components.app import App
 from actors.components.component import Component
 from actors.toolbox.kit import Kit
-from actors.toolbox.settings import build, from_environment, kit_word, settings_of
+from actors.toolbox.settings import build, from_environment, kit_word, settings_of, variable_of
 from bus.errors import UsageError
 
 log = logging.getLogger("callboard.toolbox")
 
+# Nobody gets these without a word in the environment: they run what a model wrote.
+_ON_REQUEST = {"Python", "Shell"}
 # They are not tools by themselves: a base, and one that is told which server to speak to.
 _NOT_ON_THE_SHELF = {"Kit", "Mcp"}
 
@@ -45,8 +47,13 @@ def standard_app(environ: Mapping[str, str]) -> App:
     """An app of all kits whose settings are in the environment; others are left out with a word in the log."""
     app = App("toolbox", version="1.0.0", description="Tools that are ready to use.")
     for kit in kits(kit_names()):
+        settings = from_environment(kit, environ)
+        if kit.__name__ in _ON_REQUEST and not settings:
+            log.info("without %s: none of its settings is in the environment, such as %s", kit.__name__,
+                     variable_of(kit, "timeout_s"))  # fmt: skip
+            continue
         try:
-            app.use(build(kit, from_environment(kit, environ)))
+            app.use(build(kit, settings))
         except UsageError as error:
             log.info("without %s: %s", kit.__name__, error)
     return app
@@ -61,20 +68,28 @@ def find_tool(name: str, values: Mapping[str, Any], environ: Mapping[str, str]) 
     What is both is input. Raises: UsageError for an unknown tool, or settings that cannot be.
     """
     near, others = _split(name)
-    refusals: list[UsageError] = []
+    refusals: dict[str, UsageError] = {}
     seen: list[str] = []
     for kit in kits(near + others):
         try:
             if found := _in_kit(kit, name, values, environ, seen):
                 return found
         except UsageError as error:
-            if kit.__name__ in near:
-                refusals.append(error)
-    if refusals:
-        raise refusals[0]
+            seen.append(kit_word(kit))
+            refusals[kit.__name__] = error
+    for kit_name in near:
+        if kit_name in refusals:
+            raise refusals[kit_name]
+    raise _unknown(name, seen, refusals)
+
+
+def _unknown(name: str, seen: list[str], refusals: Mapping[str, UsageError]) -> UsageError:
+    """With what is near; a kit that was not built may be the one that has it."""
     close = difflib.get_close_matches(name, seen, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"there is {', '.join(sorted(seen)) or 'none'}"
-    raise UsageError(f"the standard toolbox has no tool {name!r}", code="unknown_component", hint=hint)
+    not_built = "; ".join(str(error.args[0]) for error in refusals.values())
+    more = f"; {not_built}" if not_built else ""
+    return UsageError(f"the standard toolbox has no tool {name!r}", code="unknown_component", hint=hint + more)
 
 
 def _split(name: str) -> tuple[list[str], list[str]]:

@@ -6,7 +6,8 @@ import asyncio
 
 import msgspec
 
-from actors import App, Artifact, Job, RetryableError, TerminalError, ToolContext
+from actors import Agent, App, Artifact, Job, RetryableError, TerminalError, ToolContext
+from actors.testing import ScriptedModel, say, use
 
 app = App("calls", version="2.1.0")
 
@@ -25,7 +26,7 @@ class Report(msgspec.Struct):
     files: list[Artifact] = []
 
 
-@app.tool
+@app.tool(read_only=True)
 async def squares(count: int) -> Table:
     """The first square numbers.
 
@@ -60,6 +61,12 @@ async def busy() -> str:
 async def sum_up(job: Job, count: int) -> int:
     """Add up the first square numbers."""
     return sum(row[1] for row in (await job.call(squares, count=count)).rows)
+
+
+@app.agent(model=ScriptedModel([use("squares", {"count": 3}), say("The last is 4.")]), tools=[squares])
+async def reckoner(agent: Agent, question: str) -> str:
+    """Answer questions about square numbers."""
+    return await agent.run(question)
 
 
 @app.job

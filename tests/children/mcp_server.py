@@ -35,19 +35,8 @@ NOTHING: dict[str, Any] = {"type": "object"}
 
 TOOLS = [
     types.Tool(name="echo", description="Say it again.", input_schema=TEXT),
-    types.Tool(
-        name="math.add",
-        description="Add two numbers.",
-        input_schema=PAIR,
-        output_schema=SUM,
-        annotations=types.ToolAnnotations(read_only_hint=True),
-    ),
-    types.Tool(
-        name="picture",
-        input_schema=NOTHING,
-        title="A picture and a page",
-        annotations=types.ToolAnnotations(title="Look"),
-    ),
+    types.Tool(name="math.add", description="Add two numbers.", input_schema=PAIR, output_schema=SUM),
+    types.Tool(name="picture", input_schema=NOTHING, title="A picture and a page"),
     types.Tool(name="fail", input_schema=NOTHING),
     types.Tool(name="slow", input_schema=NOTHING),
     types.Tool(name="die", input_schema=NOTHING),

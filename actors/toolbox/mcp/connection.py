@@ -49,7 +49,8 @@ async def connected(
         except Exception as error:
             if tried:  # it is the caller's, or the end of a session that was good
                 raise
-            raise _not_started(target, words, error, start_timeout_s) from error
+            said = await asyncio.to_thread(words.text, _END_OF_WORDS_S) if target.command else ""
+            raise _not_started(target, said, error, start_timeout_s) from error
 
 
 def _sdk() -> Any:
@@ -61,12 +62,11 @@ def _sdk() -> Any:
     return Client
 
 
-def _not_started(target: McpTarget, words: LastWords, error: Exception, limit_s: float) -> ServerAway:
+def _not_started(target: McpTarget, said: str, error: Exception, limit_s: float) -> ServerAway:
     verb = "reached" if target.url else "started"
     reason = f"it did not answer within {limit_s:g} s" if isinstance(error, TimeoutError) else _reason(error)
-    said = words.text(_END_OF_WORDS_S) if target.command else ""
     tail = f"; its last words: {said}" if said else ""
-    return ServerAway(words.clean(f"the MCP server {target.label} cannot be {verb}: {reason}{tail}"))
+    return ServerAway(f"the MCP server {target.label} cannot be {verb}: {reason}{tail}")
 
 
 def _reason(error: BaseException) -> str:

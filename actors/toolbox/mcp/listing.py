@@ -27,13 +27,12 @@ _PAGES_LIMIT = 100
 
 
 class ListedTool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A tool as its server tells it. ``read_only`` is the server's own word that it changes nothing."""
+    """A tool as its server tells it."""
 
     name: str
     description: str = ""
     input_schema: dict[str, Any] = {}
     output_schema: dict[str, Any] | None = None
-    read_only: bool = False
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -93,5 +92,4 @@ def _listed(tool: Any) -> ListedTool:
     return ListedTool(
         name=tool.name, description=tool.description or tool.title or "", input_schema=tool.input_schema,
         output_schema=tool.output_schema,
-        read_only=tool.annotations is not None and tool.annotations.read_only_hint is True,
     )  # fmt: skip
