@@ -115,7 +115,7 @@ async def test_a_model_is_opened_once(server: EmbeddedServer) -> None:
     """Agents that ask for a model at the same moment get one and the same, so none is left that nobody closes."""
     async with await Bus.connect(ConnectOptions(servers=[server.url])) as bus:
         await ensure_streams(bus)
-        breakers = Breakers(bus, Blobs(bus), actor="t")
+        breakers = Breakers(bus, Blobs(bus), "test")
         desk = ModelDesk(bus, breakers)
         script = ScriptedModel([say("twelve")])
         try:
