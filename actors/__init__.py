@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from actors.components.component import Component as Component
     from actors.components.component import InvalidInput as InvalidInput
     from actors.components.component import InvalidOutput as InvalidOutput
+    from actors.context.policy import Context as Context
     from actors.operations.job import ChildJob as ChildJob
     from actors.operations.job import Job as Job
     from actors.tools.tool_context import ToolContext as ToolContext
@@ -65,6 +66,7 @@ _HOMES = {
     "ChildJob": "actors.operations.job",
     "Client": "actors.clients.client",
     "Component": "actors.components.component",
+    "Context": "actors.context.policy",
     "Decision": "store.approval",
     "Escalation": "bus.approval_events",
     "Failure": "bus.failure",

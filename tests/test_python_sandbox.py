@@ -189,18 +189,21 @@ asyncio.run(run(Isolation(level, int(uid), seccomp == "True", program), Ceilings
 
 
 @pytest.mark.parametrize("level", LEVELS)
-async def test_nothing_survives_the_tool(level: str) -> None:
-    """When the tool's process is killed in the middle, the program and its daemons end too."""
+async def test_nothing_survives_the_tool(level: str, tmp_path: Path) -> None:
+    """When the tool's process is killed in the middle, the program, its daemons and its folder are gone too."""
     way = await _usable(level)
     mark = f"sbx{secrets.token_hex(4)}"
     code = f"MARK = {mark!r}\n{SURVIVOR}\ntime.sleep(300)"
     tool = subprocess.Popen(
-        [sys.executable, "-c", TOOL, way.level, str(way.uid), str(way.seccomp), way.bubblewrap, code], cwd=ROOT
+        [sys.executable, "-c", TOOL, way.level, str(way.uid), str(way.seccomp), way.bubblewrap, code],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     try:
         await wait_until(lambda: len(_marked(mark)) == 3, 30.0, what="the program and its two daemons")
         tool.send_signal(signal.SIGKILL)
         await wait_until(lambda: not _marked(mark), 30.0, what="none of them is left")
+        await wait_until(lambda: not [*tmp_path.iterdir()], 30.0, what="the folder is gone")
     finally:
         tool.kill()
         tool.wait()

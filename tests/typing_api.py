@@ -6,7 +6,7 @@ from typing import ParamSpec, TypeVar, assert_type
 
 import msgspec
 
-from actors import Expr, Goto, Join, Param, Workflow, expr
+from actors import INJECTED, Expr, Goto, Join, Param, Workflow, expr
 from actors.components.app import App
 from actors.components.component import Component
 from actors.operations.job import Job
@@ -43,8 +43,26 @@ def count(ctx: ToolContext, words: list[str]) -> dict[str, int]:
     return dict.fromkeys(words, 1)
 
 
+@app.asset
+async def catalogue() -> dict[str, float]:
+    return {}
+
+
+@app.asset(version="2.0.0", refresh_s=60)
+class Rates:
+    def load(self, catalogue: dict[str, float]) -> list[float]:
+        return list(catalogue.values())
+
+
+@app.tool
+async def cost(sku: str, *, catalogue: dict[str, float] = INJECTED) -> float:
+    return catalogue[sku]
+
+
 @app.job
 async def order(job: Job, sku: str) -> Quote:
+    assert_type(await job.call(cost, sku), float)
+    assert_type(await catalogue(), dict[str, float])
     return Quote(2.0)
 
 

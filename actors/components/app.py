@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from actors.agents.agent import Agent
     from actors.agents.approval_rule import RequireApproval
     from actors.budgets.budget import Budget
+    from actors.context.policy import Context
     from actors.model.model import Model
     from actors.operations.job import Job
     from actors.toolbox.kit import Kit
@@ -228,6 +229,7 @@ class App:
         max_tokens: int = 4096,
         temperature: float | None = None,
         thinking_tokens: int = 0,
+        context: Context | None = None,
         retry: Retry | None = None,
         name: str | None = None,
         version: str | None = None,
@@ -246,8 +248,9 @@ class App:
         model is told (the function's docstring if they are empty), ``tools`` all that it may use, ``output`` what a
         run gives (None: what the function returns). ``approve``: what people have to allow, as rules or names of
         tools. ``read_only``: of its tools only those that change nothing are offered. ``budget`` is what a job of it
-        and all that it starts may use up. ``turns`` and ``mendings`` bound a run, ``max_tokens`` an answer; ``retry``
-        is how calls of the model are tried again. The rest as for a job.
+        and all that it starts may use up. ``turns`` and ``mendings`` bound a run, ``max_tokens`` an answer;
+        ``context`` is how a conversation is kept under a limit (None: the model's, by leaving the oldest turns out);
+        ``retry`` is how calls of the model are tried again. The rest as for a job.
         Raises: UsageError if the function cannot be an agent.
         """
         from actors.agents.declaring import declare_agent
@@ -256,7 +259,7 @@ class App:
         settings = make_settings(
             model=model, instructions=instructions, tools=tools, output=output, approve=approve, read_only=read_only,
             budget=budget, turns=turns, mendings=mendings, max_tokens=max_tokens, temperature=temperature,
-            thinking_tokens=thinking_tokens, retry=retry,
+            thinking_tokens=thinking_tokens, context=context, retry=retry,
         )  # fmt: skip
         options = Options(name=name, version=version, description=description, timeout_s=timeout_s, replicas=replicas,
                           group=group, stall_s=stall_s, limits=limits, at_once=at_once, rate=rate)  # fmt: skip

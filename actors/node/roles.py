@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,8 @@ from actors.node.storeroom import Storeroom
 from actors.tools.tool_actor import ToolActor
 from bus.errors import UsageError
 from bus.streams import wait_for_streams
+
+log = logging.getLogger("callboard.process")
 
 # The supervisor bounds a drain, not the actor.
 DRAIN_LIMIT_S = 7 * 86400.0
@@ -82,6 +85,7 @@ async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int)
         await definitions.start()
         hosting.repertoire = Repertoire(definitions)
     host = JobHost(hosting, workflows, capacity=capacity or CAPACITY, leases=actor.leases)
+    await _warn_of_models(hosting, [component for component in components if component.agent is not None])
     await host.start()
     actor.heartbeat = host.heartbeat
 
@@ -92,6 +96,20 @@ async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int)
         await asyncio.gather(*(service.stop() for service in services))
 
     return stop
+
+
+async def _warn_of_models(hosting: Hosting, agents: list[Component[..., Any]]) -> None:
+    """Log which agents cannot ask their models as things are: a missing key is better known before a job fails."""
+    if not agents:
+        return
+    from actors.agents.declaring import AgentComponent  # most hosts have no agent
+
+    for agent in agents:
+        try:
+            if isinstance(agent, AgentComponent):
+                await hosting.models.open(agent.settings.model)
+        except UsageError as error:
+            log.warning("agent %s cannot ask its model: %s", agent.name, error)
 
 
 async def serve_gateway(actor: Actor) -> Stop:

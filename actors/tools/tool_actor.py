@@ -260,8 +260,9 @@ class ToolActor:
 
     async def _is_cached(self, serving: Serving) -> bool:
         """Whether the cache had the answer, which is given then; it costs neither rate nor place."""
-        event = serving.event
-        output = await self._cache.look(serving.workspace, bytes(event.input))
+        if self.component.cache_ttl_s is None:
+            return False
+        output = await self._cache.look(serving.workspace, bytes(serving.event.input))
         if output is None or serving.cancelled or self._unwanted.holds(serving):
             return False
         await self._replies.completed(serving, output, cached=True)
@@ -374,7 +375,8 @@ class ToolActor:
                 self._on_stuck()
         else:
             self._gate.end(permit, None, serving.duration_s)
-            await self._cache.keep(serving.workspace, bytes(serving.event.input), output)
+            if self.component.cache_ttl_s is not None:
+                await self._cache.keep(serving.workspace, bytes(serving.event.input), output)
             await self._replies.completed(serving, output)
 
     async def _attempt(self, serving: Serving) -> bytes:
