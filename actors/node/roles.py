@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.components.announcement import announce
 from actors.components.app import App
@@ -21,6 +21,9 @@ from bus.errors import UsageError
 from bus.streams import wait_for_streams
 
 log = logging.getLogger("callboard.process")
+
+if TYPE_CHECKING:
+    from actors.operations.hosting import Hosting
 
 # The supervisor bounds a drain, not the actor.
 DRAIN_LIMIT_S = 7 * 86400.0
