@@ -18,14 +18,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from actors import Client, TeamResult
 from actors.agents.trace import trace_of
-from actors.console.page import Gap, Line, Span, facts, line
+from actors.console.page import Gap, Page, Span, facts, line
 from bus.embedded import EmbeddedServer
 from bus.errors import CallboardError
 from bus.messages import CallAgent, CallTool, Ended, JobCompleted, JobFailed, JobOwned, ReplyCompleted
@@ -76,11 +76,12 @@ async def play(show: Show, arguments: argparse.Namespace, scratch: Path, out: Pa
             show.screen.show([Gap(), *(line(text) for text in result.report.splitlines()), Gap()])
             show.say(f"the trace: callboard trace {handle.id}")
             await _command(server.url, scratch, "trace", handle.id)
-            show.say(f"the files: callboard artifacts {handle.id} --save {out}")
-            _write(out, result.report)
-            await _command(server.url, scratch, "artifacts", handle.id, "--save", str(out))
+            show.say(f"all files that tools made: callboard artifacts {handle.id}")
+            await _command(server.url, scratch, "artifacts", handle.id)
+            files = {each.name: await client.blobs.get(each.sha256) for each in result.artifacts}
+            saved = _write(out, {"report.md": f"{result.report}\n".encode(), **files})
             told = await _verify(client, story, handle.id, ledger)
-        show.screen.show([Gap(), *_what_happened(story, result, told, out)])
+        show.screen.show([Gap(), *_what_happened(story, result, told, saved)])
 
 
 async def _watch(client: Client, show: Show, story: Story, job: str, victim: int) -> None:
@@ -100,9 +101,12 @@ async def _watch(client: Client, show: Show, story: Story, job: str, victim: int
                 return
 
 
-def _write(out: Path, report: str) -> None:
+def _write(out: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """The report and the files that it shows, as they were in the end."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "report.md").write_text(report + "\n")
+    for name, data in files.items():
+        (out / name).write_bytes(data)
+    return [out / name for name in files]
 
 
 def _is_the_moment(story: Story, item: Followed, job: str) -> bool:
@@ -182,7 +186,7 @@ async def _tree(client: Client, job: str) -> list[str]:
     return found
 
 
-def _what_happened(story: Story, result: TeamResult, counted: Counted, out: Path) -> list[Line | Gap]:
+def _what_happened(story: Story, result: TeamResult, counted: Counted, saved: list[Path]) -> Page:
     again = ", ".join(f"{task.id} in {task.rounds} rounds" for task in result.tasks if task.rounds > 1) or "none"
     asked = f", {counted.asked} asked for: none twice" if counted.asked is not None else ""
     killed = f"{VICTIM}, pid {story.killed_pid}; pid {story.new_pid} went on with job {story.killed_in}"
@@ -195,7 +199,7 @@ def _what_happened(story: Story, result: TeamResult, counted: Counted, out: Path
             ("models", f"{counted.steps} answers on record in {counted.jobs} jobs{asked}"),
             ("tools", f"{counted.tools} calls, each in the log once and answered once"),
             ("report", f"{len(result.statements)} statements on {len(result.sources)} sources"),
-            ("saved", ", ".join(str(file) for file in sorted(out.iterdir()))),
+            *(("saved", str(file)) for file in saved),
             ("in all", f"{time.monotonic() - story.began_s:.1f} s"),
         ]),
     ]  # fmt: skip
