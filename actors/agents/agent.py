@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
+from msgspec.structs import replace
 
 from actors.agents.answer import Answer
 from actors.agents.conversation import (
@@ -24,8 +25,12 @@ from actors.agents.offer import Offered, offer
 from actors.agents.purse import Purse
 from actors.agents.tool_use import Observation, ToolUser
 from actors.budgets.accounts import account_key
+from actors.context.keeper import ContextKeeper
+from actors.context.policy import Context
+from actors.context.shortening import counted
 from actors.jobs.call_policy import CallPolicy
 from actors.model.model import ModelRequest, Usage
+from actors.model.token_estimate import estimate_request
 from actors.operations.job import Job
 from bus.failure import CallFailed
 
@@ -46,6 +51,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     instructions: str = ""
     tools: tuple[Offered, ...] = ()
     output_schema: dict[str, Any] | None = None
+    context: Context = Context()
 
 
 class Agent(Job):
@@ -101,7 +107,7 @@ class Agent(Job):
             tools = await offer(hosting, settings.tools, read_only=settings.read_only)
             return RunRecord(
                 prompt=prompt, model=model.name, instructions=told, tools=tuple(tools),
-                output_schema=answer.schema,
+                output_schema=answer.schema, context=settings.context.for_model(model.name, settings.max_tokens),
             )  # fmt: skip
 
         return msgspec.convert(await self._operations.record(RUN, record, op=RUN), RunRecord)
@@ -119,6 +125,8 @@ class _Run:
         ops = agent.operations
         self._caller = ModelCaller(ops, settings.model, settings.retry, agent._purse)
         self._tools = ToolUser(ops, list(record.tools), settings.approve, CallPolicy(), agent._name)
+        self._fixed = estimate_request(replace(self._request(), messages=()))
+        self._keeper = ContextKeeper(ops, self._caller, record.context, record.model, self._fixed)
 
     async def to_its_end(self) -> Any:
         """Raises: CallFailed."""
@@ -135,8 +143,15 @@ class _Run:
                     raise CallFailed(failure)
 
     async def _ask(self) -> Next:
-        step = await self._caller.ask(self._request())
-        self.conversation, following = heard(self.conversation, step, self._rules)
+        self.conversation = await self._keeper.keep(self.conversation)
+        try:
+            step = await self._caller.ask(self._request())
+        except CallFailed as error:
+            self.conversation = await self._keeper.relieve(self.conversation, error)
+            step = await self._caller.ask(self._request())
+        asked = len(self.conversation.messages)
+        conversation, following = heard(self.conversation, step, self._rules)
+        self.conversation = counted(conversation, step.usage, self._fixed, asked + bool(step.reply.message.parts))
         return following
 
     def _request(self) -> ModelRequest:
