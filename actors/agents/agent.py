@@ -62,7 +62,6 @@ class Agent(Job):
         self._settings = settings
         self._name = name
         self._purse = Purse(operations, name)
-        self._is_open = False
         if settings.budget is not None:  # what it starts draws on its budget too
             own = account_key(operations.workspace, operations.job)
             operations.budgets = tuple(dict.fromkeys((own, *operations.budgets)))
@@ -85,9 +84,6 @@ class Agent(Job):
         """
         settings = self._settings
         answer = Answer(settings.output if output is None else output, f"the answer of agent {self._name}")
-        if settings.budget is not None and not self._is_open:
-            self._is_open = True
-            await self._purse.open(settings.budget)
         record = await self._begin(prompt, answer, instructions)
         run = _Run(self, settings, record, answer)
         try:
@@ -97,6 +93,11 @@ class Agent(Job):
         finally:
             self.usage += run.conversation.usage
             self.cost_usd += run.conversation.cost_usd
+
+    async def open_budget(self) -> None:
+        """Before all else, since whatever the agent starts draws on its budget too."""
+        if self._settings.budget is not None:
+            await self._purse.open(self._settings.budget)
 
     async def _begin(self, prompt: str, answer: Answer, instructions: str | None) -> RunRecord:
         settings, hosting = self._settings, self._operations.hosting
