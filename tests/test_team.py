@@ -215,8 +215,8 @@ async def test_a_reviewer_who_is_never_content_is_bounded(cast_: Troupe) -> None
 
 
 async def test_all_who_work_draw_on_the_budget_of_the_team(cast_: Troupe) -> None:
-    """The planner takes both turns that there are; whoever asks a model next is refused, and the job fails with that."""
-    with pytest.raises(JobFailedError, match="task t[13]") as caught:
+    """The planner takes both turns that there are; whoever asks a model next is refused, and so the job fails."""
+    with pytest.raises(JobFailedError, match=r"task t[13]") as caught:
         await run(cast_, "tight")
     assert caught.value.failure.code == "budget_exceeded"
     assert len(MODELS["planner"].requests) == 2

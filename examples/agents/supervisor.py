@@ -44,16 +44,16 @@ def price(article: str) -> float:
 @app.agent(model=MODEL, tools=[price])
 async def roofer(agent: Agent, task: str) -> str:
     """You know roofs. Look prices up."""
-    return await agent.run(task)
+    return await agent.run(task, output=str)
 
 
 @app.agent(model=MODEL, tools=[price])
 async def carpenter(agent: Agent, task: str) -> str:
     """You know timber. Look prices up."""
-    return await agent.run(task)
+    return await agent.run(task, output=str)
 
 
 @app.agent(model=MODEL, tools=[roofer, carpenter], budget=Budget(usd=1.0, turns=20))
 async def foreman(agent: Agent, question: str) -> str:
     """You lead a building site. Ask those who know, several at once if you can, then answer."""
-    return await agent.run(question)
+    return await agent.run(question, output=str)
