@@ -7,23 +7,23 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.components.announcement import announce
 from actors.components.app import App
 from actors.components.component import Component
 from actors.components.registry import Registry
-from actors.hosts.host import CAPACITY, JobHost
 from actors.node.heart import heartbeat_of
 from actors.node.process import EXIT_STUCK, STOP_GRACE_S, Actor
 from actors.node.storeroom import Storeroom
-from actors.operations.hosting import Hosting
 from actors.tools.tool_actor import ToolActor
-from actors.workflow_versions.definitions import Definitions
 from bus.errors import UsageError
 from bus.streams import wait_for_streams
 
 log = logging.getLogger("callboard.process")
+
+if TYPE_CHECKING:
+    from actors.operations.hosting import Hosting
 
 # The supervisor bounds a drain, not the actor.
 DRAIN_LIMIT_S = 7 * 86400.0
@@ -69,6 +69,10 @@ async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
 
 async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int) -> Stop:
     """Run those workflows of the app. Raises: UsageError."""
+    from actors.hosts.host import CAPACITY, JobHost  # a sixth of what a tool's process would import
+    from actors.operations.hosting import Hosting
+    from actors.workflow_versions.definitions import Definitions
+
     components = [c for c in app.components if c.kind != "tool" and c.name in workflows]
     for name in workflows:
         _find(app, "agent" if app.find("agent", name) else "job", name, None)
