@@ -17,8 +17,8 @@ from actors.clients.input_checks import check_of
 from actors.clients.inputs import input_of, plain_input
 from actors.clients.offline import OfflineSubmits, check_offline_name
 from actors.clients.schedules import Schedules
-from actors.clients.threads import Threads
 from actors.clients.terms import Terms, terms_of
+from actors.clients.threads import Threads
 from actors.components.component import Component
 from actors.jobs.ends import JobEnds
 from actors.jobs.requests import JobRequest, check_request, find_earlier, job_id_for, publish_request

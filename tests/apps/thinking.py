@@ -30,3 +30,15 @@ async def think(agent: Agent) -> str:
     """Two steps side by side, one more, and an answer."""
     arm_for(agent.id, ("host.", "agent."))
     return await agent.run(agent.id)
+
+
+def _recall(request: ModelRequest) -> Say:
+    note(f"{request.messages[-1].text}/model")
+    return say(f"told {len(request.messages)}")
+
+
+@app.agent(model=ScriptedModel(_recall), instructions="Recall.")
+async def recall(agent: Agent, thread: str) -> str:
+    """Goes on with a thread."""
+    arm_for(agent.id, "host.")
+    return await agent.run(agent.id, thread=thread)
