@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from actors import Agent, App
+from actors.agents.trace import trace_of
 from actors.clients.client import Client
 from actors.clients.outcome import JobFailedError
+from actors.components.codec import InvalidInput
+from actors.components.registry import Registry
 from actors.model import AnthropicModel
 from bus.embedded import EmbeddedServer
 from bus.messages import JobCancelled, JobPaused, ReplyCompleted
@@ -128,3 +131,10 @@ async def test_retried_and_forked_with_what_is_on_record(play: Play) -> None:
     bodies = play.endpoint.asked("locked")
     assert len(bodies) == 4 and bodies[3] == bodies[1]
     assert not play.endpoint.turns["locked"] and await play.result("locked") == "3"
+    for component in play.on.app.components:
+        await Registry(play.on.bus).register(component.info())
+    with pytest.raises(InvalidInput, match="unknown field"):
+        await play.client.fork("locked", from_="model:2", input={"sku": 1})
+    trace = trace_of(await play.client.get("other"))
+    assert [turn.reused for turn in trace.runs[0].turns] == [True, False]
+    assert trace.usage == trace.runs[0].turns[1].usage and trace.usage.tokens
