@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from actors.context.policy import Context as Context
     from actors.operations.job import ChildJob as ChildJob
     from actors.operations.job import Job as Job
+    from actors.roles.role import Role as Role
+    from actors.teams.result import TeamResult as TeamResult
+    from actors.teams.team import Team as Team
     from actors.tools.tool_context import ToolContext as ToolContext
     from actors.workflow.document import Cache as Cache
     from actors.workflow.document import Compensation as Compensation
@@ -50,6 +53,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Agent": "actors.agents.agent",
+    "Role": "actors.roles.role",
+    "Team": "actors.teams.team",
+    "TeamResult": "actors.teams.result",
     "RequireApproval": "actors.agents.approval_rule",
     "INJECTED": "actors.assets.injected",
     "Artifact": "store.artifact",
