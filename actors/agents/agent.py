@@ -23,7 +23,7 @@ from actors.agents.conversation import (
 from actors.agents.model_caller import ModelCaller
 from actors.agents.offer import Offered, offer
 from actors.agents.purse import Purse
-from actors.agents.tool_use import Observation, ToolUser
+from actors.agents.tool_use import MadeCall, Observation, ToolUser
 from actors.budgets.accounts import account_key
 from actors.context.keeper import ContextKeeper
 from actors.context.policy import Context
@@ -62,32 +62,30 @@ class Agent(Job):
         self._settings = settings
         self._name = name
         self._purse = Purse(operations, name)
-        self._is_open = False
         if settings.budget is not None:  # what it starts draws on its budget too
             own = account_key(operations.workspace, operations.job)
             operations.budgets = tuple(dict.fromkeys((own, *operations.budgets)))
+        self.calls: list[MadeCall] = []
         self.usage = Usage()
         self.cost_usd = 0.0
 
     @overload
-    async def run(self, prompt: str) -> Any: ...
+    async def run(self, prompt: str, *, instructions: str | None = None) -> Any: ...
     @overload
-    async def run(self, prompt: str, *, output: type[T]) -> T: ...
+    async def run(self, prompt: str, *, output: type[T], instructions: str | None = None) -> T: ...
 
-    async def run(self, prompt: str, *, output: Any = None) -> Any:
+    async def run(self, prompt: str, *, output: Any = None, instructions: str | None = None) -> Any:
         """Have the model work on ``prompt`` with the agent's tools until it gives an answer, and return that.
 
         The answer is of the type ``output`` (None: what the agent's decorator says, else what its function returns;
-        ``str``: the model's words). Each call of the model and of a tool is a step on record: after a crash the run
-        goes on at the first that is not. Raises: CallFailed if the model cannot be asked, refuses, gets it wrong too
-        often or finds no answer in its turns.
+        ``str``: the model's words). ``instructions`` are what the model is told in this run (None: what the decorator
+        says). They and the prompt are recorded at its beginning, and what is recorded counts to its end. Each call of
+        the model and of a tool is a step on record: after a crash the run goes on at the first that is not. Raises:
+        CallFailed if the model cannot be asked, refuses, gets it wrong too often or finds no answer in its turns.
         """
         settings = self._settings
         answer = Answer(settings.output if output is None else output, f"the answer of agent {self._name}")
-        if settings.budget is not None and not self._is_open:
-            self._is_open = True
-            await self._purse.open(settings.budget)
-        record = await self._begin(prompt, answer)
+        record = await self._begin(prompt, answer, instructions)
         run = _Run(self, settings, record, answer)
         try:
             value = await run.to_its_end()
@@ -97,14 +95,20 @@ class Agent(Job):
             self.usage += run.conversation.usage
             self.cost_usd += run.conversation.cost_usd
 
-    async def _begin(self, prompt: str, answer: Answer) -> RunRecord:
+    async def open_budget(self) -> None:
+        """Before all else, since whatever the agent starts draws on its budget too."""
+        if self._settings.budget is not None:
+            await self._purse.open(self._settings.budget)
+
+    async def _begin(self, prompt: str, answer: Answer, instructions: str | None) -> RunRecord:
         settings, hosting = self._settings, self._operations.hosting
+        told = settings.instructions if instructions is None else instructions
 
         async def record() -> RunRecord:
             model = await hosting.models.open(settings.model)
             tools = await offer(hosting, settings.tools, read_only=settings.read_only)
             return RunRecord(
-                prompt=prompt, model=model.name, instructions=settings.instructions, tools=tuple(tools),
+                prompt=prompt, model=model.name, instructions=told, tools=tuple(tools),
                 output_schema=answer.schema, context=settings.context.for_model(model.name, settings.max_tokens),
             )  # fmt: skip
 
@@ -169,6 +173,7 @@ class _Run:
         seen: tuple[Observation, ...] = await self._agent.gather(
             *(self._tools.use(use, why, facts) for use in asked.uses)
         )
+        self._agent.calls += [observation.made for observation in seen if observation.made]
         wrong = "; ".join(o.wrong for o in seen) if all(o.wrong for o in seen) else ""
         results = tuple(observation.result for observation in seen)
         self.conversation, following = observed(self.conversation, results, wrong, self._rules)

@@ -295,7 +295,7 @@ class App:
         timeout_s: float = LOAD_TIMEOUT_S,
         validate: Callable[[Any], Any] | None = None,
     ) -> Any:
-        """Declare what tools share within a process: a function that loads it, a generator that yields it and then
+        """Declare what tools and agents share: a function that loads it, a generator that yields it and then
         unloads it, or a class with ``load``; its parameters name other assets. What is decorated comes back as it was.
 
         ``refresh_s``: it is loaded anew when it is so old, at the latest. ``timeout_s`` bounds one load. ``validate``

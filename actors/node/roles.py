@@ -68,7 +68,7 @@ async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
 
 
 async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int) -> Stop:
-    """Run those workflows of the app. Raises: UsageError."""
+    """Run those workflows of the app, once the assets of its agents are loaded. Raises: UsageError, AssetFailed."""
     from actors.hosts.host import CAPACITY, JobHost  # a sixth of what a tool's process would import
     from actors.operations.hosting import Hosting
     from actors.workflow_versions.definitions import Definitions
@@ -76,12 +76,16 @@ async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int)
     components = [c for c in app.components if c.kind != "tool" and c.name in workflows]
     for name in workflows:
         _find(app, "agent" if app.find("agent", name) else "job", name, None)
+    storeroom = Storeroom(actor, app, components)
     await wait_for_streams(actor.bus)
+    if not await storeroom.open():
+        return storeroom.close
     registry = Registry(actor.bus)
     await registry.start()
-    services = [await announce(actor, registry, component) for component in components]
+    services = [await announce(actor, registry, each, info=app.info_of(each)) for each in components]
     definitions = Definitions(actor.bus)
     hosting = Hosting(actor.bus, actor.blobs, app, registry, host=f"{actor.node}/{actor.name}", node=actor.node)
+    hosting.supplies = {component: storeroom.supply(component) for component in components}
     if any(component.keeps_version for component in components):  # their other versions are in the bucket
         from actors.interpreter.repertoire import Repertoire  # heavy, and most apps have no documents
 
@@ -90,13 +94,14 @@ async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int)
     host = JobHost(hosting, workflows, capacity=capacity or CAPACITY, leases=actor.leases)
     await _warn_of_models(hosting, [component for component in components if component.agent is not None])
     await host.start()
-    actor.heartbeat = host.heartbeat
+    actor.heartbeat = storeroom.beat(host.heartbeat)
 
     async def stop() -> None:
         await host.stop()
         await definitions.stop()
         await registry.stop()
         await asyncio.gather(*(service.stop() for service in services))
+        await storeroom.close()
 
     return stop
 
