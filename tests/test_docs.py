@@ -59,6 +59,7 @@ from store.log import append_unfenced
 from store.tail import Followed
 from supervisor.node import node_statuses
 from supervisor.retry import Retry
+from tests.command_line import callboard_script
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
@@ -185,7 +186,7 @@ class Stage:
         """Everything of the reader's machine that the commands may see is the page's own."""
         (self.directory / "bin").mkdir()
         command = self.directory / "bin" / "callboard"
-        command.write_text(f'#!/bin/sh\nexec {sys.executable} -m cli "$@"\n')
+        command.write_text(callboard_script())
         command.chmod(0o755)
         (self.directory / "bin" / "python").symlink_to(sys.executable)
         path = [str(command.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
