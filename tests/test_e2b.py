@@ -220,11 +220,13 @@ async def test_a_cancelled_call(server: FakeE2B) -> None:
 
 
 async def test_cancelled_while_a_machine_is_made(server: FakeE2B) -> None:
-    """A machine that nobody knows yet when the call is cancelled is ended too."""
+    """A machine that nobody knows yet when the call is cancelled is ended too, also if it is cancelled once more."""
     server.faults.slow_create = asyncio.Event()
     call = asyncio.create_task(_remote("1"))
     await wait_until(lambda: len(server.made) == 1, 30.0, what="a machine is made")
-    call.cancel()
+    for _ in range(2):
+        call.cancel()
+        await asyncio.wait({call}, timeout=0.02)
     server.faults.slow_create.set()
     with pytest.raises(asyncio.CancelledError):
         await call
