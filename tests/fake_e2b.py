@@ -92,11 +92,11 @@ class FakeE2B:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        for machine in self.made.values():  # first: what waits for its process ends with it
+            await machine.end()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for machine in self.made.values():
-            await machine.end()
         await self._server.wait_closed()
 
     @property
