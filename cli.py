@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from actors.commands import agent as agent_commands
 from actors.commands import amend as amend_commands
 from actors.commands import approvals as approval_commands
 from actors.commands import artifacts as artifact_commands
@@ -25,6 +26,7 @@ from actors.commands import history as history_commands
 from actors.commands import locks as lock_commands
 from actors.commands import look as look_commands
 from actors.commands import outbox as outbox_commands
+from actors.commands import roles as role_commands
 from actors.commands import schedules as schedule_commands
 from actors.commands import submit as submit_commands
 from actors.commands import supervise as supervise_commands
@@ -291,6 +293,8 @@ app.add_typer(outbox_commands.app, name="outbox")
 app.add_typer(schedule_commands.app, name="schedules")
 workflow_registry.add_to(workflow_commands.app)
 app.add_typer(workflow_commands.app, name="workflow")
+app.add_typer(agent_commands.app, name="agent")
+app.add_typer(role_commands.app, name="roles")
 
 
 @app.command()

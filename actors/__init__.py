@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from actors.components.component import Component as Component
     from actors.components.component import InvalidInput as InvalidInput
     from actors.components.component import InvalidOutput as InvalidOutput
+    from actors.context.policy import Context as Context
     from actors.operations.job import ChildJob as ChildJob
     from actors.operations.job import Job as Job
+    from actors.roles.role import Role as Role
+    from actors.teams.result import TeamResult as TeamResult
+    from actors.teams.team import Team as Team
     from actors.tools.tool_context import ToolContext as ToolContext
     from actors.workflow.document import Cache as Cache
     from actors.workflow.document import Compensation as Compensation
@@ -49,6 +53,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Agent": "actors.agents.agent",
+    "Role": "actors.roles.role",
+    "Team": "actors.teams.team",
+    "TeamResult": "actors.teams.result",
     "RequireApproval": "actors.agents.approval_rule",
     "INJECTED": "actors.assets.injected",
     "Artifact": "store.artifact",
@@ -65,6 +72,7 @@ _HOMES = {
     "ChildJob": "actors.operations.job",
     "Client": "actors.clients.client",
     "Component": "actors.components.component",
+    "Context": "actors.context.policy",
     "Decision": "store.approval",
     "Escalation": "bus.approval_events",
     "Failure": "bus.failure",

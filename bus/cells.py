@@ -16,14 +16,14 @@ from typing import Generic, TypeVar
 import msgspec
 
 from bus import headers as h
-from bus.connection import ApiError, Bus, NoResponder
+from bus.connection import Bus, NoResponder
 from bus.errors import Ambiguous, Fenced, Unreadable
+from bus.outage import through_outage
 from bus.reader import newest
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_UNAVAILABLE = 503
 _KNOWN_MOST = 1_000
 
 
@@ -88,17 +88,8 @@ class Cells(Generic[T]):
             del self._known[next(iter(self._known))]
 
     async def _read(self, key: str) -> tuple[T | None, int]:
-        while True:
-            try:
-                found = await newest(self._bus, self._stream, self._prefix + key)
-            except (Ambiguous, NoResponder):
-                await self._bus.settle()
-            except ApiError as error:
-                if error.code != _UNAVAILABLE:
-                    raise
-                await asyncio.sleep(0.1)
-            else:
-                return self._decoded(key, found)
+        found = await through_outage(self._bus, lambda: newest(self._bus, self._stream, self._prefix + key))
+        return self._decoded(key, found)
 
     def _decoded(self, key: str, found: tuple[bytes, int] | None) -> tuple[T | None, int]:
         if found is None or not found[0]:  # a mark of a deletion has no body

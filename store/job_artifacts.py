@@ -19,11 +19,6 @@ class MadeArtifact(msgspec.Struct, frozen=True, kw_only=True):
     call: str = ""
 
 
-def children_of(events: Iterable[Event]) -> list[str]:
-    """The ids of the jobs that a job has run as its calls, in their order."""
-    return list(dict.fromkeys(event.child for event in events if isinstance(event, CallAgent | CallJob)))
-
-
 def made_in(job: str, events_of: Callable[[str], Iterable[Event]]) -> list[MadeArtifact]:
     """All artifacts of the job and of the jobs below it, each once, where it came from first."""
     found: dict[Artifact, MadeArtifact] = {}

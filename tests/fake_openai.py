@@ -81,6 +81,10 @@ class FakeOpenAI:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
+    def then(self, *answers: Answer) -> None:
+        """What comes after the answers that are left."""
+        self._answers += answers
+
     @property
     def url(self) -> str:
         """The base URL."""

@@ -147,3 +147,24 @@ async def test_all_that_an_agent_starts_draws_on_its_budget(nats_server: Embedde
         assert tokens <= 2500 and left == 0
         failed = [r.event for r in await on.events("poor-1") if r.event.kind == "reply.failed"]
         assert failed
+
+
+@app.agent(model=hungry(1), budget=Budget(tokens=9000), max_tokens=100)
+async def early(agent: Agent) -> list[str]:
+    """Has a worker begin before it asks its own model."""
+    return [await agent.call(worker), await agent.run("go", output=str)]
+
+
+async def test_a_budget_is_there_from_the_first_step_on(nats_server: EmbeddedServer) -> None:
+    """Whoever works for an agent before its own first call draws on its budget; a fork has a budget of its own."""
+    async with troupe(nats_server.url, app) as on:
+        assert await run(on, "early") == ["done", "done"]
+        assert await spent(on, "early-1") == (3000, 3, 0)
+        await run(on, "modest")
+        client = Client(on.bus)
+        for source, fork in (("modest-1", "modest-2"), ("modest-2", "modest-3")):
+            forked = await client.fork(source, from_="model:3", new_id=fork)
+            assert await forked.result(DEADLINE_S) == "done"
+            assert await spent(on, fork) == (1000, 1, 0)
+            (await replay(modest, await on.events(fork))).check()
+        assert await spent(on, "modest-1") == (3000, 3, 0)

@@ -9,7 +9,7 @@ import pytest
 
 from actors.budgets.accounts import Accounts
 from bus.embedded import EmbeddedServer
-from bus.messages import JobCompleted
+from bus.messages import JobCompleted, JobFailed
 from tests.apps.crossed import POINTS
 from tests.stage import stage
 from tests.troupe import check_decisions
@@ -53,3 +53,16 @@ async def test_killed_anywhere_it_goes_on(nats_server: EmbeddedServer, tmp_path:
             account = await Accounts(on.bus).read(f"default.{job}")
             assert account is not None and account.spent.turns == 3, point
             assert len(account.reserved) == (point in SET_ASIDE), point
+
+
+async def test_a_missing_key_is_said_at_once(
+    nats_server: EmbeddedServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The agent's process says it when it starts, and a job that comes all the same fails with what is missing."""
+    env = {"ANTHROPIC_API_KEY": ""}
+    async with stage(nats_server.url, tmp_path, "tests.apps.keyless:app", env=env) as on:
+        await on.submit("mute", "m1", {})
+        end = await on.end("m1", deadline_s=DEADLINE_S)
+    assert isinstance(end, JobFailed) and end.failure.code == "no_api_key"
+    assert "ANTHROPIC_API_KEY" in end.failure.message + end.failure.hint
+    assert "agent mute cannot ask its model" in capfd.readouterr().err

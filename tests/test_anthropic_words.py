@@ -136,6 +136,31 @@ def test_no_request_breaks_the_rules_of_the_api(
     assert "temperature" not in body or ("thinking" not in body and takes_temperature(model))
 
 
+SUM = ToolUse("toolu_1", "add", {"a": 1})
+SEALED = Thinking("hm", "seal")
+SUMMED = Message("user", (ToolResult("toolu_1", "1"),))
+NOTHING = Message("assistant", ())
+
+
+@pytest.mark.parametrize(
+    ("turns", "thinks"),
+    [
+        ((Message("assistant", (SEALED, SUM)), SUMMED), True),
+        ((Message("assistant", (SUM,)), SUMMED), False),
+        ((Message("assistant", (Thinking("hm"), SUM)), SUMMED), False),
+        ((Message("assistant", (Text("I add."), SEALED, SUM)), SUMMED), False),
+        ((Message("assistant", (SUM,)), SUMMED, NOTHING, user("And?")), False),
+        ((Message("assistant", (SUM,)), SUMMED, NOTHING, NOTHING, user("And?")), False),
+        ((Message("assistant", (SUM,)), SUMMED, Message("assistant", (Text("1"),)), user("And?")), True),
+    ],
+)
+def test_a_turn_goes_on_as_it_began(turns: tuple[Message, ...], thinks: bool) -> None:
+    """A model with a budget thinks on if the turn in hand began with a sealed thought; saying nothing ends no turn."""
+    request = ModelRequest(model="claude-3-7-sonnet-20250219", messages=(user("?"), *turns), thinking_tokens=1024)
+    body = params_of(request)
+    assert ("thinking" in body) == thinks and complaint(body) == ""
+
+
 USES = st.builds(Use, NAMES, INPUT)
 TURNS = st.builds(
     Say,

@@ -437,12 +437,16 @@ async def test_a_node_serves_with_its_assets(nats_server: EmbeddedServer, tmp_pa
             await all_serve(bus, "n1")
 
             async def seen() -> list[Any]:
-                return [one for one in await sight(bus) if one.asset.state == "loaded"]
+                found = [one for one in await sight(bus) if one.asset.state == "loaded"]
+                return found if len(found) > 2 else []
 
             found = await wait_until(seen, LIMIT_S)
-            assert [(one.actor, one.asset.name, one.asset.version) for one in found] == [
-                ("price-1", "db", "2.1.0"), ("price-1", "prices", "3.0.0"),
-            ]  # fmt: skip
+            assert {(one.actor, one.asset.name, one.asset.version) for one in found} == {
+                ("price-1", "db", "2.1.0"), ("price-1", "prices", "3.0.0"), ("clerk-1", "tone", "2.1.0"),
+            }  # fmt: skip
+            await on.submit("clerk", "told", {"question": "how?"})
+            done = await on.end("told", deadline_s=LIMIT_S)
+            assert isinstance(done, JobCompleted) and msgspec.json.decode(done.output) == "Be short."
             (tmp_path / "price").write_text("12")
             direct = await ask(bus, "tool.price.v2.call", b'{"sku":"A1"}')
             assert b'"price":10' in direct
@@ -461,7 +465,7 @@ async def test_a_node_serves_with_its_assets(nats_server: EmbeddedServer, tmp_pa
             with pytest.raises(UsageError, match="did you mean 'prices'"):
                 await ask_refresh(bus, "price")
             events = [r.event for r in await read_job(bus, on.blobs, "_system", "n1")]
-            notes = [event for event in events if isinstance(event, AssetLoaded | AssetNotLoaded)]
+            notes = [e for e in events if isinstance(e, AssetLoaded | AssetNotLoaded) and e.asset != "tone"]
             said = [(note.kind, note.asset, note.refreshed) for note in notes]
             assert said[0] == ("asset.failed", "prices", False)
             assert [one for one in said if one[2] or one[0] == "asset.loaded"] == [

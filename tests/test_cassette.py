@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from actors.model import Cassette, Delta, Message, ModelReply, ModelRequest, Text, ToolSpec, open_model
@@ -218,6 +218,8 @@ def test_how_it_is_asked_does_not_count(
 
 
 @given(JSON, JSON)
+@example({"": {}}, {"": {"a": None}, "a": None})
+@example({}, {"a.b": 1, "a": {"b": 1}, "a[0]": 1})
 def test_differences_are_all_there_is(recorded: Any, now: Any) -> None:
     """Equal values have none; set at their fields, the differences make the one out of the other; each can be told."""
     found = list(request_differences(recorded, now))

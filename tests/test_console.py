@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.components.agent_card import AgentCard
 from actors.components.component import ComponentInfo
 from actors.console import amount
 from actors.console.component_page import ComponentRow, component_page, schema_page
@@ -501,6 +502,16 @@ def test_schemas_in_words() -> None:
     ):
         assert re.search(expected, text, re.MULTILINE), expected
     assert "list of list of" in text
+
+
+def test_who_changes_nothing_and_what_an_agent_has() -> None:
+    """A tool that only reads says so; an agent says its model, its tools, and whether it is offered only such ones."""
+    reads, writes = (text_of(schema_page([ComponentRow(component(read_only=each))])) for each in (True, False))
+    assert re.search(r"^ *read only +it changes nothing$", reads, re.MULTILINE) and "read only" not in writes
+    card = AgentCard("anthropic:claude-sonnet-5", ("shop.stock@1", "send@2"), read_only=True)
+    lines = text_of(schema_page([ComponentRow(component(kind="agent", name="clerk", agent=card))]))
+    for said in ("model +anthropic:claude-sonnet-5", "tools +shop.stock@1, send@2", "read only +it is offered only"):
+        assert re.search(rf"^ *{said}", lines, re.MULTILINE), said
 
 
 # ---- results

@@ -6,6 +6,7 @@ What a fenced block is follows from its language:
   to it) in the page's directory, where commands find it.
 - ``console``: the lines after ``$`` are run in a shell, on a server of the page's own; lines below are its output,
   where ``...`` stands for anything. Followers (up, node, tail, ``nats sub``) run in the background until the page ends.
+- ``markdown``: a first line ``<!-- clerk.md -->`` says which file it is, and is no part of it.
 - ``yaml``: a first line ``# order.yaml`` makes it that file, as for Python; it parses.
 - ``json`` parses, ``conf`` is a configuration that nats-server takes, ``sh`` only shows what to type on a machine.
 - ``text`` and ``mermaid`` are for the eye.
@@ -62,13 +63,14 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 TYPED = {"", "#", "make", "pip", "git", "cd", "docker", "systemctl", "install", "python", "nats"}
 # Public for the library itself, not for its users.
 INTERNAL = {"`client.wait_for_end", "`ctx.cancel"}
-LANGUAGES = {"python", "console", "yaml", "json", "conf", "sh", "text", "mermaid"}
+LANGUAGES = {"python", "console", "yaml", "json", "conf", "sh", "text", "mermaid", "markdown"}
 NO_CLI = "the stock nats CLI is not on PATH"
 START_S = 30.0
 COMMAND_S = 40.0
 
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# ([\w/]+\.(?:py|json|yaml))(, continued)?\n")
+_MARKDOWN_FILE = re.compile(r"<!-- (\w+\.md) -->\n")
 _FOLLOWER = re.compile(r"(callboard (up|node(?! drain)|tail(?!.*--stream))|nats sub(?!.*--count))\b")
 _PROOF = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -198,6 +200,10 @@ class Stage:
         elif block.language == "console":
             for command, expected in commands(block.text):
                 self._command(command, expected, where)
+        elif block.language == "markdown":
+            found = _MARKDOWN_FILE.match(block.text)
+            assert found, where
+            self._write(found[1], block.text[found.end() :], more=False)
         elif found := _FILE.match(block.text):
             self._write(found[1], block.text, more=bool(found[2]))
         else:
@@ -369,7 +375,7 @@ def page_stage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
 def test_page_runs(page_stage: Stage) -> None:
     """Every block of the page does what it says, in the order in which a reader meets it."""
     try:
-        for block in blocks(page_stage.page, "python", "console", "yaml"):
+        for block in blocks(page_stage.page, "python", "console", "yaml", "markdown"):
             page_stage.run(block)
     finally:
         page_stage.close()

@@ -361,7 +361,7 @@ async def test_robots_are_asked_again_after_an_hour() -> None:
 def test_the_schema_is_for_models() -> None:
     """The tool says what it does and what its parameters mean, and its output can be decoded."""
     tool = App("desk").use(Fetch(name="read_page")).tools[0]
-    assert tool.name == "read_page" and tool.description.startswith("Read a page of the web")
+    assert tool.name == "read_page" and tool.read_only and tool.description.startswith("Read a page of the web")
     assert tool.input_schema["properties"]["format"]["enum"] == ["markdown", "raw", "text"]
     assert all(each["description"] for each in tool.input_schema["properties"].values())
     page = Page(url="u", status=200, content_type="text/html", links=(Link("a", "b"),))

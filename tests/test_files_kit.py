@@ -169,6 +169,8 @@ def _attempt(root: Path) -> bytes:
 async def test_writing(root: Path) -> None:
     """Whole or not at all, never over what is there unless asked, never through a link; and twice is once."""
     kit = Files(root, read_only=False, size_limit_bytes=100)
+    writing = [name for name, tool in _tools(kit).items() if not tool.read_only]
+    assert writing == ["write_file"] and len(_tools(kit)) == 4
     body = {"path": "made/here/new.txt", "text": "new"}
     assert await _call(kit, "write_file", **body) == {"path": "made/here/new.txt", "size_bytes": 3, "is_new": True}
     assert (await _call(kit, "write_file", **body))["is_new"] is False

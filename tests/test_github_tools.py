@@ -227,6 +227,7 @@ def test_which_tools_there_are() -> None:
     assert [tool.name for tool in writing[5:]] == ["github_create_issue", "github_comment"]
     for tool in writing:
         assert tool.description and all(each["description"] for each in tool.input_schema["properties"].values())
+    assert [tool.read_only for tool in writing] == [True] * 5 + [False] * 2
 
 
 async def test_what_is_not_allowed(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:

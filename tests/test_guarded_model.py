@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
 from actors import CircuitOpen
+from actors.agents.models import ModelDesk
 from actors.breakers.breakers import Breakers
 from actors.budgets.ledger import Amount
 from actors.metering.call_counts import MODELS_MOST, CallCounts
@@ -106,3 +109,18 @@ async def test_circuit_and_limits(nats_server: EmbeddedServer) -> None:
         finally:
             await breakers.stop()
         await model.close()
+
+
+async def test_a_model_is_opened_once(server: EmbeddedServer) -> None:
+    """Agents that ask for a model at the same moment get one and the same, so none is left that nobody closes."""
+    async with await Bus.connect(ConnectOptions(servers=[server.url])) as bus:
+        await ensure_streams(bus)
+        breakers = Breakers(bus, Blobs(bus), "test")
+        desk = ModelDesk(bus, breakers)
+        script = ScriptedModel([say("twelve")])
+        try:
+            first, *others = await asyncio.gather(*(desk.open(script) for _ in range(3)))
+            assert all(other is first for other in others)
+        finally:
+            await desk.close()
+            await breakers.stop()

@@ -158,6 +158,13 @@ def test_settings_that_cannot_be(settings: dict[str, Any]) -> None:
 # ---- the tool
 
 
+def test_only_what_asks_is_read_only() -> None:
+    """A tool whose methods change nothing says so, and any that may write does not."""
+    for methods, reads in ((("GET",), True), (("GET", "HEAD"), True), (("GET", "POST"), False), (WRITES, False)):
+        (tool,) = App("desk").use(Http(("https://api.example.com/*",), methods=methods)).tools
+        assert tool.read_only is reads, methods
+
+
 async def test_a_request() -> None:
     """Query, headers and credential go out; JSON comes back as what it is, text as text."""
 

@@ -263,7 +263,8 @@ async def test_a_killed_server_costs_an_attempt(
         os.kill(noted(log, "call second_time")[0], signal.SIGKILL)
         assert bytes((await cast.end("t1", deadline_s=LIMIT_S)).output) == b'"hello, at last"'
         retried = [r.event for r in await cast.events("t1") if isinstance(r.event, ReplyRetrying)]
-        assert [event.failure.code for event in retried] == ["mcp_away"]
+        # On a slow machine the next attempt may come before its time, and goes back without being one.
+        assert [event.failure.code for event in retried if event.failure] == ["mcp_away"]
 
 
 # ---- pure

@@ -21,6 +21,7 @@ from bus import subjects
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
+from bus.headers import JOB_ID
 from bus.messages import encode
 from bus.objects import Blobs
 from bus.options import ConnectOptions
@@ -34,6 +35,8 @@ from supervisor.metrics import families
 from supervisor.metrics_server import MetricsServer, parse_address
 from supervisor.status import NodeStatus, node_statuses
 from supervisor.tally import Snapshot, Tally
+from tests.anthropic_turns import Refuse, Say, Use
+from tests.fake_anthropic import FakeAnthropic
 from tests.stage import ROOT
 from tests.waiting import wait_until
 
@@ -138,6 +141,27 @@ async def test_metrics_of_a_node(nats_server: EmbeddedServer, tmp_path: Path) ->
             return await value("callboard_consumer_pending", "tool-patient-v1", "n1", "EVENTS") == 0
 
         await wait_until(asked, 60)
+
+
+async def test_calls_of_models(nats_server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an agent has asked and used is in the metrics of its node, and the agent's process among its actors."""
+    turns = [Say(tools=(Use("step", {"n": 1}),)), Refuse(529, retry_after="0.1"), Say("done")]
+    target, options = "tests.apps.claude:app", ("--only", "think", "--only", "step")
+    async with FakeAnthropic(turns) as fake, await Bus.connect(ConnectOptions(servers=[nats_server.url])) as bus:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", fake.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "a key")
+        async with node_with_metrics(nats_server.url, tmp_path, target, *options) as url:
+            assert await wait_until(lambda: serving_pid(bus, "think-1"), 60)
+            await bus.append("jobs.default.think", b"{}", headers={JOB_ID: "t1"})
+
+            async def counted() -> bool:
+                samples = await scrape(url)
+                model = {key[1:]: value for key, value in samples.items() if key[0] == "callboard_model_calls_total"}
+                about = ("think-1", "claude-haiku-4-5", "n1")
+                return model == {(*about, "ok", "anthropic"): 2, (*about, "overloaded", "anthropic"): 1}
+
+            await wait_until(counted, 60)
+            assert fake.count == 3
 
 
 async def serving_pid(bus: Bus, actor: str) -> int:

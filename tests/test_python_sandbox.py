@@ -321,6 +321,7 @@ async def test_the_tool() -> None:
     """As an app has it: the schema that a model sees, inputs from artifacts, a result that says what was in force."""
     app = App("desk", version="1.0.0")
     (tool,) = app.use(kit.Python(timeout_s=20)).tools
+    assert not tool.read_only
     assert (tool.name, list(tool.input_schema["properties"])) == ("python", ["code", "files"])
     assert "without network" in (tool.description or "")
     blobs = HeldBlobs()

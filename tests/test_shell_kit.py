@@ -29,6 +29,7 @@ LIST = [read_allowed(entry) for entry in ("git status", "ls", "make test-* $", "
 
 async def _call(kit: Shell, **body: Any) -> Any:
     (tool,) = App("desk", version="1.0.0").use(kit).tools
+    assert not tool.read_only
     return msgspec.json.decode(await run_here(tool, msgspec.json.encode(body), HeldBlobs()))
 
 

@@ -22,7 +22,7 @@ from actors.metering.price import Price
 from actors.model.model import Usage
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
-from bus.messages import CallJob, Event, JobSubmitted, ReplyCompleted
+from bus.messages import CallAgent, CallJob, ChildCall, Event, JobSubmitted, ReplyCompleted
 from bus.objects import Blobs
 from bus.options import ConnectOptions
 from bus.streams import ensure_streams
@@ -45,9 +45,9 @@ def begun(job: str, *events: Event) -> list[Event]:
     return [JobSubmitted(job=job, workflow="researcher", version="1.0.0"), *events]
 
 
-def started(job: str, child: str) -> CallJob:
+def started(job: str, child: str, kind: type[ChildCall] = CallJob) -> ChildCall:
     """The command for a child."""
-    return CallJob(job=job, call=child, name="analyst", version=1, child=child)
+    return kind(job=job, call=child, name="analyst", version=1, child=child)
 
 
 def test_one_job() -> None:
@@ -55,10 +55,8 @@ def test_one_job() -> None:
     Other replies are none of it, and neither is what no model step could be."""
     other = ReplyCompleted(job="j", call="quote:1", output=msgspec.Raw(b'{"model": "x", "usage": {}}'))
     strange = ReplyCompleted(job="j", call="model:9", op="model", output=msgspec.Raw(b'"words"'))
-    log = begun("j", step("j", "toy", 100, 0.5), step("j", "toy", 30), step("j", "new", 7), other, strange,
-                started("j", "c"), started("j", "c"), started("j", "d"))  # fmt: skip
-    use, children = fold_use("j", log, PRICES)
-    assert children == ["c", "d"]
+    log = begun("j", step("j", "toy", 100, 0.5), step("j", "toy", 30), step("j", "new", 7), other, strange)
+    use = fold_use("j", log, PRICES)
     assert use.workflow == "researcher"
     toy, new = use.models
     assert (toy.calls, toy.usage, toy.unpriced) == (2, Usage(130, 20), 0)
@@ -73,17 +71,17 @@ def test_one_job() -> None:
 
 def test_no_model() -> None:
     """A job that asked none says so."""
-    use, _ = fold_use("j", begun("j"), PRICES)
+    use = fold_use("j", begun("j"), PRICES)
     assert plain_lines(usage_page(sum_up([use]))) == ["no model was called"]
 
 
 async def _play(url: str) -> None:
-    """A job with a child and a grandchild in the log, one more that never began, and two budgets."""
+    """A job with a child in the log, whose child is an agent, one more that never began, and two budgets."""
     async with await Bus.connect(ConnectOptions(servers=[url])) as bus:
         await ensure_streams(bus)
         logs = [
             begun("top", step("top", "claude-opus-4-5", 1_000, 0.25), started("top", "plain"), started("top", "never")),
-            begun("plain", started("plain", "deep")),
+            begun("plain", started("plain", "deep", CallAgent), started("plain", "deep", CallAgent)),
             begun("deep", step("deep", "claude-opus-4-5", 500, 0.125), step("deep", "unheard-of", 5)),
         ]
         for event in (event for log in logs for event in log):

@@ -110,7 +110,7 @@ async def test_wikipedia_when_it_fails() -> None:
 def test_auto_goes_by_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a key where the tool runs it is Tavily, else Wikipedia; the environment is read when it searches."""
     kit = WebSearch()
-    assert isinstance(kit.chosen(), Tavily)
+    assert isinstance(kit.chosen(), Tavily) and App("desk").use(kit).tools[0].read_only
     monkeypatch.setenv("TAVILY_API_KEY", " ")
     assert isinstance(kit.chosen(), Wikipedia)
     assert isinstance(WebSearch(provider="tavily").chosen(), Tavily)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
+from actors.assets.supply import Supply
 from actors.components.app import App
+from actors.components.component import Component
 from actors.components.registry import Registry
 from actors.hosts.host import CAPACITY, JobHost
 from actors.jobs.ends import read_ends
@@ -97,7 +99,7 @@ class Troupe(Stage):
 @contextlib.asynccontextmanager
 async def troupe(
     url: str, app: App, *, hosts: int = 1, park_after_s: float = 3.0, lease_s: float = 8.0, tools: bool = True,
-    capacity: int = CAPACITY,
+    capacity: int = CAPACITY, supplies: Mapping[Component[..., Any], Supply] | None = None,
 ) -> AsyncIterator[Troupe]:  # fmt: skip
     """Start ``hosts`` hosts with all jobs of ``app``, and an actor for each tool."""
     options = ConnectOptions(servers=[url])
@@ -115,7 +117,8 @@ async def troupe(
             registry = Registry(own)
             await registry.start()
             stack.push_async_callback(registry.stop)
-            hosting = Hosting(own, Blobs(own), app, registry, host=f"t/host-{number}", park_after_s=park_after_s)
+            hosting = Hosting(own, Blobs(own), app, registry, host=f"t/host-{number}", park_after_s=park_after_s,
+                              supplies=supplies or {})  # fmt: skip
             host = JobHost(hosting, workflows, lease_s=lease_s, capacity=capacity)
             await host.start()
             stack.push_async_callback(host.stop)

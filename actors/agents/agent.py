@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
+from msgspec.structs import replace
 
 from actors.agents.answer import Answer
 from actors.agents.conversation import (
@@ -24,8 +25,12 @@ from actors.agents.offer import Offered, offer
 from actors.agents.purse import Purse
 from actors.agents.tool_use import Observation, ToolUser
 from actors.budgets.accounts import account_key
+from actors.context.keeper import ContextKeeper
+from actors.context.policy import Context
+from actors.context.shortening import counted
 from actors.jobs.call_policy import CallPolicy
 from actors.model.model import ModelRequest, Usage
+from actors.model.token_estimate import estimate_request
 from actors.operations.job import Job
 from bus.failure import CallFailed
 
@@ -46,6 +51,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     instructions: str = ""
     tools: tuple[Offered, ...] = ()
     output_schema: dict[str, Any] | None = None
+    context: Context = Context()
 
 
 class Agent(Job):
@@ -56,7 +62,6 @@ class Agent(Job):
         self._settings = settings
         self._name = name
         self._purse = Purse(operations, name)
-        self._is_open = False
         if settings.budget is not None:  # what it starts draws on its budget too
             own = account_key(operations.workspace, operations.job)
             operations.budgets = tuple(dict.fromkeys((own, *operations.budgets)))
@@ -64,24 +69,22 @@ class Agent(Job):
         self.cost_usd = 0.0
 
     @overload
-    async def run(self, prompt: str) -> Any: ...
+    async def run(self, prompt: str, *, instructions: str | None = None) -> Any: ...
     @overload
-    async def run(self, prompt: str, *, output: type[T]) -> T: ...
+    async def run(self, prompt: str, *, output: type[T], instructions: str | None = None) -> T: ...
 
-    async def run(self, prompt: str, *, output: Any = None) -> Any:
+    async def run(self, prompt: str, *, output: Any = None, instructions: str | None = None) -> Any:
         """Have the model work on ``prompt`` with the agent's tools until it gives an answer, and return that.
 
         The answer is of the type ``output`` (None: what the agent's decorator says, else what its function returns;
-        ``str``: the model's words). Each call of the model and of a tool is a step on record: after a crash the run
-        goes on at the first that is not. Raises: CallFailed if the model cannot be asked, refuses, gets it wrong too
-        often or finds no answer in its turns.
+        ``str``: the model's words). ``instructions`` are what the model is told in this run (None: what the decorator
+        says). They and the prompt are recorded at its beginning, and what is recorded counts to its end. Each call of
+        the model and of a tool is a step on record: after a crash the run goes on at the first that is not. Raises:
+        CallFailed if the model cannot be asked, refuses, gets it wrong too often or finds no answer in its turns.
         """
         settings = self._settings
         answer = Answer(settings.output if output is None else output, f"the answer of agent {self._name}")
-        if settings.budget is not None and not self._is_open:
-            self._is_open = True
-            await self._purse.open(settings.budget)
-        record = await self._begin(prompt, answer)
+        record = await self._begin(prompt, answer, instructions)
         run = _Run(self, settings, record, answer)
         try:
             value = await run.to_its_end()
@@ -91,15 +94,21 @@ class Agent(Job):
             self.usage += run.conversation.usage
             self.cost_usd += run.conversation.cost_usd
 
-    async def _begin(self, prompt: str, answer: Answer) -> RunRecord:
+    async def open_budget(self) -> None:
+        """Before all else, since whatever the agent starts draws on its budget too."""
+        if self._settings.budget is not None:
+            await self._purse.open(self._settings.budget)
+
+    async def _begin(self, prompt: str, answer: Answer, instructions: str | None) -> RunRecord:
         settings, hosting = self._settings, self._operations.hosting
+        told = settings.instructions if instructions is None else instructions
 
         async def record() -> RunRecord:
             model = await hosting.models.open(settings.model)
             tools = await offer(hosting, settings.tools, read_only=settings.read_only)
             return RunRecord(
-                prompt=prompt, model=model.name, instructions=settings.instructions, tools=tuple(tools),
-                output_schema=answer.schema,
+                prompt=prompt, model=model.name, instructions=told, tools=tuple(tools),
+                output_schema=answer.schema, context=settings.context.for_model(model.name, settings.max_tokens),
             )  # fmt: skip
 
         return msgspec.convert(await self._operations.record(RUN, record, op=RUN), RunRecord)
@@ -117,6 +126,8 @@ class _Run:
         ops = agent.operations
         self._caller = ModelCaller(ops, settings.model, settings.retry, agent._purse)
         self._tools = ToolUser(ops, list(record.tools), settings.approve, CallPolicy(), agent._name)
+        self._fixed = estimate_request(replace(self._request(), messages=()))
+        self._keeper = ContextKeeper(ops, self._caller, record.context, record.model, self._fixed)
 
     async def to_its_end(self) -> Any:
         """Raises: CallFailed."""
@@ -133,8 +144,15 @@ class _Run:
                     raise CallFailed(failure)
 
     async def _ask(self) -> Next:
-        step = await self._caller.ask(self._request())
-        self.conversation, following = heard(self.conversation, step, self._rules)
+        self.conversation = await self._keeper.keep(self.conversation)
+        try:
+            step = await self._caller.ask(self._request())
+        except CallFailed as error:
+            self.conversation = await self._keeper.relieve(self.conversation, error)
+            step = await self._caller.ask(self._request())
+        asked = len(self.conversation.messages)
+        conversation, following = heard(self.conversation, step, self._rules)
+        self.conversation = counted(conversation, step.usage, self._fixed, asked + bool(step.reply.message.parts))
         return following
 
     def _request(self) -> ModelRequest:

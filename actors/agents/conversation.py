@@ -30,14 +30,34 @@ class ModelStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 @dataclass(frozen=True)
+class Meter:
+    """How long a conversation is: ``tokens`` that a provider counted for the first ``messages`` of it.
+
+    ``scale``: what was counted for each token that had been estimated.
+    """
+
+    tokens: int = 0
+    messages: int = 0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
 class Conversation:
-    """What was said so far, how often the model was asked, and how many of its last words had to be mended."""
+    """What was said so far, how often the model was asked, and how many of its last words had to be mended.
+
+    The run's own prompt is the message at ``prompt_at``; what stands before it was said in earlier runs. ``left_out``
+    counts the turns that are no longer there, ``summary`` says what was in those that were summed up.
+    """
 
     messages: tuple[Message, ...]
     turns: int = 0
     wrong: int = 0
     usage: Usage = field(default_factory=Usage)
     cost_usd: float = 0.0
+    prompt_at: int = 0
+    left_out: int = 0
+    summary: str = ""
+    meter: Meter = Meter()
 
     def say(self, *parts: Text | ToolResult) -> Conversation:
         """With words of the user's side at its end."""
@@ -84,7 +104,7 @@ class Rules:
 
 def begin(prompt: str, earlier: tuple[Message, ...] = ()) -> Conversation:
     """A conversation that goes on from ``earlier`` with the user's words."""
-    return Conversation((*earlier, user(prompt)))
+    return Conversation((*earlier, user(prompt)), prompt_at=len(earlier))
 
 
 def heard(conversation: Conversation, step: ModelStep, rules: Rules) -> tuple[Conversation, Next]:

@@ -6,6 +6,7 @@ import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import Any
 
 from actors.agents.agent import Agent
@@ -50,7 +51,19 @@ def declare_agent(
     settings.check(label)
     Answer(settings.output, label)  # a type that no schema can be made of is refused now
     fields = {name: getattr(plain, name) for name in Component.__dataclass_fields__}
-    return AgentComponent(**fields, settings=settings)
+    return AgentComponent(**fields | {"fn": _with_budget(fn, str(plain.context_param))}, settings=settings)
+
+
+def _with_budget(fn: Callable[..., Any], context_param: str) -> Callable[..., Any]:
+    """The function, with the agent's budget opened before it begins."""
+
+    @wraps(fn)
+    async def opened(*args: Any, **kwargs: Any) -> Any:
+        if isinstance(agent := kwargs.get(context_param), Agent):
+            await agent.open_budget()
+        return await fn(*args, **kwargs)
+
+    return opened
 
 
 def _is_nothing(type_: Any) -> bool:

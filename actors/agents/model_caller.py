@@ -37,8 +37,10 @@ class ModelCaller:
         self._retry = retry
         self._purse = purse
 
-    async def ask(self, request: ModelRequest) -> ModelStep:
+    async def ask(self, request: ModelRequest, name: str = MODEL) -> ModelStep:
         """What the model says. Each attempt is on record, and so is the wait before the next one.
+
+        ``name`` is what the steps are called; only those that are called ``model`` are said live.
 
         Raises: CallFailed when the attempts are spent, or none can help, or the budget has no room for one.
         """
@@ -46,7 +48,7 @@ class ModelCaller:
         while True:
             paid_by = await self._purse.reserve(partial(self._most, request))
             try:
-                record = await self._ops.step(MODEL, MODEL, partial(self._call, request, paid_by))
+                record = await self._ops.step(MODEL, name, partial(self._call, request, paid_by, name))
             except CallFailed as error:
                 await self._purse.settle(paid_by, partial(self._lost, error.failure))
                 if error.failure.code == OVERRUN:
@@ -61,15 +63,18 @@ class ModelCaller:
                 return step
             attempt += 1
 
-    async def _call(self, request: ModelRequest, paid_by: str, key: str) -> Any:
+    async def _call(self, request: ModelRequest, paid_by: str, name: str, key: str) -> Any:
         ops = self._ops
         model = await ops.hosting.models.open(self._model)
         await self._purse.hold(paid_by, partial(self._most, request))
         await asyncio.sleep(await model.admit(request))
         began_s = time.monotonic()
         crash_point("agent.before_model")
-        async with LiveText(ops.hosting.bus, ops.workspace, ops.job, key) as live:
-            reply = await model.reply(request, live.hear)
+        if name == MODEL:
+            async with LiveText(ops.hosting.bus, ops.workspace, ops.job, key) as live:
+                reply = await model.reply(request, live.hear)
+        else:
+            reply = await model.reply(request)
         crash_point("agent.after_model")
         return ModelStep(
             reply=reply, provider=model.provider, model=reply.model or request.model, usage=reply.usage,

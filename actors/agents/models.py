@@ -27,6 +27,7 @@ class ModelDesk:
         """
         if model not in self._open:
             await self._breakers.start()
+        if model not in self._open:  # nobody else has opened it meanwhile, whose connections would never be closed
             self._limits = self._limits or ModelLimits(self._bus, rates_of())
             self._open[model] = GuardedModel(_opened(model), limits=self._limits, breakers=self._breakers)
         return self._open[model]

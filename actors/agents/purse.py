@@ -50,7 +50,7 @@ class Purse:
         return self._ops.budgets
 
     async def open(self, budget: Budget) -> None:
-        """Open the job's own account, once, on record."""
+        """Open the job's own account, once, on record. A fork's first records are of its source's account."""
         ops = self._ops
         own, *parents = ops.budgets
 
@@ -58,7 +58,8 @@ class Purse:
             await ops.hosting.models.accounts.open(ops.workspace, ops.job, budget, parents)
             return own
 
-        await ops.record("budget-opened", make, op=BUDGET)
+        while await ops.record("budget-opened", make, op=BUDGET) != own:
+            pass
 
     async def reserve(self, most: Callable[[], Awaitable[Amount]]) -> str:
         """Set aside what a call may cost at most; the key to settle it by, empty if nobody keeps accounts.

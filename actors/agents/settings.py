@@ -12,6 +12,7 @@ from actors.budgets.budget import Budget
 from actors.components.agent_card import AgentCard
 from actors.components.component import Component
 from actors.components.registry import parse_ref
+from actors.context.policy import Context
 from actors.model.model import Model
 from actors.toolbox.kit import Kit
 from bus.errors import UsageError
@@ -23,6 +24,7 @@ MODEL_RETRY = Retry(attempts=8, backoff_s=1.0, factor=2.0, max_wait_s=120.0)
 DEFAULT_TURNS = 20
 DEFAULT_MENDINGS = 3
 DEFAULT_MAX_TOKENS = 4096
+DEFAULT_CONTEXT = Context()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ class AgentSettings:
     temperature: float | None = None
     thinking_tokens: int = 0
     retry: Retry = MODEL_RETRY
+    context: Context = DEFAULT_CONTEXT
 
     @property
     def model_ref(self) -> str:
@@ -73,6 +76,8 @@ class AgentSettings:
             raise _bad(label, "budget", self.budget, "a Budget, such as Budget(usd=0.5), or None for no limit")
         if not isinstance(self.retry, Retry):
             raise _bad(label, "retry", self.retry, "a Retry, for calls of the model")
+        if not isinstance(self.context, Context):
+            raise _bad(label, "context", self.context, "a Context, such as Context(limit_tokens=50_000)")
         self._check_tools(label)
 
     def _check_tools(self, label: str) -> None:
@@ -91,11 +96,16 @@ class AgentSettings:
 
 def make_settings(
     *, model: str | Model, tools: Sequence[Component[..., Any] | Kit | str], approve: Sequence[RequireApproval | str],
-    retry: Retry | None, **others: Any,
+    retry: Retry | None, context: Context | None, **others: Any,
 ) -> AgentSettings:  # fmt: skip
     """The settings as ``@app.agent`` has them; what belongs to the function comes with it. Raises: UsageError."""
     return AgentSettings(
-        model=model, tools=listed_tools(tools), approve=as_rules(approve), retry=retry or MODEL_RETRY, **others
+        model=model,
+        tools=listed_tools(tools),
+        approve=as_rules(approve),
+        retry=retry or MODEL_RETRY,
+        context=DEFAULT_CONTEXT if context is None else context,
+        **others,
     )
 
 

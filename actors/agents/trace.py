@@ -15,6 +15,8 @@ from actors.agents.agent import RUN, RunRecord
 from actors.agents.conversation import ModelStep
 from actors.agents.model_caller import MODEL
 from actors.agents.tool_use import REFUSED
+from actors.context.keeper import CONTEXT, SUMMARY
+from actors.context.shortening import Shortening
 from actors.model.message import RedactedThinking, Thinking, ToolUse
 from actors.model.model import StopReason, Usage
 from bus.failure import Failure
@@ -53,8 +55,20 @@ class Action(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     allowed: Allowed | None = None
 
 
+class Shortened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The conversation had become too long: what went. ``usage`` and ``cost_usd`` are those of a summary's call."""
+
+    call: str
+    done: Shortening
+    usage: Usage = Usage()
+    cost_usd: float | None = None
+
+
 class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One call of the model: what it thought and said, and what it had done. ``failures`` came before it answered."""
+    """One call of the model: what it thought and said, and what it had done.
+
+    ``failures`` came before it answered, and so did ``shortened``.
+    """
 
     call: str
     thoughts: str = ""
@@ -64,6 +78,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd: float | None = None
     duration_s: float = 0.0
     failures: tuple[Failure, ...] = ()
+    shortened: tuple[Shortened, ...] = ()
     actions: tuple[Action, ...] = ()
 
 
@@ -94,10 +109,11 @@ def trace_of(view: JobView) -> Trace:
     """The trace of a job as it stands."""
     runs = tuple(_runs(view))
     turns = [turn for run in runs for turn in run.turns]
-    costs = [turn.cost_usd for turn in turns if turn.cost_usd is not None]
+    paid: list[Turn | Shortened] = [*turns, *(each for turn in turns for each in turn.shortened)]
+    costs = [each.cost_usd for each in paid if each.cost_usd is not None]
     return Trace(
         job=view.job, agent=view.workflow, state=view.state, runs=runs,
-        usage=sum((turn.usage for turn in turns), Usage()), cost_usd=sum(costs) if costs else None,
+        usage=sum((each.usage for each in paid), Usage()), cost_usd=sum(costs) if costs else None,
         children=tuple(call.child for call in view.calls if call.child), failure=view.failure,
     )  # fmt: skip
 
@@ -125,29 +141,47 @@ def _branch_of(call: str) -> str:
 
 def _turns(calls: Sequence[CallView], branch: str, approvals: Sequence[ApprovalView]) -> Iterator[Turn]:
     gathers = _gathers(calls, branch)
-    failures: list[Failure] = []
+    before = Turn(call="")
+    paid: ModelStep | None = None
     for call in calls:
-        if call.kind != MODEL or _branch_of(call.call) != branch:
+        if call.kind not in (MODEL, CONTEXT) or _branch_of(call.call) != branch:
             continue
         if call.state != "completed":
-            failures += [call.failure] if call.failure else []
-            continue
-        step = msgspec.json.decode(call.output, type=ModelStep)
-        uses = step.reply.message.tool_uses
-        branches = next(gathers, {}) if uses else {}
-        yield _turn(call.call, step, tuple(failures), tuple(_actions(uses, branches, approvals)))
-        failures.clear()
-    if failures:
-        yield Turn(call="", failures=tuple(failures))
+            before = _failed(before, call)
+        elif call.kind == CONTEXT:
+            before, paid = _shortened(before, call, paid), None
+        elif call.name == SUMMARY:
+            paid = msgspec.json.decode(call.output, type=ModelStep)
+        else:
+            step = msgspec.json.decode(call.output, type=ModelStep)
+            uses = step.reply.message.tool_uses
+            branches = next(gathers, {}) if uses else {}
+            yield _turn(before, call.call, step, tuple(_actions(uses, branches, approvals)))
+            before = Turn(call="")
+    if before.failures or before.shortened:
+        yield before
 
 
-def _turn(call: str, step: ModelStep, failures: tuple[Failure, ...], actions: tuple[Action, ...]) -> Turn:
+def _failed(turn: Turn, call: CallView) -> Turn:
+    failures = (*turn.failures, *([call.failure] if call.failure else []))
+    return msgspec.structs.replace(turn, failures=failures)
+
+
+def _shortened(turn: Turn, call: CallView, paid: ModelStep | None) -> Turn:
+    done = msgspec.json.decode(call.output, type=Shortening)
+    usage, cost_usd = (paid.usage, paid.cost_usd) if paid else (Usage(), None)
+    found = Shortened(call=call.call, done=done, usage=usage, cost_usd=cost_usd)
+    return msgspec.structs.replace(turn, shortened=(*turn.shortened, found))
+
+
+def _turn(before: Turn, call: str, step: ModelStep, actions: tuple[Action, ...]) -> Turn:
+    """``before``: what came before it answered."""
     said = step.reply.message
     thoughts = [part.thinking for part in said.parts if isinstance(part, Thinking)]
     thoughts += ["(hidden by the provider)" for part in said.parts if isinstance(part, RedactedThinking)]
-    return Turn(
-        call=call, thoughts="\n".join(thoughts), words=said.text, stop=step.reply.stop, usage=step.usage,
-        cost_usd=step.cost_usd, duration_s=step.duration_s, failures=failures, actions=actions,
+    return msgspec.structs.replace(
+        before, call=call, thoughts="\n".join(thoughts), words=said.text, stop=step.reply.stop, usage=step.usage,
+        cost_usd=step.cost_usd, duration_s=step.duration_s, actions=actions,
     )  # fmt: skip
 
 

@@ -1,1 +1,1 @@
-"""Assets: what the tools of a process share, such as a connection or an index; loaded once, refreshed, unloaded."""
+"""Assets: what tools and agents share in a process, such as a connection; loaded once, refreshed, unloaded."""

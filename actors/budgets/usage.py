@@ -5,8 +5,7 @@ What a fork took over from its source is the source's: the fork did not pay for 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -14,11 +13,9 @@ from actors.jobs.signals import unknown_job
 from actors.metering.costs import Prices, prices
 from actors.model.model import Usage
 from bus.connection import Bus
-from bus.messages import CallJob, Event, JobSubmitted, ReplyCompleted
+from bus.messages import Event, JobSubmitted, ReplyCompleted
 from bus.objects import Blobs
-from store.log import read_job
-
-_AT_ONCE = 16
+from store.family import Relative, read_family
 
 
 class ModelUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -67,21 +64,19 @@ class _Step(msgspec.Struct, frozen=True):
 # ---- pure
 
 
-def fold_use(job: str, events: Iterable[Event], known: Prices) -> tuple[JobUse, list[str]]:
-    """What one job used, from its log, and the jobs that it started. A step without a cost is priced as ``known``."""
-    workflow, found, children = "", dict[str, ModelUse](), list[str]()
+def fold_use(job: str, events: Iterable[Event], known: Prices) -> JobUse:
+    """What one job used, from its log. A step without a cost is priced as ``known``."""
+    workflow, found = "", dict[str, ModelUse]()
     for event in events:
         match event:
             case JobSubmitted():
                 workflow = event.workflow
-            case CallJob(child=child) if child not in children:
-                children.append(child)
             case ReplyCompleted(op="model", output=output) if (step := _step(output)) is not None:
                 use = _use(step, known)
                 found[use.model] = found[use.model] + use if use.model in found else use
             case _:
                 pass
-    return JobUse(job=job, workflow=workflow, models=tuple(found.values())), children
+    return JobUse(job=job, workflow=workflow, models=tuple(found.values()))
 
 
 def _step(output: msgspec.Raw) -> _Step | None:
@@ -117,38 +112,17 @@ def sum_up(jobs: Sequence[JobUse]) -> Use:
 
 async def read_use(bus: Bus, blobs: Blobs, workspace: str, job: str, known: Prices | None = None) -> Use:
     """Read the logs of a job and of all jobs below it. Raises: UsageError (``unknown_job``), BusError."""
-    read = _Reading(bus, blobs, workspace, known or prices())
-    await read.level([job])
-    if job not in read.found:
+    own = known or prices()
+    family = await read_family(bus, blobs, workspace, job, lambda each, events: fold_use(each, events, own))
+    if job not in family:
         raise unknown_job(workspace, job)
-    return sum_up(list(read.below(job, 0)))
+    return sum_up(list(_below(family, job, 0)))
 
 
-class _Reading:
-    """Logs are read level by level, some at once; a child that has not begun has no log."""
-
-    def __init__(self, bus: Bus, blobs: Blobs, workspace: str, known: Prices) -> None:
-        self.found: dict[str, tuple[JobUse, list[str]]] = {}
-        self._bus, self._blobs, self._workspace, self._known = bus, blobs, workspace, known
-        self._turn = asyncio.Semaphore(_AT_ONCE)
-
-    async def level(self, jobs: list[str]) -> None:
-        """These jobs, and all below them."""
-        while jobs:
-            await asyncio.gather(*map(self._read, jobs))
-            below = [child for job in jobs if job in self.found for child in self.found[job][1]]
-            jobs = [child for child in dict.fromkeys(below) if child not in self.found]
-
-    async def _read(self, job: str) -> None:
-        async with self._turn:
-            log = await read_job(self._bus, self._blobs, self._workspace, job)
-        if log:
-            self.found[job] = fold_use(job, (each.event for each in log), self._known)
-
-    def below(self, job: str, depth: int) -> Iterable[JobUse]:
-        """The job, then what it started."""
-        use, children = self.found.pop(job)
-        yield msgspec.structs.replace(use, depth=depth)
-        for child in children:
-            if child in self.found:
-                yield from self.below(child, depth + 1)
+def _below(family: dict[str, Relative[JobUse]], job: str, depth: int) -> Iterator[JobUse]:
+    """The job, then what it started, each once."""
+    own = family.pop(job)
+    yield msgspec.structs.replace(own.found, depth=depth)
+    for child in own.children:
+        if child in family:
+            yield from _below(family, child, depth + 1)

@@ -55,9 +55,9 @@ class Changing(Submitting):
     async def _check_input(self, job_id: str, from_: str, raw: bytes) -> None:
         """Against the version that the job began with, if it is known; the fork's host checks it again."""
         submitted = (await self.plan_fork(job_id, from_=from_)).submitted
-        wanted = ("job", submitted.workflow, submitted.version)
+        wanted = (submitted.workflow, submitted.version)
         for info in await self._client.workflows.components():
-            if (info.kind, info.name, info.version) == wanted:
+            if info.kind != "tool" and (info.name, info.version) == wanted:
                 check_input(info, msgspec.json.decode(raw))
 
     async def plan_fork(self, job_id: str, *, from_: str) -> ForkPlan:

@@ -19,12 +19,11 @@ from actors.listings.artifact_page import ArtifactRow, artifact_page
 from bus.errors import UsageError
 from bus.subjects import check_job_id
 from store.artifact import Artifact
-from store.job_artifacts import MadeArtifact, children_of, made_in
-from store.log import read_job
+from store.family import read_family
+from store.job_artifacts import MadeArtifact, made_in
 
 if TYPE_CHECKING:
     from actors.clients.client import Client
-    from bus.messages import Event
 
 OPEN_LIMIT = 10
 
@@ -51,16 +50,11 @@ async def artifacts(session: Session, job: str, *, folder: str, name: str, opens
 
 
 async def _made(client: Client, job: str) -> list[MadeArtifact]:
-    """Of the job and all below it; logs are read one after the other, since a job may have many children."""
-    logs: dict[str, list[Event]] = {}
-    waiting = [job]
-    while waiting:
-        each = waiting.pop()
-        logs[each] = [r.event for r in await read_job(client.bus, client.blobs, client.workspace, each)]
-        waiting.extend(child for child in children_of(logs[each]) if child not in logs)
-    if not logs[job]:
+    """Of the job and all below it. Raises: UsageError (``unknown_job``), BusError."""
+    family = await read_family(client.bus, client.blobs, client.workspace, job, lambda _, events: events)
+    if job not in family:
         raise unknown_job(client.workspace, job)
-    return made_in(job, lambda each: logs.get(each, ()))
+    return made_in(job, lambda each: family[each].found if each in family else ())
 
 
 def _chosen(made: list[MadeArtifact], name: str) -> list[MadeArtifact]:

@@ -15,7 +15,10 @@ from bus.stream_piece import Piece
 
 
 async def tail_stream(session: Session, job: str | None) -> int:
-    """Print what models say for a job until it has ended; each answer begins on a line of its own."""
+    """Print what models say for a job until it has ended; each answer begins on a line of its own.
+
+    Raises: UsageError, BusError.
+    """
     if job is None:
         raise UsageError("--stream needs a job", code="no_job", path="JOB", hint="callboard tail JOB --stream")
     screen, at_line_start = session.screen(), True

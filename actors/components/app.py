@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack, overload
 
 from actors.assets.definition import LOAD_TIMEOUT_S, AssetDefinition, AssetOptions, Need, define
 from actors.assets.wiring import fill, load_order, wire, wire_known
+from actors.components.caller import folder_of_caller
 from actors.components.component import (
     DEFAULT_CONCURRENCY,
     DEFAULT_STALL_S,
@@ -17,6 +17,7 @@ from actors.components.component import (
     Options,
     declare,
 )
+from actors.components.decorators import AgentDecorator, JobDecorator, ToolDecorator
 from actors.components.version import parse_version
 from bus.errors import UsageError
 from bus.subjects import CallKind, check_name
@@ -30,11 +31,14 @@ from supervisor.retry import Retry
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from actors.agents.agent import Agent
     from actors.agents.approval_rule import RequireApproval
+    from actors.agents.declaring import AgentComponent
     from actors.budgets.budget import Budget
+    from actors.context.policy import Context
     from actors.model.model import Model
     from actors.operations.job import Job
+    from actors.roles.overrides import RoleOverrides
+    from actors.roles.role import Role
     from actors.toolbox.kit import Kit
     from actors.tools.tool_context import ToolContext
     from actors.workflow.document import Document
@@ -42,36 +46,12 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 K = TypeVar("K", bound="Kit")
+C = TypeVar("C", bound=Component[..., Any])
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _DEFAULT_RETRY = Retry()
 _DEFAULT_BREAKER = Breaker()
 _NO_LIMITS = Limits()
-
-
-class ToolDecorator(Protocol):
-    """What ``@app.tool(...)`` with options gives: the context is stripped from P, the awaitable from R."""
-
-    @overload
-    def __call__(self, fn: Callable[Concatenate[ToolContext, P], Awaitable[R]], /) -> Component[P, R]: ...
-    @overload
-    def __call__(self, fn: Callable[Concatenate[ToolContext, P], R], /) -> Component[P, R]: ...
-    @overload
-    def __call__(self, fn: Callable[P, Awaitable[R]], /) -> Component[P, R]: ...
-    @overload
-    def __call__(self, fn: Callable[P, R], /) -> Component[P, R]: ...
-
-
-class JobDecorator(Protocol):
-    """What ``@app.job(...)`` with options gives."""
-
-    def __call__(self, fn: Callable[Concatenate[Job, P], Awaitable[R]], /) -> Component[P, R]: ...
-
-
-class AgentDecorator(Protocol):
-    """What ``@app.agent(...)`` gives."""
-
-    def __call__(self, fn: Callable[Concatenate[Agent, P], Awaitable[R]], /) -> Component[P, R]: ...
 
 
 class App:
@@ -91,6 +71,7 @@ class App:
         self.groups = dict(groups or {})
         self.components: list[Component[..., Any]] = []
         self.assets: dict[str, AssetDefinition] = {}
+        self.kits: list[Kit] = []
 
     def __repr__(self) -> str:
         return f"<App {self.name} {self.version}, {len(self.components)} components>"
@@ -228,6 +209,7 @@ class App:
         max_tokens: int = 4096,
         temperature: float | None = None,
         thinking_tokens: int = 0,
+        context: Context | None = None,
         retry: Retry | None = None,
         name: str | None = None,
         version: str | None = None,
@@ -246,8 +228,9 @@ class App:
         model is told (the function's docstring if they are empty), ``tools`` all that it may use, ``output`` what a
         run gives (None: what the function returns). ``approve``: what people have to allow, as rules or names of
         tools. ``read_only``: of its tools only those that change nothing are offered. ``budget`` is what a job of it
-        and all that it starts may use up. ``turns`` and ``mendings`` bound a run, ``max_tokens`` an answer; ``retry``
-        is how calls of the model are tried again. The rest as for a job.
+        and all that it starts may use up. ``turns`` and ``mendings`` bound a run, ``max_tokens`` an answer;
+        ``context`` is how a conversation is kept under a limit (None: the model's, by leaving the oldest turns out);
+        ``retry`` is how calls of the model are tried again. The rest as for a job.
         Raises: UsageError if the function cannot be an agent.
         """
         from actors.agents.declaring import declare_agent
@@ -256,7 +239,7 @@ class App:
         settings = make_settings(
             model=model, instructions=instructions, tools=tools, output=output, approve=approve, read_only=read_only,
             budget=budget, turns=turns, mendings=mendings, max_tokens=max_tokens, temperature=temperature,
-            thinking_tokens=thinking_tokens, retry=retry,
+            thinking_tokens=thinking_tokens, context=context, retry=retry,
         )  # fmt: skip
         options = Options(name=name, version=version, description=description, timeout_s=timeout_s, replicas=replicas,
                           group=group, stall_s=stall_s, limits=limits, at_once=at_once, rate=rate)  # fmt: skip
@@ -266,6 +249,27 @@ class App:
             return self._append(declare_agent(fn, settings, app=self.name, app_version=self.version, options=options))
 
         return decorate
+
+    def role(self, role: str | Role, /, **overrides: Unpack[RoleOverrides]) -> AgentComponent:
+        """Declare an agent by a role: one that comes with Callboard by its name, or ``Role.load("analyst.md")``.
+
+        It takes ``task`` and ``context``. Tools that a role names are those that the app has by then, and ``tools=``
+        is instead of them. Raises: UsageError for what cannot be.
+        """
+        from actors.roles.declaring import declare_role
+        from actors.roles.role import Role
+
+        known = Role.shipped(role) if isinstance(role, str) else role
+        return self._append(declare_role(self, known, overrides))
+
+    def agent_file(self, path: str | Path, /, **overrides: Unpack[RoleOverrides]) -> AgentComponent:
+        """Declare an agent by a file, from the folder of the module that says so; as ``role`` does.
+
+        Raises: UsageError that says all that is wrong with the file.
+        """
+        from actors.roles.declaring import declare_role, role_of
+
+        return self._append(declare_role(self, role_of(self, folder_of_caller() / path), overrides))
 
     @overload
     def asset(self, source: F, /) -> F: ...
@@ -291,7 +295,7 @@ class App:
         timeout_s: float = LOAD_TIMEOUT_S,
         validate: Callable[[Any], Any] | None = None,
     ) -> Any:
-        """Declare what tools share within a process: a function that loads it, a generator that yields it and then
+        """Declare what tools and agents share: a function that loads it, a generator that yields it and then
         unloads it, or a class with ``load``; its parameters name other assets. What is decorated comes back as it was.
 
         ``refresh_s``: it is loaded anew when it is so old, at the latest. ``timeout_s`` bounds one load. ``validate``
@@ -343,9 +347,7 @@ class App:
         """
         from actors.interpreter.shipped import shipped_component
 
-        module = sys._getframe(1).f_globals.get("__file__")
-        folder = Path(module).resolve().parent if module else Path.cwd()
-        return self._append(shipped_component(document, app=self.name, params=params or {}, folder=folder))
+        return self._append(shipped_component(document, app=self.name, params=params or {}, folder=folder_of_caller()))
 
     def use(self, kit: K) -> K:
         """Take the tools of a kit into this app; the kit itself comes back, with its ``tools``.
@@ -353,6 +355,7 @@ class App:
         Raises: UsageError for settings that cannot be, or a tool whose name the app has already.
         """
         kit.tools = kit.declare(self)
+        self.kits.append(kit)
         return kit
 
     def add(self, component: Component[..., Any], /) -> Component[..., Any]:
@@ -394,7 +397,7 @@ class App:
                 hint=f"there are: {known}; App(..., groups={{{options.group!r}: Group(...)}}) makes it",
             )  # fmt: skip
 
-    def _append(self, component: Component[..., Any]) -> Component[..., Any]:
+    def _append(self, component: C) -> C:
         kind, name = component.kind, component.name
         if kind != "tool" and self._named("agent" if kind == "job" else "job", name):
             raise UsageError(

@@ -129,7 +129,7 @@ def _assets(
     if places and context == "Job":
         # It runs again from its first line, perhaps in another process, and must then decide the same.
         raise _refused(label, raw[places[0]].name, "a job that is resumed may meet another version of an asset",
-                       "use the asset in a tool, whose result the job's log keeps")  # fmt: skip
+                       "use it in a tool, or for what an agent's model is told: the log keeps both")  # fmt: skip
     for later in raw[places[0] :] if places else ():
         if later.default is not INJECTED and later.kind is later.POSITIONAL_OR_KEYWORD:
             raise _refused(label, later.name, "it stands after an asset", "put assets last, or after a *")

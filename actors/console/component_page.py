@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from actors.components.agent_card import AgentCard
 from actors.components.component import ComponentInfo
 from actors.components.version import parse_version
 from actors.console.amount import duration, plural
@@ -96,10 +97,20 @@ def _detail(row: ComponentRow) -> Page:
                 ("cache", duration(info.cache_ttl_s) if info.cache_ttl_s else ""),
                 ("assets", ", ".join(f"{one_line(name)} {one_line(v)}" for name, v in info.assets.items())),
                 ("rate", f"{info.rate.limit} in {info.rate.per_s:g} s{_for_each(info.rate.key)}" if info.rate else ""),
+                ("read only", "it changes nothing" if info.read_only else ""),
+                *_agent_facts(info.agent),
             ]
         )
     )
     return [*blocks, *_fields("takes", info.input_schema), *_fields("gives", info.output_schema)]
+
+
+def _agent_facts(agent: AgentCard | None) -> list[tuple[str, str]]:
+    if agent is None:
+        return []
+    limited = "it is offered only tools that change nothing" if agent.read_only else ""
+    tools = ", ".join(one_line(ref) for ref in agent.tools)
+    return [("model", one_line(agent.model)), ("tools", tools), ("read only", limited)]
 
 
 def _fields(title: str, schema: Mapping[str, Any]) -> list[Block]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from actors.agents.trace import Action, Run, Trace, Turn
+from actors.agents.trace import Action, Run, Shortened, Trace, Turn
 from actors.console.amount import count, duration, plural
 from actors.console.page import Block, Gap, Line, Page, Span, Style, clean, cut, line, one_line
 
@@ -49,6 +49,8 @@ def _run(run: Run, indent: int, whole: bool) -> Iterator[Block]:
 def _turn(number: int, turn: Turn, indent: int, whole: bool) -> Iterator[Block]:
     for failure in turn.failures:
         yield line(Span(one_line(f"{number}  the model could not be asked: {failure.message}"), "warn"), indent=indent)
+    for each in turn.shortened:
+        yield from _shortened(each, indent + 3, whole)
     if not turn.call:
         return
     took = f"{duration(turn.duration_s)}, {count(turn.usage.tokens)} tokens"
@@ -58,6 +60,15 @@ def _turn(number: int, turn: Turn, indent: int, whole: bool) -> Iterator[Block]:
     yield from _words("" if turn.actions else "answer: ", turn.words, "", indent + 3, whole)
     for action in turn.actions:
         yield from _action(action, indent + 3, whole)
+
+
+def _shortened(each: Shortened, indent: int, whole: bool) -> Iterator[Block]:
+    done = each.done
+    what = [f"{plural(done.turns, 'turn')} {'summed up' if done.summary else 'left out'}"] * bool(done.turns)
+    what += [] if done.result_chars is None else [f"results cut to {done.result_chars:,} characters"]
+    tokens = f"{count(done.tokens_before)} to {count(done.tokens_after)} tokens, limit {count(done.limit_tokens)}"
+    yield line(Span(f"shortened: {', '.join(what)}", "warn"), Span(f"  {tokens}", "dim"), indent=indent)
+    yield from _words("summary: ", done.summary, "dim", indent, whole)
 
 
 def _action(action: Action, indent: int, whole: bool) -> Iterator[Block]:

@@ -213,7 +213,9 @@ class JobActor:
             assert component.context_param is not None
             if component.has_admission:
                 await ops.admit(component, component.limit_fields(arguments))
-            value = await component.fn(**{component.context_param: component.context(Job(ops))}, **arguments)
+            with self._hosting.lend(component) as assets:
+                own = {component.context_param: component.context(Job(ops))}
+                value = await component.fn(**own, **arguments, **assets)
             halt: Halt = Returned(msgspec.Raw(component.encode_output(value)))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
             halt = Raised(describe(error))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -26,6 +25,7 @@ from bus.crash import crash_point
 from bus.errors import Ambiguous, BusError, Fenced, StreamFull, UsageError
 from bus.messages import ReplyCompleted
 from bus.objects import Blobs
+from bus.outage import through_outage
 from bus.reader import Stored, read_all
 from bus.streams import LOCKS, stream_info
 from store.log import append_unfenced
@@ -36,7 +36,6 @@ PREFIX = "$KV.locks."
 FREE_FOR_S = 600
 _TTL = "Nats-TTL"
 _NOT_FOUND = (10037, 10043)  # no such message; no message at that sequence to delete
-_UNAVAILABLE = 503
 
 
 class Granted(msgspec.Struct, frozen=True):
@@ -82,7 +81,7 @@ class LockStore:
 
     async def _get(self, what: dict[str, Any]) -> dict[str, Any] | None:
         try:
-            answer = await self._through_outage(lambda: self._bus.api(f"STREAM.MSG.GET.{LOCKS}", what))
+            answer = await through_outage(self._bus, lambda: self._bus.api(f"STREAM.MSG.GET.{LOCKS}", what))
         except ApiError as error:
             if error.err_code in _NOT_FOUND:
                 return None
@@ -114,7 +113,7 @@ class LockStore:
         crash_point("lock.before", "remove")
         try:
             body = {"seq": place, "no_erase": True}
-            await self._through_outage(lambda: self._bus.api(f"STREAM.MSG.DELETE.{LOCKS}", body))
+            await through_outage(self._bus, lambda: self._bus.api(f"STREAM.MSG.DELETE.{LOCKS}", body))
         except ApiError:
             # What is gone has more than one code: a sequence before the stream's first one counts as a failure (10057).
             if await self._get({"seq": place}) is not None:
@@ -145,20 +144,6 @@ class LockStore:
         except StreamFull as error:
             await asyncio.sleep(0.5 + random.random())
             raise Moved(str(error)) from error
-
-    async def _through_outage(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask until there is an answer: the server is away, or its cluster chooses a leader. Raises: BusError."""
-        wait_s = 0.05
-        while True:
-            try:
-                return await ask()
-            except (Ambiguous, NoResponder):
-                await self._bus.settle()
-            except ApiError as error:
-                if error.code != _UNAVAILABLE:
-                    raise
-            await asyncio.sleep(random.random() * wait_s)
-            wait_s = min(2.0, wait_s * 2)
 
 
 def _decoded(message: dict[str, Any], kind: type[T]) -> T:

@@ -17,13 +17,13 @@ import msgspec
 from actors.locks.claim import LockName
 from actors.locks.lock_store import PREFIX
 from bus import headers as h
-from bus.connection import ApiError, Bus, NoResponder
+from bus.connection import Bus, NoResponder
 from bus.errors import Ambiguous, BusError, Fenced
+from bus.outage import through_outage
 from bus.reader import newest
 from bus.streams import LOCKS
 from supervisor.rate import Rate, Reservations, reserve
 
-_UNAVAILABLE = 503
 _KEPT_LONGER_S = 60
 
 
@@ -97,17 +97,7 @@ class RateDesk:
 
     async def _read(self, name: LockName) -> tuple[Reservations, int]:
         """What is reserved, from the stream's leader. Raises: BusError."""
-        while True:
-            try:
-                found = await newest(self._bus, LOCKS, _subject(name))
-            except (Ambiguous, NoResponder):
-                await self._bus.settle()
-            except ApiError as error:
-                if error.code != _UNAVAILABLE:
-                    raise
-                await asyncio.sleep(0.1)
-            else:
-                return _decoded(found)
+        return _decoded(await through_outage(self._bus, lambda: newest(self._bus, LOCKS, _subject(name))))
 
 
 def _decoded(found: tuple[bytes, int] | None) -> tuple[Reservations, int]:

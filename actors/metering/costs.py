@@ -14,12 +14,10 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-import msgspec
-
 from actors.metering.price import FREE, Price
 from actors.metering.price_table import PRICES
+from actors.metering.table_file import read_table
 from actors.model.model import Usage
-from bus.errors import UsageError
 
 VARIABLE = "CALLBOARD_MODEL_PRICES"
 NANO = 1_000_000_000
@@ -81,10 +79,4 @@ def _prices(file: str) -> Prices:
 
 def read_prices(file: Path) -> dict[str, Price]:
     """Prices by model from a TOML or JSON file. Raises: UsageError that says where it is wrong."""
-    try:
-        decode = msgspec.json.decode if file.suffix == ".json" else msgspec.toml.decode
-        return decode(file.read_bytes(), type=dict[str, Price])
-    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
-        raise UsageError(
-            f"prices cannot be read from {file}: {error}", code="bad_prices", path=VARIABLE, hint=_HINT
-        ) from error
+    return read_table(file, Price, what="prices", code="bad_prices", variable=VARIABLE, hint=_HINT)

@@ -13,11 +13,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
-
 from actors.locks.claim import LockName
 from actors.metering import pace
 from actors.metering.pace import ModelRate, Pace
+from actors.metering.table_file import read_table
 from bus.cells import Cells
 from bus.connection import Bus
 from bus.errors import UsageError
@@ -73,7 +72,9 @@ def rates_of(env: Mapping[str, str] = os.environ) -> dict[str, ModelRate]:
     """What CALLBOARD_MODEL_LIMITS says, by provider; nothing without it. Raises: UsageError."""
     text = env.get(VARIABLE, "").strip()
     if text.endswith((".toml", ".json")):
-        return _read(Path(text))
+        return read_table(
+            Path(text), ModelRate, what="limits of models", code="bad_model_limits", variable=VARIABLE, hint=_HINT
+        )
     return dict(_parsed(part.strip()) for part in text.split(";") if part.strip())
 
 
@@ -84,13 +85,3 @@ def _parsed(part: str) -> tuple[str, ModelRate]:
     if found is None or len(limits) != len(numbers):
         raise UsageError(f"{VARIABLE} has {part!r}", code="bad_model_limits", path=VARIABLE, hint=_HINT)
     return found[1], ModelRate(**limits)
-
-
-def _read(file: Path) -> dict[str, ModelRate]:
-    try:
-        decode = msgspec.json.decode if file.suffix == ".json" else msgspec.toml.decode
-        return decode(file.read_bytes(), type=dict[str, ModelRate])
-    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
-        raise UsageError(
-            f"limits of models cannot be read from {file}: {error}", code="bad_model_limits", path=VARIABLE, hint=_HINT
-        ) from error

@@ -138,7 +138,8 @@ class AnthropicModel:
             # The time of the whole call is kept by reply().
             return AsyncAnthropic(api_key=key, base_url=url, max_retries=0, timeout=Timeout(None, connect=CONNECT_S))
         except InvalidURL as error:
-            raise TerminalError(f"{URL}: {url!r} is no URL ({error})", code="bad_request") from None
+            # The text stays out of the message: it may hold a password.
+            raise TerminalError(f"{URL} is no URL ({error})", code="bad_request") from None
 
 
 def anthropic_at(ref: ModelRef, environ: Mapping[str, str]) -> AnthropicModel:

@@ -6,9 +6,10 @@ A name that is none of Claude's is that of another server's model, which does as
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from actors.model.message import RedactedThinking, Thinking, ToolResult
+from actors.model.message import RedactedThinking, Thinking
 from actors.model.model import ModelRequest
 from bus.failure import TerminalError
 
@@ -19,6 +20,7 @@ _BUDGETED = re.compile(r"claude-(3|instant|2)|claude-(opus|sonnet|haiku)-4(-[0-5
 _TEMPERATE = re.compile(_BUDGETED.pattern + r"|claude-(opus|sonnet|haiku)-4-6")
 # From Fable 5.1 and Opus 5.5 on nobody is made to use a tool, and thoughts are sealed with all that was before them.
 _STRICT = re.compile(r"claude-(fable|mythos)-5-\d(?!\d)|claude-[a-z]+-5-[5-9](?!\d)|claude-[a-z]+-([6-9]|\d\d)(?!\d)")
+_THOUGHTS = ("thinking", "redacted_thinking")
 _EFFORTS = ((2048, "low"), (8192, "medium"))
 
 
@@ -32,16 +34,18 @@ def may_be_forced(model: str) -> bool:
     return not _STRICT.match(model)
 
 
-def thinking_params(request: ModelRequest, *, asks_tool: bool = False) -> dict[str, Any]:
+def thinking_params(
+    request: ModelRequest, said: Sequence[dict[str, Any]], *, asks_tool: bool = False
+) -> dict[str, Any]:
     """What is said about thinking: nothing if the model is made to use a tool, since the API refuses both at once.
 
-    ``asks_tool``: the answer is asked for by a tool. Raises: TerminalError with code ``bad_request`` for thoughts that
-    do not fit into the answer.
+    ``said``: the conversation in the API's words. ``asks_tool``: the answer is asked for by a tool.
+    Raises: TerminalError with code ``bad_request`` for thoughts that do not fit into the answer.
     """
     is_forced = (asks_tool or request.tool_choice not in ("auto", "none")) and may_be_forced(request.model)
     if request.model.startswith("claude") and not _BUDGETED.match(request.model):
         return {} if is_forced else _adaptive(request)
-    if not request.thinking_tokens or is_forced or _began_without(request):
+    if not request.thinking_tokens or is_forced or _began_without(said):
         return {}
     if not LEAST_THINKING_TOKENS <= request.thinking_tokens < request.max_tokens:
         raise TerminalError(
@@ -67,15 +71,12 @@ def _has_bound_thoughts(request: ModelRequest) -> bool:
     return bool(_STRICT.match(request.model)) and any(isinstance(part, Thinking | RedactedThinking) for part in parts)
 
 
-def _began_without(request: ModelRequest) -> bool:
-    """A model with a budget that began to use tools without a thought goes on so until it has ended its turn."""
-    said = next((message for message in reversed(request.messages) if message.role == "assistant"), None)
-    if (
-        said is None
-        or not said.tool_uses
-        or not any(isinstance(part, ToolResult) for part in request.messages[-1].parts)
-    ):
+def _began_without(said: Sequence[dict[str, Any]]) -> bool:
+    """A model with a budget that began to use tools without a thought goes on so until it has ended its turn.
+
+    Asked of what is sent: messages of ours that say nothing, or that follow one of their own role, are none there.
+    """
+    *before, last = said
+    if not before or last["content"][0]["type"] != "tool_result":
         return False
-    is_sealed = (isinstance(part, RedactedThinking) or (isinstance(part, Thinking) and part.signature)
-                 for part in said.parts)  # fmt: skip
-    return not any(is_sealed)
+    return before[-1]["content"][0]["type"] not in _THOUGHTS

@@ -41,7 +41,7 @@ def params_of(request: ModelRequest, form: AnswerForm | None = None) -> dict[str
     body.update(_tools(request))
     if request.stop_sequences:
         body["stop_sequences"] = list(request.stop_sequences)
-    body.update(thinking_params(request, asks_tool=form is not None and form.kind == "tool"))
+    body.update(thinking_params(request, body["messages"], asks_tool=form is not None and form.kind == "tool"))
     if request.temperature is not None and "thinking" not in body and takes_temperature(request.model):
         body["temperature"] = request.temperature
     body.update(form_params(form, body) if form is not None else {})

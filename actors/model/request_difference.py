@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import msgspec
 
 from actors.model.exchange import KeptExchange
 
+_PLAIN = re.compile(r"[\w-]+")
 SHOWN_CHARS = 60
 SHOWN_FIELDS = 3
 # Stands for a field that one side does not have; no value of JSON is it.
@@ -31,8 +33,7 @@ def request_differences(recorded: Any, asked: Any, field: str = "") -> Iterator[
     """Each innermost place at which two plain values differ."""
     if isinstance(recorded, dict) and isinstance(asked, dict):
         for name in [*recorded, *(name for name in asked if name not in recorded)]:
-            inner = f"{field}.{name}" if field else name
-            yield from request_differences(recorded.get(name, NOTHING), asked.get(name, NOTHING), inner)
+            yield from request_differences(recorded.get(name, NOTHING), asked.get(name, NOTHING), _inner(field, name))
     elif isinstance(recorded, list) and isinstance(asked, list):
         for place in range(max(len(recorded), len(asked))):
             yield from request_differences(_at(recorded, place), _at(asked, place), f"{field}[{place}]")
@@ -50,6 +51,13 @@ def told(differences: Sequence[FieldDifference]) -> str:
     """The first differences, and how many more there are."""
     more = len(differences) - SHOWN_FIELDS
     return "; ".join(str(each) for each in differences[:SHOWN_FIELDS]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _inner(field: str, name: str) -> str:
+    """The field of a name; one that a path would not show as it is stands in brackets, so no two look alike."""
+    if not _PLAIN.fullmatch(name):
+        return f"{field}[{msgspec.json.encode(name).decode()}]"
+    return f"{field}.{name}" if field else name
 
 
 def _at(values: list[Any], place: int) -> Any:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.components.announcement import announce
 from actors.components.app import App
 from actors.components.component import Component
 from actors.components.registry import Registry
-from actors.hosts.host import CAPACITY, JobHost
 from actors.node.heart import heartbeat_of
 from actors.node.process import EXIT_STUCK, STOP_GRACE_S, Actor
 from actors.node.storeroom import Storeroom
-from actors.operations.hosting import Hosting
 from actors.tools.tool_actor import ToolActor
-from actors.workflow_versions.definitions import Definitions
 from bus.errors import UsageError
 from bus.streams import wait_for_streams
+
+log = logging.getLogger("callboard.process")
+
+if TYPE_CHECKING:
+    from actors.operations.hosting import Hosting
 
 # The supervisor bounds a drain, not the actor.
 DRAIN_LIMIT_S = 7 * 86400.0
@@ -65,32 +68,56 @@ async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
 
 
 async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int) -> Stop:
-    """Run those workflows of the app. Raises: UsageError."""
+    """Run those workflows of the app, once the assets of its agents are loaded. Raises: UsageError, AssetFailed."""
+    from actors.hosts.host import CAPACITY, JobHost  # a sixth of what a tool's process would import
+    from actors.operations.hosting import Hosting
+    from actors.workflow_versions.definitions import Definitions
+
     components = [c for c in app.components if c.kind != "tool" and c.name in workflows]
     for name in workflows:
         _find(app, "agent" if app.find("agent", name) else "job", name, None)
+    storeroom = Storeroom(actor, app, components)
     await wait_for_streams(actor.bus)
+    if not await storeroom.open():
+        return storeroom.close
     registry = Registry(actor.bus)
     await registry.start()
-    services = [await announce(actor, registry, component) for component in components]
+    services = [await announce(actor, registry, each, info=app.info_of(each)) for each in components]
     definitions = Definitions(actor.bus)
     hosting = Hosting(actor.bus, actor.blobs, app, registry, host=f"{actor.node}/{actor.name}", node=actor.node)
+    hosting.supplies = {component: storeroom.supply(component) for component in components}
     if any(component.keeps_version for component in components):  # their other versions are in the bucket
         from actors.interpreter.repertoire import Repertoire  # heavy, and most apps have no documents
 
         await definitions.start()
         hosting.repertoire = Repertoire(definitions)
     host = JobHost(hosting, workflows, capacity=capacity or CAPACITY, leases=actor.leases)
+    await _warn_of_models(hosting, [component for component in components if component.agent is not None])
     await host.start()
-    actor.heartbeat = host.heartbeat
+    actor.heartbeat = storeroom.beat(host.heartbeat)
 
     async def stop() -> None:
         await host.stop()
         await definitions.stop()
         await registry.stop()
         await asyncio.gather(*(service.stop() for service in services))
+        await storeroom.close()
 
     return stop
+
+
+async def _warn_of_models(hosting: Hosting, agents: list[Component[..., Any]]) -> None:
+    """Log which agents cannot ask their models as things are: a missing key is better known before a job fails."""
+    if not agents:
+        return
+    from actors.agents.declaring import AgentComponent  # most hosts have no agent
+
+    for agent in agents:
+        try:
+            if isinstance(agent, AgentComponent):
+                await hosting.models.open(agent.settings.model)
+        except UsageError as error:
+            log.warning("agent %s cannot ask its model: %s", agent.name, error)
 
 
 async def serve_gateway(actor: Actor) -> Stop:

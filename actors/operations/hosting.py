@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from actors.agents.models import ModelDesk
+from actors.assets.supply import Supply
 from actors.breakers.breakers import Breakers, tool_key
 from actors.components.app import App
 from actors.components.component import Component, ComponentInfo
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 PARK_AFTER_S = 3.0
 UNKNOWN_GRACE_S = 5.0
 UNKNOWN_PAUSE_S = 0.25
+_NO_SUPPLY = Supply()
 
 
 @dataclass
@@ -48,6 +52,9 @@ class Hosting:
     repertoire: Repertoire | None = None
     """Published workflows, if this host runs any; a name that is there is looked for nowhere else first."""
 
+    supplies: Mapping[Component[..., Any], Supply] = field(default_factory=dict)
+    """What the functions of agents are lent."""
+
     _workflows: dict[tuple[str, int | None], Component[..., Any]] = field(default_factory=dict)
     _own: dict[tuple[str, tuple[CallKind, ...]], Target] = field(default_factory=dict)
     _breakers: Breakers = field(init=False)
@@ -57,6 +64,10 @@ class Hosting:
         self.board = Switchboard(self.bus)
         self._breakers = Breakers(self.bus, self.blobs, self.host)
         self.models = ModelDesk(self.bus, self._breakers)
+
+    def lend(self, component: Component[..., Any]) -> AbstractContextManager[dict[str, object]]:
+        """The assets that the function names, as they are now; they stay loaded for as long as the ``with`` lasts."""
+        return self.supplies.get(component, _NO_SUPPLY).lend()
 
     @property
     def rates(self) -> RateDesk:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from actors.operations.operation_core import WINDING
 from actors.operations.operations import Operations
 from actors.operations.undos import UNDO
 from actors.operations.values import bind
+from actors.replays.absent_assets import AbsentAssets
 from actors.replays.difference import Difference, ReplayResult
 from actors.replays.history import load_history, submission_in
 from bus.errors import UsageError
@@ -36,10 +37,14 @@ _QUIET_S = 0.02
 _QUIET_TURNS = 200  # one outcome is taken up within some tens of them
 
 
-async def replay(component: Component[..., Any], history: Sequence[Recorded] | Path) -> ReplayResult:
+async def replay(
+    component: Component[..., Any], history: Sequence[Recorded] | Path, *, assets: Mapping[str, Any] | None = None
+) -> ReplayResult:
     """Run the job function of ``component`` against a history: events, or a file of JSON lines.
 
-    A history without an end is replayed as far as it goes. Raises: UsageError for what is no history of such a job.
+    A history without an end is replayed as far as it goes. ``assets`` are an agent's, by parameter: none is loaded
+    here, and one that is not given may go into what is recorded, and decide nothing. Raises: UsageError for what is no
+    history of such a job, and for an agent that needs an asset which is not given.
     """
     events = load_history(history) if isinstance(history, Path) else list(history)
     submitted = submission_in(events)
@@ -47,7 +52,10 @@ async def replay(component: Component[..., Any], history: Sequence[Recorded] | P
         raise UsageError(
             f"this is the history of job {submitted.workflow!r}, not of {component.kind} {component.name!r}"
         )
-    return await _Replay(component, submitted, events).run()
+    lent = AbsentAssets(component, assets or {})
+    result = await _Replay(component, submitted, events, lent.values).run()
+    lent.check(result.difference)
+    return result
 
 
 class _Asked(Journal):
@@ -188,8 +196,11 @@ class _Operations(Operations):
 class _Replay:
     """One run of the function."""
 
-    def __init__(self, component: Component[..., Any], submitted: JobSubmitted, events: list[Recorded]) -> None:
+    def __init__(
+        self, component: Component[..., Any], submitted: JobSubmitted, events: list[Recorded], assets: Mapping[str, Any]
+    ) -> None:
         self._component = component
+        self._assets = assets
         self._submitted = submitted
         self._journal = _Asked()
         self._journal.asked, self._journal.report = {}, self._report
@@ -233,7 +244,8 @@ class _Replay:
         try:
             arguments = component.decode_input(bytes(self._submitted.input))
             assert component.context_param is not None
-            value = await component.fn(**{component.context_param: component.context(Job(self._ops))}, **arguments)
+            own = {component.context_param: component.context(Job(self._ops))}
+            value = await component.fn(**own, **arguments, **self._assets)
             return JobCompleted(job=job, output=msgspec.Raw(component.encode_output(value)))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
             return JobFailed(job=job, failure=failure_of(error))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from actors import INJECTED, App, Job, Retry, TerminalError
+from actors import INJECTED, Agent, App, Job, Retry, TerminalError
+from actors.testing import ScriptedModel, say
 
 app = App("stocked", version="2.1.0")
 
@@ -78,3 +79,14 @@ async def plain(n: int) -> int:
 @app.job
 async def ask(job: Job, sku: str) -> Answer:
     return await job.call(price, sku)
+
+
+@app.asset
+def tone() -> str:
+    return "short"
+
+
+@app.agent(model=ScriptedModel(lambda request: say(request.system)))
+async def clerk(agent: Agent, question: str, *, tone: str = INJECTED) -> str:
+    """Is told how to speak; its model says what it was told."""
+    return str(await agent.run(question, instructions=f"Be {tone}."))

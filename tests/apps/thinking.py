@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from actors import Agent, App, Budget, ToolContext
+from actors import Agent, App, Budget, Job, ToolContext
+from actors.agents.declaring import AgentComponent
 from actors.model.model import ModelRequest
 from actors.model.scripted import Say, turns_played
 from actors.testing import ScriptedModel, say, use
@@ -28,5 +29,16 @@ def _script(request: ModelRequest) -> Say:
 @app.agent(model=ScriptedModel(_script), tools=[step], instructions="Work.", budget=Budget(tokens=10**6))
 async def think(agent: Agent) -> str:
     """Two steps side by side, one more, and an answer."""
-    arm_for(agent.id, ("host.", "agent."))
     return await agent.run(agent.id)
+
+
+class Armed(AgentComponent):
+    """The agent, armed before its first step: the budget is opened before its function begins."""
+
+    def context(self, job: Job) -> Job:
+        """Its Agent."""
+        arm_for(job.id, ("host.", "agent."))
+        return super().context(job)
+
+
+app.components[-1] = Armed(**{name: getattr(think, name) for name in AgentComponent.__dataclass_fields__})

@@ -56,7 +56,10 @@ def open_folder(root: Path, path: str) -> Iterator[int]:
 
 @contextmanager
 def open_place(root: Path, path: str) -> Iterator[tuple[int, str]]:
-    """Where a file may be written: the folder as a descriptor, made if it is missing, and the name in it."""
+    """Where a file may be written: the folder as a descriptor, made if it is missing, and the name in it.
+
+    Raises: TerminalError.
+    """
     with _walk(root, path, make=True) as (folder, name), _errors(path):
         if name == "." or path.endswith("/"):
             raise refused(path, "is a folder; give the path of a file")

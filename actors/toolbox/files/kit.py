@@ -87,7 +87,7 @@ class Files(Kit):
         return tools if self.read_only else (*tools, self._declare_write(app))
 
     def _declare_read(self, app: App) -> Component[..., Any]:
-        @app.tool(name=f"{self.prefix}read_file")
+        @app.tool(name=f"{self.prefix}read_file", read_only=True)
         async def read_file(ctx: ToolContext, path: str, first_line: int = 1, last_line: int = 0) -> FileText:
             """Read a text file, or some of its lines. A file that is no text comes back as an artifact.
 
@@ -102,7 +102,7 @@ class Files(Kit):
         return read_file
 
     def _declare_list(self, app: App) -> Component[..., Any]:
-        @app.tool(name=f"{self.prefix}list_files")
+        @app.tool(name=f"{self.prefix}list_files", read_only=True)
         async def list_files(folder: str = ".", pattern: str = "*") -> FileList:
             """List what lies in a folder and below it, with sizes in bytes. Links are listed and not followed.
 
@@ -116,7 +116,7 @@ class Files(Kit):
         return list_files
 
     def _declare_search(self, app: App) -> Component[..., Any]:
-        @app.tool(name=f"{self.prefix}search_files")
+        @app.tool(name=f"{self.prefix}search_files", read_only=True)
         async def search_files(text: str, pattern: str = "*", folder: str = ".") -> FileMatches:
             """Find the lines of text files that hold a text, whatever its case.
 

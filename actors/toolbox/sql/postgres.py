@@ -125,8 +125,8 @@ class PostgresEngine:
         try:
             return await asyncpg.connect(self._address.url, timeout=CONNECT_S, server_settings=settings,
                                          command_timeout=bounds.timeout_s + 5, statement_cache_size=0)  # fmt: skip
-        except (ValueError, OverflowError) as error:  # of the URL; its message may hold the whole of it
-            raise TerminalError("the database's URL cannot be read", code="no_database") from error
+        except (ValueError, OverflowError):  # of the URL; its message may hold the whole of it
+            raise TerminalError("the database's URL cannot be read", code="no_database") from None
 
     @asynccontextmanager
     async def _transaction(self, db: asyncpg.Connection[Any]) -> AsyncIterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -80,8 +80,3 @@ def foreign_keys(rows: Sequence[tuple[Any, str, str, str | None]]) -> list[Forei
         keys.setdefault(key, []).append((column, table, references or ""))
     return [ForeignKey(columns=[one[0] for one in parts], table=parts[0][1],
                        references=[one[2] for one in parts if one[2]]) for parts in keys.values()]  # fmt: skip
-
-
-def catalog_of(tables: Mapping[str, Sequence[ColumnInfo]]) -> dict[str, list[str]]:
-    """Pure: names of tables with names of columns, for messages that say which ones there are."""
-    return {name: [column.name for column in columns] for name, columns in tables.items()}

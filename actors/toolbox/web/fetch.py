@@ -71,7 +71,7 @@ class Fetch(Kit):
         reader = _PageReader(self)
 
         # Pages fail one by one: a circuit over all of them would hold back the good ones.
-        @app.tool(name=self.name, timeout_s=self.timeout_s + _MARGIN_S, breaker=None)
+        @app.tool(name=self.name, timeout_s=self.timeout_s + _MARGIN_S, breaker=None, read_only=True)
         async def fetch(url: str, format: Format = "markdown", max_chars: int = 20_000, links: bool = False) -> Page:  # noqa: A002 - the word that models know
             """Read a page of the web and return its text. Follows redirects. Reads public addresses only.
 

@@ -73,7 +73,7 @@ class GitHub(Kit):
 
             return await search(self._api(), self.repos, kind, query, count)
 
-        return self._declared(app, "search", search)
+        return self._declared(app, "search", search, read_only=True)
 
     def _file(self, app: App) -> Component[..., Any]:
         async def file(repo: str, path: str = "", ref: str = "", max_chars: int = 50_000) -> RepoFile:
@@ -91,7 +91,7 @@ class GitHub(Kit):
                 raise TerminalError(f"max_chars has to be from 1 to {MAX_CHARS_LIMIT:,}", code="bad_input")
             return await read_file(self._api(), self.repos.check(repo), path, ref, max_chars)
 
-        return self._declared(app, "file", file)
+        return self._declared(app, "file", file, read_only=True)
 
     def _issues(self, app: App) -> Component[..., Any]:
         async def issues(
@@ -118,7 +118,7 @@ class GitHub(Kit):
                 count=count,
             )
 
-        return self._declared(app, "issues", issues)
+        return self._declared(app, "issues", issues, read_only=True)
 
     def _issue(self, app: App) -> Component[..., Any]:
         async def issue(repo: str, number: int, comments: int = 30) -> IssueThread:
@@ -135,7 +135,7 @@ class GitHub(Kit):
                 raise TerminalError(f"comments has to be from 0 to {COMMENTS_LIMIT}", code="bad_input")
             return await get_issue(self._api(), self.repos.check(repo), number, comments)
 
-        return self._declared(app, "issue", issue)
+        return self._declared(app, "issue", issue, read_only=True)
 
     def _commits(self, app: App) -> Component[..., Any]:
         async def commits(repo: str, ref: str = "", path: str = "", count: int = 20) -> tuple[Commit, ...]:
@@ -151,7 +151,7 @@ class GitHub(Kit):
 
             return await list_commits(self._api(), self.repos.check(repo), ref, path, count)
 
-        return self._declared(app, "commits", commits)
+        return self._declared(app, "commits", commits, read_only=True)
 
     def _create_issue(self, app: App) -> Component[..., Any]:
         async def create_issue(
@@ -186,8 +186,11 @@ class GitHub(Kit):
 
         return self._declared(app, "comment", comment)
 
-    def _declared(self, app: App, verb: str, fn: Any) -> Component[..., Any]:
-        declared: Component[..., Any] = app.tool(name=f"{self.name}_{verb}", timeout_s=self.timeout_s * _CALL_TIMES)(fn)
+    def _declared(self, app: App, verb: str, fn: Any, *, read_only: bool = False) -> Component[..., Any]:
+        timeout_s = self.timeout_s * _CALL_TIMES
+        declared: Component[..., Any] = app.tool(name=f"{self.name}_{verb}", timeout_s=timeout_s, read_only=read_only)(
+            fn
+        )
         return declared
 
     def _api_to_write(self) -> GitHubApi:

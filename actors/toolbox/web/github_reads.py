@@ -83,7 +83,10 @@ async def read_file(api: GitHubApi, repo: str, path: str, ref: str, max_chars: i
 async def list_issues(
     api: GitHubApi, repo: str, *, pulls: bool, state: State, labels: list[str], count: int
 ) -> tuple[Issue, ...]:
-    """Issues or pull requests of a repository, those that changed last first."""
+    """Issues or pull requests of a repository, those that changed last first.
+
+    Raises: TerminalError, RetryableError.
+    """
     params = {"state": state, "sort": "updated", "direction": "desc"}
     count = checked_count(count)
     if pulls:

@@ -39,7 +39,10 @@ async def create_issue(
 
 
 async def create_comment(api: GitHubApi, ctx: ToolContext, repo: str, number: int, body: str) -> Comment:
-    """A new comment on an issue or pull request, or the one that an earlier attempt has made."""
+    """A new comment on an issue or pull request, or the one that an earlier attempt has made.
+
+    Raises: TerminalError, RetryableError.
+    """
     if not body.strip():
         raise TerminalError("a comment has to say something", code="bad_input")
     text = _marked(body, ctx)

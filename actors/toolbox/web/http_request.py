@@ -83,7 +83,8 @@ class Http(Kit):
         allowed = ", ".join(pattern.text for pattern in self.patterns)
         about = f"Send a request to an HTTP API. URLs: {allowed}. Methods: {', '.join(self.methods)}."
 
-        @app.tool(name=self.name, description=about, timeout_s=self.timeout_s + _MARGIN_S, breaker=None)
+        @app.tool(name=self.name, description=about, timeout_s=self.timeout_s + _MARGIN_S, breaker=None,
+                  read_only=_READS.issuperset(self.methods))  # fmt: skip
         async def http_request(
             ctx: ToolContext, url: str, method: str = "GET", params: dict[str, Param] | None = None,
             headers: dict[str, str] | None = None, json: Any = None,

@@ -69,7 +69,7 @@ class WebSearch(Kit):
     def declare(self, app: App) -> tuple[Component[..., Any], ...]:
         """Declare the tool."""
 
-        @app.tool(name=self.name, timeout_s=self.timeout_s + _MARGIN_S)
+        @app.tool(name=self.name, timeout_s=self.timeout_s + _MARGIN_S, read_only=True)
         async def web_search(query: str, count: int = self.results) -> Found:
             """Search the web and return the best pages with their titles, URLs and a snippet of each.
 
