@@ -193,16 +193,14 @@ async def _up(
     from bus.embedded import EmbeddedServer
     from bus.local_server import local_server
     from bus.options import resolve_options
+    from bus.server_keeper import kept
 
     server = await local_server(port=port)
     started = isinstance(server, EmbeddedServer)
     _say(f"nats-server at {server.url} ({'started' if started else 'it was running already'})")
     choice_of = _choice_of(only, without, replicas, workflows=True)
-    try:
+    async with kept(server, _say) if isinstance(server, EmbeddedServer) else server:
         return await _node(lambda: resolve_options(server.url), target, name, choice_of)
-    finally:
-        if isinstance(server, EmbeddedServer):
-            await server.stop()
 
 
 async def _node(options_of: Any, target: str, name: str, choice_of: Any, metrics: str = "") -> int:

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from actors import Agent, App
+from actors.agents.trace import trace_of
 from actors.clients.client import Client
 from actors.clients.outcome import JobFailedError
+from actors.components.codec import InvalidInput
+from actors.components.registry import Registry
 from actors.model import AnthropicModel
 from bus.embedded import EmbeddedServer
-from bus.messages import JobCancelled, JobPaused, ReplyCompleted
+from bus.messages import JobCancelled, JobPaused, JobWaiting, ReplyCompleted
 from supervisor.retry import Retry
 from tests.anthropic_turns import Hang, Refuse, Say, Turn, Use
 from tests.endpoint import Endpoint
@@ -76,7 +79,7 @@ async def play(nats_server: EmbeddedServer) -> AsyncIterator[Play]:
     endpoint, gate = Endpoint(), asyncio.Event()
     async with endpoint.claude:
         model = AnthropicModel("claude-haiku-4-5", base_url=endpoint.claude.url, api_key="a key")
-        async with troupe(nats_server.url, make_app(model, gate)) as on:
+        async with troupe(nats_server.url, make_app(model, gate), park_after_s=0.2) as on:
             RAN.clear()
             yield Play(on, endpoint, gate)
         await model.close()
@@ -106,6 +109,16 @@ async def test_paused_between_two_turns_and_cancelled_amid_one(play: Play) -> No
         assert len(play.endpoint.asked(job)) == 1
 
 
+async def test_a_long_wait_for_a_model_costs_no_memory(play: Play) -> None:
+    """An agent that is told to come back later is parked, and goes on where it was, with a fresh memory."""
+    play.gate.set()
+    await play.submit("late", ADD, Refuse(529, retry_after="1.5"), Say("3"))
+    await play.grown("late", JobWaiting, on=("sleep:1",))
+    assert await play.result("late") == "3" and RAN == ["1+2"]
+    bodies = play.endpoint.asked("late")
+    assert len(bodies) == 3 and bodies[1] == bodies[2]
+
+
 async def test_retried_and_forked_with_what_is_on_record(play: Play) -> None:
     """After a wrong key or a long overload a retry goes on at the call that failed; a fork asks from its step on."""
     play.gate.set()
@@ -128,3 +141,10 @@ async def test_retried_and_forked_with_what_is_on_record(play: Play) -> None:
     bodies = play.endpoint.asked("locked")
     assert len(bodies) == 4 and bodies[3] == bodies[1]
     assert not play.endpoint.turns["locked"] and await play.result("locked") == "3"
+    for component in play.on.app.components:
+        await Registry(play.on.bus).register(component.info())
+    with pytest.raises(InvalidInput, match="unknown field"):
+        await play.client.fork("locked", from_="model:2", input={"sku": 1})
+    trace = trace_of(await play.client.get("other"))
+    assert [turn.reused for turn in trace.runs[0].turns] == [True, False]
+    assert trace.usage == trace.runs[0].turns[1].usage and trace.usage.tokens

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import cli
 from actors.command_bodies.arguments import json_hint
-from bus.embedded import EmbeddedServer
+from bus.embedded import EmbeddedServer, read_state
 from bus.paths import DATA_DIR_VARIABLE
 from tests.waiting import wait_until
 
@@ -302,6 +302,11 @@ async def test_up_runs_all_on_one_machine(tmp_path: Path, by: str) -> None:
             _wait_for_node(run, tmp_path / "up.log")
             assert run.json("submit", "five", "start:=1", "--wait", "--timeout", "20") == 216
             pids = [actor["pid"] for actor in run.json("ps", "--json")[0]["actors"]]
+            server = read_state(data / "nats")
+            assert server is not None
+            os.kill(server.pid, signal.SIGKILL)
+            await wait_until(lambda: "(started again)" in (tmp_path / "up.log").read_text(), LIMIT_S)
+            assert run.json("submit", "five", "start:=2", "--wait", "--timeout", "20") == 217
             if by == "drain":  # the server goes with the node, in the middle of the command
                 assert run.json("node", "drain", "cli1", "--json") == {"node": "cli1", "drained": True}
             else:

@@ -180,6 +180,16 @@ async def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         kit.Python(remote="moon")  # type: ignore[arg-type]
 
 
+async def test_what_this_machine_offers_does_not_matter(server: FakeE2B, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without any sandbox serves the tool, since none of the programs runs there."""
+    monkeypatch.setattr(kit, "candidates", lambda: iter([]))
+    tool = kit.Python(require="namespaces", remote="e2b")
+    await tool.check_machine()
+    assert (await tool._serve(CONTEXT, "6 * 7", [])).isolation == "e2b"
+    with pytest.raises(UsageError):
+        await kit.Python(require="namespaces").check_machine()
+
+
 LOSSES = [
     Faults(execute="cut"), Faults(execute="torn"), Faults(execute="early"), Faults(execute=Refusal(502, "not found")),
     Faults(execute=Refusal(404, "no sandbox")), Faults(write=Refusal(502, "The sandbox was not found")),

@@ -15,6 +15,8 @@ from pathlib import Path
 import nats
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nats.js.errors import APIError
 
 from bus import embedded
@@ -23,6 +25,7 @@ from bus.errors import ServerUnsuitable, UsageError
 from bus.info import read_info
 from bus.local_server import Adopted, local_server
 from bus.paths import data_dir, nats_config_dir
+from bus.server_keeper import LONGEST_WAIT_S, STEADY_S, kept, next_wait_s
 from tests.waiting import wait_until
 
 OWNER = """
@@ -145,6 +148,33 @@ async def test_a_client_follows_a_restart(nats_server: EmbeddedServer) -> None:
     await wait_until(lambda: client.is_connected)
     await client.flush()
     await client.close()
+
+
+async def test_a_kept_server_comes_back(tmp_path: Path) -> None:
+    """It is started again each time that it ends, after what was wrong is mended too, and stopped at the end."""
+    told: list[str] = []
+    server = await EmbeddedServer.start(store_dir=tmp_path)
+    async with kept(server, told.append):
+        server.kill()
+        await wait_until(lambda: len(told) == 2, 60)
+        config, server._config = server._config, "nonsense {"
+        server.kill()
+        await wait_until(lambda: any("ended while starting" in words for words in told), 60)
+        server._config = config
+        await wait_until(lambda: "started again)" in told[-1], 60)
+        assert await read_info(server.host, server.port) is not None
+    assert not server.alive and (tmp_path / "jetstream").is_dir()
+
+
+@given(st.lists(st.floats(0, 100), min_size=1))
+def test_a_server_that_keeps_ending_is_given_time(ran_s: list[float]) -> None:
+    """Waits grow up to a limit while it ends soon, and one that ran steadily is started at once."""
+    waited_s = 0.0
+    for each_s in ran_s:
+        last_s, waited_s = waited_s, next_wait_s(waited_s, each_s)
+        assert (
+            waited_s == 0 if each_s >= STEADY_S else last_s < waited_s <= LONGEST_WAIT_S or waited_s == LONGEST_WAIT_S
+        )
 
 
 async def test_works_across_event_loops(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from actors import Agent, App
 from actors.clients.live import RECORDED, Merger, listen
-from actors.command_bodies.live import tail_stream
+from actors.command_bodies.live import AGAIN, Speech, tail_stream
 from actors.command_bodies.session import Session
 from actors.model.model import Delta
 from actors.testing import ScriptedModel, say, use
@@ -73,6 +73,19 @@ def test_a_call_that_is_made_anew_begins_anew() -> None:
     assert again is not None and again.text == "a whole answer"
     assert merger.take(Piece("j", "model:1", RECORDED, 0, "a whole answer"))
     assert merger.take(Piece("j", "model:1", "b", 2, "whole")) is None
+
+
+def test_each_answer_stands_on_lines_of_its_own() -> None:
+    """Thoughts, words, and an answer that is begun anew after a crash are told apart also without colours."""
+    speech = Speech()
+    heard = [
+        Piece("j", "model:1", "a", 0, "hm", "thinking"), Piece("j", "model:1", "a", 0, "Half an"),
+        Piece("j", "model:1", "b", 0, "A whole"), Piece("j", "model:1", "b", 7, " answer"),
+        Piece("j", "model:1", "b", 14, end=True), Piece("j", "model:2", "c", 0, "Done\n"),
+        Piece("j", "model:2", "c", 5, end=True), Piece("j", "model:3", "d", 0, "cut"),
+    ]  # fmt: skip
+    shown = "".join(speech.before(piece) + piece.text for piece in heard) + speech.end()
+    assert shown == f"hm\nHalf an\n{AGAIN}A whole answer\nDone\ncut\n"
 
 
 async def hear(on: Troupe) -> dict[tuple[str, str], str]:

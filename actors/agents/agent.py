@@ -23,7 +23,7 @@ from actors.agents.conversation import (
 from actors.agents.model_caller import ModelCaller
 from actors.agents.offer import Offered, offer
 from actors.agents.purse import Purse
-from actors.agents.tool_use import Observation, ToolUser
+from actors.agents.tool_use import MadeCall, Observation, ToolUser
 from actors.budgets.accounts import account_key
 from actors.context.keeper import ContextKeeper
 from actors.context.policy import Context
@@ -65,6 +65,7 @@ class Agent(Job):
         if settings.budget is not None:  # what it starts draws on its budget too
             own = account_key(operations.workspace, operations.job)
             operations.budgets = tuple(dict.fromkeys((own, *operations.budgets)))
+        self.calls: list[MadeCall] = []
         self.usage = Usage()
         self.cost_usd = 0.0
 
@@ -172,6 +173,7 @@ class _Run:
         seen: tuple[Observation, ...] = await self._agent.gather(
             *(self._tools.use(use, why, facts) for use in asked.uses)
         )
+        self._agent.calls += [observation.made for observation in seen if observation.made]
         wrong = "; ".join(o.wrong for o in seen) if all(o.wrong for o in seen) else ""
         results = tuple(observation.result for observation in seen)
         self.conversation, following = observed(self.conversation, results, wrong, self._rules)

@@ -67,7 +67,8 @@ class Shortened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One call of the model: what it thought and said, and what it had done.
 
-    ``failures`` came before it answered, and so did ``shortened``.
+    ``failures`` came before it answered, and so did ``shortened``. ``reused``: a fork has it from its source, which
+    paid for it.
     """
 
     call: str
@@ -80,6 +81,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     failures: tuple[Failure, ...] = ()
     shortened: tuple[Shortened, ...] = ()
     actions: tuple[Action, ...] = ()
+    reused: bool = False
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -93,7 +95,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A job's runs in their order, and what they took together, without its children's."""
+    """A job's runs in their order, and what they took together, without its children's, and what it reused."""
 
     job: str
     agent: str
@@ -109,7 +111,8 @@ def trace_of(view: JobView) -> Trace:
     """The trace of a job as it stands."""
     runs = tuple(_runs(view))
     turns = [turn for run in runs for turn in run.turns]
-    paid: list[Turn | Shortened] = [*turns, *(each for turn in turns for each in turn.shortened)]
+    paid: list[Turn | Shortened] = [turn for turn in turns if not turn.reused]
+    paid += [each for turn in turns for each in turn.shortened]
     costs = [each.cost_usd for each in paid if each.cost_usd is not None]
     return Trace(
         job=view.job, agent=view.workflow, state=view.state, runs=runs,
@@ -149,14 +152,14 @@ def _turns(calls: Sequence[CallView], branch: str, approvals: Sequence[ApprovalV
         if call.state != "completed":
             before = _failed(before, call)
         elif call.kind == CONTEXT:
-            before, paid = _shortened(before, call, paid), None
+            before, paid = _shortened(before, call, None if call.copied else paid), None
         elif call.name == SUMMARY:
             paid = msgspec.json.decode(call.output, type=ModelStep)
         else:
             step = msgspec.json.decode(call.output, type=ModelStep)
             uses = step.reply.message.tool_uses
             branches = next(gathers, {}) if uses else {}
-            yield _turn(before, call.call, step, tuple(_actions(uses, branches, approvals)))
+            yield _turn(before, call, step, tuple(_actions(uses, branches, approvals)))
             before = Turn(call="")
     if before.failures or before.shortened:
         yield before
@@ -174,14 +177,14 @@ def _shortened(turn: Turn, call: CallView, paid: ModelStep | None) -> Turn:
     return msgspec.structs.replace(turn, shortened=(*turn.shortened, found))
 
 
-def _turn(before: Turn, call: str, step: ModelStep, actions: tuple[Action, ...]) -> Turn:
+def _turn(before: Turn, call: CallView, step: ModelStep, actions: tuple[Action, ...]) -> Turn:
     """``before``: what came before it answered."""
     said = step.reply.message
     thoughts = [part.thinking for part in said.parts if isinstance(part, Thinking)]
     thoughts += ["(hidden by the provider)" for part in said.parts if isinstance(part, RedactedThinking)]
     return msgspec.structs.replace(
-        before, call=call, thoughts="\n".join(thoughts), words=said.text, stop=step.reply.stop, usage=step.usage,
-        cost_usd=step.cost_usd, duration_s=step.duration_s, actions=actions,
+        before, call=call.call, thoughts="\n".join(thoughts), words=said.text, stop=step.reply.stop, usage=step.usage,
+        cost_usd=step.cost_usd, duration_s=step.duration_s, actions=actions, reused=call.copied,
     )  # fmt: skip
 
 

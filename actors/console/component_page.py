@@ -91,7 +91,7 @@ def _detail(row: ComponentRow) -> Page:
                 ("app", one_line(info.app)),
                 ("runs on", _places(row) if any(row.replicas.values()) else Span("not running", "dim")),
                 ("time limit", duration(info.timeout_s)),
-                ("attempts", str(info.retry.attempts)),
+                ("attempts", str(info.retry.attempts) if info.kind == "tool" else ""),
                 ("concurrency", str(info.concurrency) if info.kind == "tool" else ""),
                 ("at once", f"{info.at_once.limit}{_for_each(info.at_once.key)}" if info.at_once else ""),
                 ("cache", duration(info.cache_ttl_s) if info.cache_ttl_s else ""),

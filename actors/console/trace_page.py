@@ -54,6 +54,7 @@ def _turn(number: int, turn: Turn, indent: int, whole: bool) -> Iterator[Block]:
     if not turn.call:
         return
     took = f"{duration(turn.duration_s)}, {count(turn.usage.tokens)} tokens"
+    took += ", reused" if turn.reused else ""
     stop = f", {turn.stop}" if turn.stop not in ("end_turn", "tool_use") else ""
     yield line(Span(f"{number}", "strong"), Span(f"  {took}{stop}", "dim"), indent=indent)
     yield from _words("thought: ", turn.thoughts, "dim", indent + 3, whole)
