@@ -101,6 +101,13 @@ def test_a_trace_adds_up(script: list[tuple[int, list[tuple[str, str]], int]], b
     assert all(f"thought {n}" in text for n in range(len(script)))
 
 
+def test_what_fails_again_and_again_is_one_line() -> None:
+    """A provider that is away for long fills no page."""
+    found = traced(events_of([(6, [], 1)], ""))
+    (told,) = [text for text in plain_lines(trace_page([(0, found)], whole=False)) if "could not be asked" in text]
+    assert told.startswith("  1  the model could not be asked: ") and told.endswith(" (6 times)")
+
+
 def test_runs_side_by_side_are_told_apart() -> None:
     """Two runs in the branches of a gather of the agent's own function, mixed in the log, are two traces."""
     first = events_of([(0, [("sql", "completed")], 1), (0, [], 2)], "gather:1.0/")
