@@ -18,7 +18,7 @@ FIND_PYTHON = for p in $${PYTHON:-} python3 python3.14 python3.13 python3.12 pyt
 
 .PHONY: help
 help: ## Say what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 .PHONY: venv
 venv: $(READY) ## Make .venv with everything that development needs (done once)
@@ -32,6 +32,10 @@ $(READY): pyproject.toml constraints.txt
 .PHONY: demo
 demo: venv ## Start a server, a node and its actors, run a real job and kill a process in the middle
 	$(RUN) -m examples.demo $(ARGS)
+
+.PHONY: demo-agents
+demo-agents: venv ## Have a team of agents answer a question from real figures, and kill one of them in the middle
+	$(RUN) -m examples.agents.demo $(ARGS)
 
 .PHONY: bench
 bench: venv ## Measure the system against the hand-written floor

@@ -30,6 +30,7 @@ from actors.commands import roles as role_commands
 from actors.commands import schedules as schedule_commands
 from actors.commands import submit as submit_commands
 from actors.commands import supervise as supervise_commands
+from actors.commands import threads as thread_commands
 from actors.commands import trace as trace_commands
 from actors.commands import usage as usage_commands
 from actors.commands.default_group import DefaultGroup
@@ -289,6 +290,7 @@ app.add_typer(asset_commands.app, name="asset")
 app.add_typer(dead_commands.app, name="dead")
 app.add_typer(outbox_commands.app, name="outbox")
 app.add_typer(schedule_commands.app, name="schedules")
+app.add_typer(thread_commands.app, name="threads")
 workflow_registry.add_to(workflow_commands.app)
 app.add_typer(workflow_commands.app, name="workflow")
 app.add_typer(agent_commands.app, name="agent")

@@ -72,9 +72,15 @@ class Kv:
         headers = {_OPERATION: "DEL"} | ({} if revision is None else {h.EXPECTED_SEQUENCE: str(revision)})
         return await self.bus.append(self.prefix + key, b"", headers=headers)
 
-    async def purge(self, key: str) -> int:
-        """Like :meth:`delete`, and drop the key's history where the bucket keeps one. Raises: BusError."""
-        return await self.bus.append(self.prefix + key, b"", headers={_OPERATION: "PURGE", _ROLLUP: "sub"})
+    async def purge(self, key: str, *, revision: int | None = None, ttl_s: int | None = None) -> int:
+        """Like :meth:`delete`, and drop the key's history where the bucket keeps one. Raises: Fenced, BusError.
+
+        The marker itself goes after ``ttl_s`` seconds, if that is given.
+        """
+        headers = {_OPERATION: "PURGE", _ROLLUP: "sub"}
+        headers |= {} if revision is None else {h.EXPECTED_SEQUENCE: str(revision)}
+        headers |= {} if ttl_s is None else {"Nats-TTL": f"{ttl_s}s"}
+        return await self.bus.append(self.prefix + key, b"", headers=headers)
 
     def entry_of(self, stored: Stored) -> Entry:
         """The entry in a message of the bucket's stream."""

@@ -75,6 +75,15 @@ class Blobs:
             raise BusError(f"blob {sha256} is damaged")
         return data
 
+    async def delete(self, sha256: str) -> None:
+        """Remove a blob that nothing else refers to; one that is not there is none to remove. Raises: BusError."""
+        try:
+            await (await self._open()).delete(sha256)
+        except nats.js.errors.NotFoundError:
+            return
+        except NatsError as error:
+            raise BusError(f"removing blob {sha256} failed: {error}") from error
+
 
 def _put_error(what: str, error: NatsError) -> BusError:
     match error:

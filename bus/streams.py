@@ -29,6 +29,7 @@ WORKFLOWS = "KV_workflows"
 LOCKS = "KV_locks"
 CACHE = "KV_cache"
 BUDGETS = "KV_budgets"
+THREADS = "KV_threads"
 
 ACCOUNT_KEPT_S = 30 * 86_400
 
@@ -100,6 +101,7 @@ def _buckets() -> list[dict[str, Any]]:
         # Bounded by the time that each output may be used: a limit in bytes would be set aside at once.
         _bucket(CACHE, "outputs that may be used again", allow_msg_ttl=True),
         _bucket(BUDGETS, "what jobs may use up, and have", max_age=ACCOUNT_KEPT_S * _S),
+        _bucket(THREADS, "conversations that go on over jobs", allow_msg_ttl=True),
     ]
 
 

@@ -22,7 +22,7 @@ import sysconfig
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -138,10 +138,12 @@ def _cut(whole: Line, width: int) -> Line:
 
 
 @contextlib.asynccontextmanager
-async def running_node(url: str, scratch: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running_node(
+    url: str, scratch: Path, target: str = "examples.survey:app", more: Mapping[str, str] | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """A node with all actors of the app, started as anybody would, and stopped in order."""
-    argv = ("-m", "cli", "node", "examples.survey:app", "--name", NODE, "--nats", url)
-    env = {**os.environ, DATA_DIR_VARIABLE: str(scratch)}
+    argv = ("-m", "cli", "node", target, "--name", NODE, "--nats", url)
+    env = {**os.environ, DATA_DIR_VARIABLE: str(scratch), **(more or {})}
     with (scratch / "node.log").open("wb") as log:
         # A session of its own: Ctrl-C comes to us alone, and we stop the node in order.
         node = await asyncio.create_subprocess_exec(
@@ -177,7 +179,7 @@ async def _force(node: asyncio.subprocess.Process) -> None:
         await node.wait()
 
 
-async def _until_ready(client: Client, node: asyncio.subprocess.Process, scratch: Path) -> NodeStatus:
+async def until_ready(client: Client, node: asyncio.subprocess.Process, scratch: Path) -> NodeStatus:
     """The node's status, once each of its actors has reported for work."""
     while node.returncode is None:
         for status in await node_statuses(client.bus, wait_s=0.2):
@@ -195,7 +197,7 @@ async def play(show: Show, story: Story, plan: Plan, scratch: Path) -> None:
     async with await EmbeddedServer.start() as server, running_node(server.url, scratch) as node:
         show.say(f"nats-server {server.url} (pid {server.pid}) and node {NODE} (pid {node.pid}) start")
         async with Client.connect(server.url) as client:
-            status = await _until_ready(client, node, scratch)
+            status = await until_ready(client, node, scratch)
             story.mark("ready")
             story.pids |= {server.pid, node.pid, *(actor.pid for actor in status.actors if actor.pid)}
             show.say("each actor is a process: " + ", ".join(f"{a.name} {a.pid}" for a in status.actors))
@@ -337,7 +339,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 async def _perform(show: Show, plan: Plan) -> None:
-    _cancel_on_signals()
+    cancel_on_signals()
     story = Story()
     with tempfile.TemporaryDirectory(prefix="callboard-demo-") as scratch:
         async with asyncio.timeout(LIMIT_S):
@@ -345,7 +347,7 @@ async def _perform(show: Show, plan: Plan) -> None:
     show.screen.show([Gap(), *_what_happened(story, plan)])
 
 
-def _cancel_on_signals() -> None:
+def cancel_on_signals() -> None:
     """Ctrl-C ends the play in order, a second one by force; further ones cannot keep us from cleaning up."""
     task, presses = asyncio.current_task(), iter(range(2))
 

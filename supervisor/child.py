@@ -47,7 +47,8 @@ class ChildStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """One child as ``ps`` shows it; ``last_exit`` is how it ended last, ``doing`` what it said that it does.
 
     ``since`` is when that began, ``sequence`` the stream sequence of the last message that it has done with, ``busy``
-    how many calls or jobs it has begun and not ended, ``assets`` what its process shares among its calls.
+    how many calls or jobs it has begun and not ended, ``assets`` what its process shares among its calls,
+    ``warnings`` what it says will not work as it is set up.
     """
 
     name: str
@@ -64,6 +65,7 @@ class ChildStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     group: str = ""
     serves: tuple[str, ...] = ()
     assets: tuple[AssetBeat, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class GivenUp(msgspec.Struct, frozen=True, kw_only=True):

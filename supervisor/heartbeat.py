@@ -75,7 +75,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``since`` is when that which it is doing began: its oldest call, or its idleness. ``busy`` counts the calls or jobs
     that it has in hand, ``handled`` those that it has done with since its process began. ``sequence`` is the stream
-    sequence of the last message that it has done with.
+    sequence of the last message that it has done with, ``warnings`` what will not work as its process is set up.
     """
 
     pid: int
@@ -87,6 +87,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mailboxes: tuple[MailboxBeat, ...] = ()
     models: tuple[ModelBeat, ...] = ()
     assets: tuple[AssetBeat, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def heartbeat_interval_s(stall_s: float) -> float:

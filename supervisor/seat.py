@@ -40,6 +40,7 @@ class Seat:
     sequence: int = 0
     busy: int = 0
     assets: tuple[AssetBeat, ...] = ()
+    warnings: tuple[str, ...] = ()
     due: object = None
     held: bool = False
 
@@ -49,7 +50,7 @@ class Seat:
             name=self.spec.name, component=self.spec.component, group=self.spec.group, serves=self.spec.serves,
             state=self.state, pid=None if self.process is None else self.process.pid, restarts=self.restarts,
             started_at=self.started_at, last_exit=self.last_exit, doing=self.doing, since=self.since,
-            sequence=self.sequence, busy=self.busy, assets=self.assets,
+            sequence=self.sequence, busy=self.busy, assets=self.assets, warnings=self.warnings,
         )  # fmt: skip
 
     async def launch(self, on_line: OnLine) -> ChildProcess:
@@ -78,7 +79,7 @@ class Seat:
         self.process, self.up_since, self.state = None, None, "stopped"
         self.last_exit, self.failure = ended.description, "" if expected else ended.description
         self.doing, self.since, self.sequence, self.busy, self.killed_for = "", None, 0, 0, ""
-        self.assets = ()
+        self.assets, self.warnings = (), ()
         return ended
 
     def drain(self) -> None:

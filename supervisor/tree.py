@@ -182,11 +182,12 @@ class Supervisor:
 
     def report(
         self, name: str, doing: str, since: datetime | None = None, sequence: int = 0, *, busy: int = 0,
-        assets: tuple[AssetBeat, ...] = (),
+        assets: tuple[AssetBeat, ...] = (), warnings: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         """Note what a child says that it does. Raises: UsageError for an unknown name."""
         seat = self._group_of(name).seats[name]
         seat.doing, seat.since, seat.sequence, seat.busy, seat.assets = doing, since, sequence, busy, assets
+        seat.warnings = warnings
 
     def kill(self, name: str, cause: KillCause, reason: str) -> bool:
         """SIGKILL to a child and its process group: ``cause`` for programs, ``reason`` for people.

@@ -103,7 +103,10 @@ class Watch:
                 self.lookout.pulse(self._now())
         elif self._is_heard(name, beat):
             with contextlib.suppress(UsageError):
-                self._supervisor.report(name, beat.doing, beat.since, beat.sequence, busy=beat.busy, assets=beat.assets)
+                self._supervisor.report(
+                    name, beat.doing, beat.since, beat.sequence, busy=beat.busy, assets=beat.assets,
+                    warnings=beat.warnings,
+                )  # fmt: skip
 
     def _is_heard(self, name: str, beat: Heartbeat) -> bool:
         if self.lookout.heard(name, beat, self._now()):

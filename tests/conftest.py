@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
+from tests import command_line
 
 pytest_plugins = ("pytester",)
 
@@ -52,6 +53,11 @@ async def nats_server() -> AsyncIterator[EmbeddedServer]:
     """A server of the test's own, on a free port with an empty store."""
     async with await _start() as fresh:
         yield fresh
+
+
+def pytest_unconfigure() -> None:
+    """End what ran the commands of this process's tests."""
+    command_line.close()
 
 
 # ---- many at once

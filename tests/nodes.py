@@ -24,6 +24,7 @@ from supervisor.child import ChildStatus
 from supervisor.status import NodeStatus
 from supervisor.tree import Supervisor
 from tests.apps.five import LEDGER
+from tests.command_line import callboard
 from tests.stage import ROOT, Stage
 from tests.waiting import wait_until
 
@@ -123,7 +124,7 @@ class Town(Stage):
     async def cli(self, *arguments: str) -> tuple[int, str, str]:
         """A command's exit code, standard output and standard error."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "cli", *arguments, cwd=ROOT, env=self.env, stdin=asyncio.subprocess.DEVNULL,
+            *callboard(), *arguments, cwd=ROOT, env=self.env, stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         async with asyncio.timeout(120):

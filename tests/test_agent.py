@@ -278,6 +278,7 @@ async def test_agents_are_called_by_jobs_and_by_agents(cast_: Troupe) -> None:
         ({"tools": [add, "math.add"]}, "different names"),
         ({"approve": ["ad"], "tools": [add]}, "did you mean 'add'"),
         ({"temperature": 3}, "temperature cannot be 3"),
+        ({"thinking_tokens": 4096}, "thinking_tokens cannot be 4096"),
     ],
 )
 def test_wrong_settings_are_refused_where_they_are_said(settings: dict[str, Any], words: str) -> None:

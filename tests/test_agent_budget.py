@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors import Agent, App, Budget, Job
+from actors import Agent, App, Budget, Job, TerminalError
 from actors.budgets.accounts import Accounts
 from actors.clients.client import Client
 from actors.clients.outcome import JobFailedError
@@ -168,3 +168,32 @@ async def test_a_budget_is_there_from_the_first_step_on(nats_server: EmbeddedSer
             assert await spent(on, fork) == (1000, 1, 0)
             (await replay(modest, await on.events(fork))).check()
         assert await spent(on, "modest-1") == (3000, 3, 0)
+
+
+LOCKED = [True]
+
+
+def unlocking(request: ModelRequest) -> ModelReply:
+    """A model whose key is wrong until somebody mends it."""
+    if LOCKED[0]:
+        raise TerminalError("no key", code="unauthorized")
+    return ModelReply(message=Message("assistant", (Text("done"),)), stop="end_turn", usage=Usage(output_tokens=1000))
+
+
+@app.agent(model=ScriptedModel(unlocking), budget=Budget(tokens=2000), max_tokens=1500)
+async def locked(agent: Agent) -> str:
+    """One turn, and room for one."""
+    return await agent.run("go")
+
+
+async def test_a_retry_pays_once(nats_server: EmbeddedServer) -> None:
+    """A call that was refused costs its turn alone; the retry has the room that it had, and all is settled."""
+    async with troupe(nats_server.url, app) as on:
+        LOCKED[0] = True
+        with pytest.raises(JobFailedError, match="no key"):
+            await run(on, "locked")
+        assert await spent(on, "locked-1") == (0, 1, 0)
+        LOCKED[0] = False
+        assert await (await Client(on.bus).retry("locked-1")).result(DEADLINE_S) == "done"
+        assert await spent(on, "locked-1") == (1000, 2, 0)
+        (await replay(locked, await on.events("locked-1"))).check()

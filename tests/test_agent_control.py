@@ -16,7 +16,7 @@ from actors.components.codec import InvalidInput
 from actors.components.registry import Registry
 from actors.model import AnthropicModel
 from bus.embedded import EmbeddedServer
-from bus.messages import JobCancelled, JobPaused, ReplyCompleted
+from bus.messages import JobCancelled, JobPaused, JobWaiting, ReplyCompleted
 from supervisor.retry import Retry
 from tests.anthropic_turns import Hang, Refuse, Say, Turn, Use
 from tests.endpoint import Endpoint
@@ -79,7 +79,7 @@ async def play(nats_server: EmbeddedServer) -> AsyncIterator[Play]:
     endpoint, gate = Endpoint(), asyncio.Event()
     async with endpoint.claude:
         model = AnthropicModel("claude-haiku-4-5", base_url=endpoint.claude.url, api_key="a key")
-        async with troupe(nats_server.url, make_app(model, gate)) as on:
+        async with troupe(nats_server.url, make_app(model, gate), park_after_s=0.2) as on:
             RAN.clear()
             yield Play(on, endpoint, gate)
         await model.close()
@@ -107,6 +107,16 @@ async def test_paused_between_two_turns_and_cancelled_amid_one(play: Play) -> No
         )
         await wait_until(lambda gone=gone: play.endpoint.claude.gone > gone, DEADLINE_S)  # type: ignore[misc]
         assert len(play.endpoint.asked(job)) == 1
+
+
+async def test_a_long_wait_for_a_model_costs_no_memory(play: Play) -> None:
+    """An agent that is told to come back later is parked, and goes on where it was, with a fresh memory."""
+    play.gate.set()
+    await play.submit("late", ADD, Refuse(529, retry_after="1.5"), Say("3"))
+    await play.grown("late", JobWaiting, on=("sleep:1",))
+    assert await play.result("late") == "3" and RAN == ["1+2"]
+    bodies = play.endpoint.asked("late")
+    assert len(bodies) == 3 and bodies[1] == bodies[2]
 
 
 async def test_retried_and_forked_with_what_is_on_record(play: Play) -> None:

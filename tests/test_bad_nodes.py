@@ -248,3 +248,12 @@ async def test_id_whose_log_begins_with_garbage(nats_server: EmbeddedServer, tmp
         assert event.failure.code == "job_id_conflict"
         await on.submit("order", "good", {"items": []}, **{h.TRACEPARENT: "\u20ac"})
         assert isinstance(await on.end("good"), JobCompleted)
+
+
+async def test_a_tool_that_the_machine_cannot_offer_is_not_served(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """A sandbox that is weaker than required ends the tool's process at once, as one that no restart can help."""
+    settings = {"CALLBOARD_PYTHON_REQUIRE": "bubblewrap", "PATH": str(tmp_path)}  # where no bwrap is
+    arguments = ("tool", "actors.toolbox.app:app", "python", "1")
+    code, err = await run_actor(options(nats_server), tmp_path, *arguments, **settings)
+    assert code == EXIT_CONFIG
+    assert "error: this machine offers no sandbox of the isolation 'bubblewrap'" in err

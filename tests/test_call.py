@@ -31,6 +31,7 @@ from actors.components.registry import Registry
 from actors.console.page import plain_lines
 from actors.console.result_page import output_page, result_page
 from actors.node.process import Actor
+from actors.toolbox import Python
 from actors.toolbox.kit import Kit
 from actors.toolbox.settings import build, from_environment, settings_of, variable_of
 from actors.toolbox.shelf import find_tool, kit_names, kits, standard_app
@@ -277,3 +278,16 @@ def test_the_shelf_as_it_is() -> None:
     assert "fetch" in names and not names & {"python", "sql", "shell"}
     some = {"CALLBOARD_SQL_URL": "sqlite:///x.db", "CALLBOARD_PYTHON_TIMEOUT_S": "5"}
     assert {component.name for component in standard_app(some).components} >= names | {"python", "sql", "sql_schema"}
+
+
+def test_models_code_is_kept_from_the_nodes_files_unless_somebody_says_so() -> None:
+    """The standard app asks for isolation of its own accord where there is some to ask for; a setting weakens it."""
+
+    def require(**environ: str) -> str:
+        (kit,) = [kit for kit in standard_app(environ).kits if isinstance(kit, Python)]
+        return kit.require
+
+    least = "landlock" if sys.platform == "linux" else "any"
+    assert require(CALLBOARD_PYTHON_TIMEOUT_S="5") == least
+    assert require(CALLBOARD_PYTHON_REQUIRE="any") == "any"
+    assert require(CALLBOARD_PYTHON_REQUIRE="namespaces") == "namespaces"

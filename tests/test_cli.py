@@ -22,6 +22,7 @@ import cli
 from actors.command_bodies.arguments import json_hint
 from bus.embedded import EmbeddedServer, read_state
 from bus.paths import DATA_DIR_VARIABLE
+from tests.command_line import callboard
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
@@ -47,10 +48,11 @@ class Shell:
         self.env = environment(url, tmp_path)
 
     def __call__(self, *arguments: str, env: dict[str, str] | None = None, stdin: str = "") -> tuple[int, str, str]:
-        """(exit code, standard output, standard error)."""
+        """(exit code, standard output, standard error). With an ``env`` of its own it is started anew."""
+        command = [*callboard()] if env is None else [sys.executable, "-m", "cli"]
         done = subprocess.run(
-            [sys.executable, "-m", "cli", *arguments], cwd=ROOT, env=self.env | (env or {}), input=stdin,
-            capture_output=True, text=True, timeout=LIMIT_S, check=False,
+            [*command, *arguments], cwd=ROOT, env=self.env | (env or {}), input=stdin, capture_output=True, text=True,
+            timeout=LIMIT_S, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr
 

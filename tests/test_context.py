@@ -313,7 +313,7 @@ async def test_claude_takes_what_is_left(nats_server: EmbeddedServer, monkeypatc
             block for message in request["messages"] for block in message["content"] if block["type"] == "tool_result"
         ]
         number = int(str(said[-1]["content"]).partition("page ")[2].split()[0]) if said else 0
-        if number == 4 and len(request["messages"]) > 5:
+        if number == 4 and len(request["messages"]) >= 5:
             return Refuse(400, message="prompt is too long: 210000 tokens > 200000 maximum")
         uses = (Use("page", {"n": number + 1}), Use("page", {"n": number + 2}))
         spent = Spent(input_tokens=len(str(request["messages"])) // 3, output_tokens=40)
@@ -322,18 +322,26 @@ async def test_claude_takes_what_is_left(nats_server: EmbeddedServer, monkeypatc
         return Say(thinking="hm", signature="seal", tools=uses, usage=spent)
 
     async with FakeAnthropic(script) as fake:
-        model = AnthropicModel("claude-sonnet-5", base_url=fake.url)
+        models = {
+            "drop": AnthropicModel("claude-opus-5-5", base_url=fake.url),
+            "summarise": AnthropicModel("claude-sonnet-5", base_url=fake.url),
+        }
         claude = App("claude")
         claude.tool(read_only=True)(page.fn)
-        tools: Any = {"model": model, "tools": claude.components[:], "thinking_tokens": 2048, "instructions": "Read."}
-        for policy in ("drop", "summarise"):
+        tools: Any = {"tools": claude.components[:], "thinking_tokens": 2048, "instructions": "Read."}
+        for policy, model in models.items():
             context = Context(limit_tokens=1500, policy=policy)  # type: ignore[arg-type]
-            claude.agent(**tools, name=policy, context=context)(read)
+            claude.agent(**tools, model=model, name=policy, context=context)(read)
         async with troupe(nats_server.url, claude) as on:
-            for policy in ("drop", "summarise"):
+            for policy in models:
                 await on.submit(policy, policy, {"question": "Who?"})
                 assert await Client(on.bus).result(policy, timeout_s=DEADLINE_S) == "read"
-                steps = [r.event for r in await on.events(policy) if getattr(r.event, "op", "") == "context"]
-                assert len(steps) >= 2
-        await model.close()
-        assert all(not isinstance(request["messages"], str) for request in fake.requests)
+                log = [r.event for r in await on.events(policy) if isinstance(r.event, ReplyCompleted)]
+                done = [msgspec.json.decode(e.output, type=Shortening) for e in log if e.op == "context"]
+                assert {step.too_long for step in done} == {True, False}
+                assert {bool(step.summary) for step in done} == {policy == "summarise"}
+        for model in models.values():
+            await model.close()
+        # Thoughts that are bound to what is gone by now: the API is asked to leave them out, not to refuse them.
+        bound = [request["thinking"] for request in fake.requests if request["model"] == "claude-opus-5-5"]
+        assert bound[-1]["block_binding"] == {"prefix_mismatch_behavior": "drop_block"}

@@ -29,9 +29,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import msgspec
 import pytest
 import typer
 import yaml
@@ -42,11 +44,13 @@ from actors.clients.client import Client
 from actors.clients.handle import JobHandle
 from actors.components.app import App
 from actors.operations.job import Job
+from actors.threads.thread import Sealed, Thread
 from bus import headers, messages
 from bus.approval_events import ApprovalAnswered
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.errors import PermissionRefused
+from bus.kv import Kv
 from bus.objects import Blobs
 from bus.options import ConnectOptions
 from bus.streams import Limits, ensure_streams, wanted
@@ -55,6 +59,7 @@ from store.log import append_unfenced
 from store.tail import Followed
 from supervisor.node import node_statuses
 from supervisor.retry import Retry
+from tests.command_line import callboard_script
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
@@ -133,7 +138,7 @@ def test_json_parses_and_shell_lines_are_known(page: Path) -> None:
         json.loads(block.text)
     for block in blocks(page, "yaml"):
         assert _FILE.match(block.text) and yaml.safe_load(block.text), block.line
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for line in "".join(block.text for block in blocks(page, "sh")).splitlines():
         command, *rest = line.removeprefix("sudo ").split() or [""]
         assert command in TYPED, line
@@ -181,7 +186,7 @@ class Stage:
         """Everything of the reader's machine that the commands may see is the page's own."""
         (self.directory / "bin").mkdir()
         command = self.directory / "bin" / "callboard"
-        command.write_text(f'#!/bin/sh\nexec {sys.executable} -m cli "$@"\n')
+        command.write_text(callboard_script())
         command.chmod(0o755)
         (self.directory / "bin" / "python").symlink_to(sys.executable)
         path = [str(command.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
@@ -529,6 +534,16 @@ def test_benchmarks_are_quoted_from_one_place() -> None:
 # ---- deploy
 
 
+_AT = datetime(2026, 11, 21, tzinfo=UTC)
+# Of what is sealed nothing is there: who forgets a thread that was forgotten halfway does not mind.
+THREAD = Thread(
+    name="t",
+    began_at=_AT,
+    last_at=_AT,
+    last_agent="a",
+    last_id="",
+    sealed=(Sealed("0" * 64, exchanges=1, size_bytes=9),),
+)
 PASSWORDS = {"ADMIN_PASSWORD": "admin-secret", "NODE_PASSWORD": "node-secret", "CLIENT_PASSWORD": "client-secret",
              "TOOLS_PASSWORD": "tools-secret"}  # fmt: skip
 
@@ -590,11 +605,14 @@ async def _use_everything(client: Client, node: subprocess.Popen[bytes]) -> None
     await append_unfenced(
         client.bus, client.blobs, "shop", ApprovalAnswered(job="big", call="approval:1", approved=True)
     )
+    await Kv(client.bus, "threads").put("shop.t", msgspec.json.encode(THREAD))
+    assert await client.threads.forget("t") == THREAD and not await client.threads.list()
     for subject in (
         "log.shop.big.approval.asked",
         "log.shop.big.job.completed",
         "log.shop.big.reply.completed",
         "jobs.other.order",
+        "$KV.threads.other.t",
     ):
         with pytest.raises(PermissionRefused):
             await client.bus.append(subject, b"{}")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from actors.breakers.breaker_states import BreakerState, force
 from actors.console.finding_page import finding_page
+from actors.console.node_page import node_page
 from actors.console.page import plain_lines
+from actors.doctor.agent_findings import open_circuits, sandbox_finding, warnings_of
 from actors.doctor.doctor import (
     account_findings,
     clock_finding,
@@ -23,6 +27,10 @@ from bus.connection import Bus
 from bus.embedded import EmbeddedServer
 from bus.options import ConnectOptions
 from bus.streams import EVENTS, JOBS, Limits, ensure_consumer, ensure_streams, wanted
+from supervisor.circuit import ForcedOpen
+from supervisor.status import node_statuses
+from tests.waiting import wait_until
+from tests.whole_node import whole_node
 
 T0 = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -54,11 +62,12 @@ async def test_a_healthy_server_is_well_and_stays_as_it_is(nats_server: Embedded
         before = await snapshot(bus)
         findings = await examine(options_for(nats_server))
         assert await snapshot(bus) == before
+    findings = [finding for finding in findings if finding.what != "python sandbox"]  # which is the machine's
     assert worst(findings) == "ok", findings
     looked_at = {finding.what for finding in findings}
     assert looked_at >= {
         "server", "message size", "JetStream", "account: disk", "stream JOBS", "stream EVENTS", "stream KV_registry",
-        "consumers", "clock", "permissions",
+        "consumers", "clock", "permissions", "actors", "circuits",
     }  # fmt: skip
     (permissions,) = of(findings, "permissions")
     tried = len(publish_probes("default")) + len(subscribe_probes("default"))
@@ -157,7 +166,44 @@ async def test_a_foreign_stream_of_our_name_is_found(nats_server: EmbeddedServer
     assert "retention" in finding.detail
 
 
+async def test_what_keeps_agents_from_working_is_found(nats_server: EmbeddedServer, tmp_path: Path) -> None:
+    """A key that an agent's process lacks, which ps shows too; a circuit of a provider; a bucket that is not there."""
+    async with await Bus.connect(options_for(nats_server)) as bus:
+        await ensure_streams(bus)
+        await force(bus, "dep.model-anthropic", ForcedOpen(by="ann", reason="529 all day"))
+        env = {"ANTHROPIC_API_KEY": ""}
+        async with whole_node(nats_server.url, tmp_path, "n1", "tests.apps.keyless:app", env=env):
+
+            async def warnings() -> list[str]:
+                return [w for n in await node_statuses(bus) for actor in n.actors for w in actor.warnings]
+
+            (warning,) = await wait_until(warnings, 60)
+            assert "agent mute cannot ask its model" in warning and "ANTHROPIC_API_KEY" in warning
+            page = "\n".join(plain_lines(node_page(await node_statuses(bus), datetime.now(UTC))))
+            await bus.api("STREAM.DELETE.KV_budgets")
+            findings = await examine(options_for(nats_server))
+    assert "n1/mute-1: agent mute cannot ask its model" in page
+    (actor,) = of(findings, "actor n1/mute-1")
+    assert (actor.level, actor.detail) == ("warn", warning)
+    (circuit,) = of(findings, "circuit dep.model-anthropic")
+    assert circuit.detail == "open: 529 all day; agents that ask this model wait"
+    assert of(findings, "stream KV_budgets")[0].level == "warn"
+    assert of(findings, "python sandbox")
+
+
 # ---- the pure parts
+
+
+def test_what_agents_lack_by_itself() -> None:
+    """Circuits that are open, those of tools too; a sandbox that keeps no file from a program."""
+    states = [BreakerState(key=f"tool.t{n}.v1", state=state) for n, state in enumerate(("closed", "half_open", "open"))]
+    (found,) = open_circuits(states)
+    assert (found.level, found.what) == ("warn", "circuit tool.t2.v1") and "calls are held back" in found.detail
+    assert [one.level for one in open_circuits(states[:2])] == ["ok"]
+    assert [one.level for one in warnings_of([])] == ["ok"]
+    assert sandbox_finding("landlock", "landlock+seccomp+rlimits").level == "ok"
+    weak = sandbox_finding("rlimits", "rlimits")
+    assert weak.level == "warn" and "can read the node's files" in weak.detail and weak.advice
 
 
 @pytest.mark.parametrize(("used", "level"), [(0, "ok"), (79, "ok"), (80, "warn"), (95, "fail"), (200, "fail")])

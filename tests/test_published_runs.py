@@ -256,7 +256,7 @@ def test_documents_of_an_app(tmp_path: Path) -> None:
         app.job(version="2.0.0")(a)
 
 
-def test_what_a_host_runs() -> None:
+async def test_what_a_host_runs() -> None:
     """The app's own documents go on with exactly their version, whether there is a bucket or not."""
     app = App("own")
     for version in ("1.0.0", "1.2.0", "2.0.0"):

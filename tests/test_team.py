@@ -51,7 +51,9 @@ def plan(request: ModelRequest) -> Any:
 
 
 def analyse(request: ModelRequest) -> Any:
-    """The analyst: one tool, then an answer."""
+    """The analyst: one or two tools, then an answer."""
+    if len(request.messages) == 3 and "count the orders" in words(request):
+        return use("sql", {"query": "select 12"}, "sql", {"query": "select 13 from lines"})
     if len(request.messages) > 1:
         return say("There are 12 orders." if "count the orders" in words(request) else "Drawn: chart.svg")
     if "count the orders" in words(request):
@@ -145,19 +147,22 @@ async def test_a_team_goes_from_plan_to_report(cast_: Troupe) -> None:
     assert [(s.text, s.sources) for s in result.statements] == [
         ("There are 12 orders [t1.1].", ("t1.1",)), ("![orders](chart.svg) [t2.1]", ("t2.1",)),
     ]  # fmt: skip
+    assert [(source.mark, source.call) for source in result.sources] == [
+        ("t1.1", "gather:1.0/sql:1"), ("t1.2", "gather:2.0/sql:1"), ("t1.3", "gather:2.1/sql:1"),
+        ("t2.1", "gather:1.0/draw:1"),
+    ]  # fmt: skip
     counted = result.sources[0]
     assert (counted.origins, counted.tool, counted.excerpt) == (("table orders",), "sql", "[12]")
-    assert [r.event.call for r in await cast_.events(counted.job) if r.event.kind.startswith("call.tool")] == [
-        counted.call
-    ]
+    calls = [r.event.call for r in await cast_.events(counted.job) if r.event.kind.startswith("call.tool")]
+    assert calls == [source.call for source in result.sources[:3]]
     assert DRAWN == ["early", "late"]
     assert [each.name for each in result.artifacts] == ["chart.svg"]
     assert await cast_.blobs.get(result.artifacts[0].sha256) == b"late"
     told = {name: [words(request) for request in model.requests] for name, model in MODELS.items()}
     assert "there is no role 'poet'" in told["planner"][1]
     assert "circle: t1 -> t2 -> t1" in told["planner"][1]
-    assert "# Work t1, by analyst\n\nThere are 12 orders." in told["analyst"][2]
-    assert "# Why it comes back\n\nname the table" in told["analyst"][4]
+    assert "# Work t1, by analyst\n\nThere are 12 orders." in told["analyst"][3]
+    assert "# Why it comes back\n\nname the table" in told["analyst"][5]
     assert "there is no work 't9'" in told["reviewer"][1]
     assert "there is no source [t7.1]" in told["writer"][1]
     assert "there is no file 'pie.png' to show (chart.svg)" in told["writer"][1]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.jobs.journal import Entry, Pending, Spent, Succeeded
+from actors.agents.tool_use import MadeCall
 from actors.roles.evidence import tables_in, work_of
 from actors.roles.plan import Plan, PlannedTask
 from actors.roles.verdict import Returned, Verdict
@@ -19,8 +19,6 @@ from actors.teams.citations import marks_in, report_faults, statements_in
 from actors.teams.plan_rules import circle_in, plan_faults, with_dependents
 from actors.teams.result import TeamResult
 from actors.teams.team_run import as_work
-from bus.failure import Failure
-from bus.messages import CallTool
 from store.artifact import describe
 
 ROLES = ("analyst", "coder")
@@ -140,26 +138,14 @@ def test_tables_of_a_query(query: str, tables: list[str]) -> None:
     assert tables_in(query) == tables
 
 
-def entry(call: str, asked: object, output: object, *, at: int) -> Entry:
-    """A call that succeeded."""
-    raw = msgspec.Raw(msgspec.json.encode(asked))
-    name = call.partition(":")[0]
-    command = CallTool(job="j", call=call, name=name, version=1, input=raw)
-    outcome = Succeeded(msgspec.Raw(msgspec.json.encode(output)), at + 10)
-    return Entry(call, "tool", name, outcome, command, asked_at=at)
-
-
-def test_work_has_what_the_log_has() -> None:
-    """Calls that gave something, in their order, with tables, addresses and files; failed ones are left out."""
+def test_work_has_what_tools_gave() -> None:
+    """Calls in their order, with the tables, addresses and files that they read; the latest file of a name counts."""
     chart, later = describe("c.svg", b"1"), describe("c.svg", b"2")
-    failed = Entry("x:1", "tool", "x", Spent(Failure(code="no", message="no", retryable=False), 5))
-    entries = [
-        entry("draw:1", {"files": [chart]}, {"made": [later]}, at=9),
-        entry("search:1", {"query": "life"}, [{"url": "https://a.b/c", "text": "x" * 2000}], at=4),
-        entry("sql:1", {"query": "select * from life"}, {"rows": [[1]]}, at=2), failed,
-        Entry("local:1", "local", "local", Succeeded(msgspec.Raw(b"1"), 3)), Entry("sql:2", "tool", "sql", Pending()),
-    ]  # fmt: skip
-    work = work_of("done", entries)
+    work = work_of("done", [
+        MadeCall("sql:1", "sql", {"query": "select * from life"}, {"rows": [[1]]}),
+        MadeCall("search:1", "search", {"query": "life"}, [{"url": "https://a.b/c", "text": "x" * 2000}]),
+        MadeCall("draw:1", "draw", {"files": [msgspec.to_builtins(chart)]}, msgspec.to_builtins([chart, later])),
+    ])  # fmt: skip
     assert [(each.call, each.origins) for each in work.evidence] == [
         ("sql:1", ("table life",)), ("search:1", ("https://a.b/c",)), ("draw:1", ("file c.svg",)),
     ]  # fmt: skip

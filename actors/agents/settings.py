@@ -70,6 +70,9 @@ class AgentSettings:
         for name, value in (("mendings", self.mendings), ("thinking_tokens", self.thinking_tokens)):
             if not (value == 0 or is_count(value)):
                 raise _bad(label, name, value, "a whole number from 0")
+        if self.thinking_tokens >= self.max_tokens:
+            right = f"fewer than max_tokens, which are {self.max_tokens} and hold the thoughts too"
+            raise _bad(label, "thinking_tokens", self.thinking_tokens, right)
         if self.temperature is not None and not (is_number(self.temperature) and 0 <= self.temperature <= 2):
             raise _bad(label, "temperature", self.temperature, "a number from 0 to 2, or None")
         if not isinstance(self.budget, Budget | None):

@@ -30,11 +30,22 @@ _MODELS_FAULT = frozenset({"invalid_input", "invalid_json"})
 
 
 @dataclass(frozen=True)
+class MadeCall:
+    """A call of a tool that gave something. ``call`` is its key in the log; ``output`` is plain JSON values."""
+
+    call: str
+    tool: str
+    input: dict[str, Any]
+    output: Any
+
+
+@dataclass(frozen=True)
 class Observation:
     """What the model is told; ``wrong`` says what it has to mend, if the fault was its own."""
 
     result: ToolResult
     wrong: str = ""
+    made: MadeCall | None = None
 
 
 class ToolUser:
@@ -102,7 +113,8 @@ class ToolUser:
             words = _failure_text(error.failure)
             wrong = words if error.failure.code in _MODELS_FAULT else ""
             return Observation(ToolResult(use.id, words, is_error=True), wrong)
-        return Observation(ToolResult(use.id, _text_of(output)))
+        made = MadeCall(self._ops.last_key(tool.name), tool.name, values, output)
+        return Observation(ToolResult(use.id, _text_of(output)), made=made)
 
 
 def _text_of(output: Any) -> str:

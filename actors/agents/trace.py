@@ -85,12 +85,14 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One ``agent.run``."""
+    """One ``agent.run``. It was told ``earlier`` exchanges of its ``thread``, if it went on with one."""
 
     call: str
     prompt: str
     model: str
     tools: tuple[str, ...] = ()
+    thread: str = ""
+    earlier: int = 0
     turns: tuple[Turn, ...] = ()
 
 
@@ -132,9 +134,11 @@ def _runs(view: JobView) -> Iterator[Run]:
         end = min(others, default=len(view.calls))
         calls = [call for call in view.calls[index + 1 : end] if call.call.startswith(branch)]
         record = msgspec.json.decode(begun.output, type=RunRecord)
-        tools = tuple(tool.name for tool in record.tools)
-        turns = tuple(_turns(calls, branch, view.approvals))
-        yield Run(call=begun.call, prompt=record.prompt, model=record.model, tools=tools, turns=turns)
+        thread, earlier = (record.earlier.thread, len(record.earlier.exchanges)) if record.earlier else ("", 0)
+        yield Run(
+            call=begun.call, prompt=record.prompt, model=record.model, tools=tuple(tool.name for tool in record.tools),
+            thread=thread, earlier=earlier, turns=tuple(_turns(calls, branch, view.approvals)),
+        )  # fmt: skip
 
 
 def _branch_of(call: str) -> str:

@@ -9,8 +9,6 @@ from actors.clients.entries import json_in
 from actors.components.component import Component
 from actors.components.input_check import check_input
 from actors.components.registry import Registry
-from actors.gateway.workflow_choice import WorkflowChoice
-from actors.workflow_versions.definitions import Definitions
 from bus.connection import Bus
 from bus.errors import UsageError
 
@@ -27,6 +25,9 @@ async def check_of(bus: Bus, target: Component[..., Any] | str) -> Checked:
     """How inputs for ``target`` are checked. Raises: UsageError (a tool, an unknown workflow), BusError."""
     if isinstance(target, Component):
         return _own(target)
+    from actors.gateway.workflow_choice import WorkflowChoice  # it reads documents: a fifth of what a client imports
+    from actors.workflow_versions.definitions import Definitions
+
     registry, definitions = Registry(bus), Definitions(bus)
     await registry.start()
     try:

@@ -18,6 +18,7 @@ from actors.clients.inputs import input_of, plain_input
 from actors.clients.offline import OfflineSubmits, check_offline_name
 from actors.clients.schedules import Schedules
 from actors.clients.terms import Terms, terms_of
+from actors.clients.threads import Threads
 from actors.components.component import Component
 from actors.jobs.ends import JobEnds
 from actors.jobs.requests import JobRequest, check_request, find_earlier, job_id_for, publish_request
@@ -49,6 +50,7 @@ class Submitting:
         self._ends = JobEnds(bus, self.blobs, workspace)
         self._offline = OfflineSubmits(bus)
         self.schedules = Schedules(self._ask)
+        self.threads = Threads(bus, self.blobs, workspace)
 
     @property
     def _client(self) -> Client:

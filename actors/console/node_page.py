@@ -69,7 +69,8 @@ def node_page(nodes: Sequence[NodeLike], now: datetime) -> Page:
             _add_actor(builder, name, actor, now)
     actors = sum(len(node.actors) for node in nodes)
     sheet = builder.sheet(f"{plural(len(nodes), 'node')}, {plural(actors, 'actor')}")
-    return [sheet, *(block for node in nodes for given_up in node.given_up for block in _given_up(node.node, given_up))]
+    given_up = (block for node in nodes for one in node.given_up for block in _given_up(node.node, one))
+    return [sheet, *(block for node in nodes for block in _warnings(node)), *given_up]
 
 
 def actor_page(node: str, actors: Sequence[ChildStatus], now: datetime) -> Page:
@@ -99,6 +100,15 @@ def _state(node: NodeLike) -> Span | str:
     if node.draining:
         return Span("draining", "warn")
     return "" if node.healthy else Span("not healthy", "bad")
+
+
+def _warnings(node: NodeLike) -> Page:
+    """What does not fit into a cell: the reason is at its end."""
+    return [
+        line(Span(f"{one_line(node.node)}/{one_line(actor.name)}: {one_line(warning, 600)}", "warn"))
+        for actor in node.actors
+        for warning in actor.warnings
+    ]
 
 
 def _given_up(node: str, given_up: GivenUp) -> Page:

@@ -41,7 +41,8 @@ def _trace(trace: Trace, indent: int, whole: bool) -> Iterator[Block]:
 
 def _run(run: Run, indent: int, whole: bool) -> Iterator[Block]:
     tools = f"  with {', '.join(run.tools)}" if run.tools else ""
-    yield line(Span(one_line(f"{run.call}  {run.model}{tools}"), "dim"), indent=indent)
+    thread = f"  on {run.thread} after {plural(run.earlier, 'exchange')}" if run.thread else ""
+    yield line(Span(one_line(f"{run.call}  {run.model}{tools}{thread}"), "dim"), indent=indent)
     yield from _words("> ", run.prompt, "name", indent, whole)
     for number, turn in enumerate(run.turns, 1):
         yield from _turn(number, turn, indent, whole)

@@ -162,11 +162,16 @@ def shorten(conversation: Conversation, done: Shortening, fixed: int) -> Convers
     prompt_at = conversation.prompt_at - sum(len(span) for span in gone if span.start < conversation.prompt_at)
     left_out = conversation.left_out + (0 if done.summary else done.turns)
     summary = done.summary or conversation.summary
-    prompt = _noted(messages[prompt_at], left_out, summary)
-    return replace(
-        conversation, messages=(*messages[:prompt_at], prompt, *messages[prompt_at + 1 :]), prompt_at=prompt_at,
-        left_out=left_out, summary=summary, meter=Meter(scale=scale),
-    )  # fmt: skip
+    left = replace(conversation, messages=messages, prompt_at=prompt_at, meter=Meter(scale=scale))
+    return noted(left, left_out, summary)
+
+
+def noted(conversation: Conversation, left_out: int, summary: str) -> Conversation:
+    """With a note after the prompt of what is no longer there, or was never told to this run."""
+    messages, at = conversation.messages, conversation.prompt_at
+    prompt = _noted(messages[at], left_out, summary)
+    told = (*messages[:at], prompt, *messages[at + 1 :])
+    return replace(conversation, messages=told, left_out=left_out, summary=summary)
 
 
 def going(conversation: Conversation, done: Shortening) -> tuple[Message, ...]:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never
 
 from actors.console.amount import count, duration, plural, size
+from actors.doctor.agent_findings import circuit_findings, node_findings, sandbox_findings
 from actors.doctor.finding import Finding, worst
 from actors.doctor.held_findings import held_findings
 from actors.doctor.permissions import try_permissions
@@ -66,6 +67,9 @@ async def _examine(bus: Bus, options: ConnectOptions, workspace: str) -> list[Fi
         ("clock", lambda: _clock(bus)),
         ("permissions", lambda: try_permissions(bus, workspace)),
         ("outbox", held_findings),
+        ("actors", lambda: node_findings(bus)),
+        ("circuits", lambda: circuit_findings(bus)),
+        ("python sandbox", sandbox_findings),
     ]
     for what, check in checks:
         findings += await _guarded(what, check)

@@ -49,6 +49,12 @@ def publish_probes(workspace: str) -> list[Probe]:
         Probe(f"$KV.breakers.{_NAME}", "open circuits of tools", "warn", headers=_OTHER_STREAM),
         Probe(f"$KV.cache.{_NAME}", "run workflows whose steps have a cache", "warn", headers=_OTHER_STREAM),
         Probe(f"$KV.budgets.{_NAME}", "run agents with a budget", "warn", headers=_OTHER_STREAM),
+        Probe(
+            f"$KV.threads.{workspace}.{_NAME}",
+            "run agents that go on with threads, forget threads",
+            "warn",
+            headers=_OTHER_STREAM,
+        ),
         Probe(f"$KV.locks.{_NAME}", "run jobs with critical sections or limits", "warn", headers=_OTHER_STREAM),
         Probe(f"$KV.duties.{_NAME}", "do the duties of the cluster in their turn", "warn", headers=_OTHER_STREAM),
         Probe(subjects.api(workspace, "doctor", "probe"), "ask gateways"),

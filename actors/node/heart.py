@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from actors.metering.call_counts import COUNTS
 from bus import subjects
 from bus.connection import Bus
@@ -43,6 +45,11 @@ def heartbeat_of(
         models=COUNTS.beats(),
         mailboxes=tuple(MailboxBeat(m.stream, m.consumer, m.room, m.taken) for m in mailboxes),
     )
+
+
+def with_warnings(beat: Beat, warnings: tuple[str, ...]) -> Beat:
+    """The same heartbeat, and what will not work as the process is set up."""
+    return (lambda: msgspec.structs.replace(beat(), warnings=warnings)) if warnings else beat
 
 
 class Heart:

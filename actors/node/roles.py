@@ -13,7 +13,7 @@ from actors.components.announcement import announce
 from actors.components.app import App
 from actors.components.component import Component
 from actors.components.registry import Registry
-from actors.node.heart import heartbeat_of
+from actors.node.heart import heartbeat_of, with_warnings
 from actors.node.process import EXIT_STUCK, STOP_GRACE_S, Actor
 from actors.node.storeroom import Storeroom
 from actors.tools.tool_actor import ToolActor
@@ -33,9 +33,12 @@ Stop = Callable[[], Awaitable[None]]
 async def serve_tool(actor: Actor, app: App, name: str, major: int) -> Stop:
     """Serve one tool of the app, once its assets are loaded.
 
-    Raises: UsageError (not in the app; its schema is taken by another node's), AssetFailed.
+    Raises: UsageError (not in the app; not for this machine; its schema is taken by another node's), AssetFailed.
     """
     component = _find(app, "tool", name, major)
+    for kit in app.kits:
+        if component in kit.tools:
+            await kit.check_machine()
     storeroom = Storeroom(actor, app, [component])
     await wait_for_streams(actor.bus)
     if not await storeroom.open():
@@ -92,9 +95,9 @@ async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int)
         await definitions.start()
         hosting.repertoire = Repertoire(definitions)
     host = JobHost(hosting, workflows, capacity=capacity or CAPACITY, leases=actor.leases)
-    await _warn_of_models(hosting, [component for component in components if component.agent is not None])
+    warnings = await _warn_of_models(hosting, [component for component in components if component.agent is not None])
     await host.start()
-    actor.heartbeat = storeroom.beat(host.heartbeat)
+    actor.heartbeat = with_warnings(storeroom.beat(host.heartbeat), warnings)
 
     async def stop() -> None:
         await host.stop()
@@ -106,18 +109,21 @@ async def host_jobs(actor: Actor, app: App, workflows: list[str], capacity: int)
     return stop
 
 
-async def _warn_of_models(hosting: Hosting, agents: list[Component[..., Any]]) -> None:
-    """Log which agents cannot ask their models as things are: a missing key is better known before a job fails."""
+async def _warn_of_models(hosting: Hosting, agents: list[Component[..., Any]]) -> tuple[str, ...]:
+    """Say which agents cannot ask their models as things are: a missing key is better known before a job fails."""
     if not agents:
-        return
+        return ()
     from actors.agents.declaring import AgentComponent  # most hosts have no agent
 
+    warnings: list[str] = []
     for agent in agents:
         try:
             if isinstance(agent, AgentComponent):
                 await hosting.models.open(agent.settings.model)
         except UsageError as error:
-            log.warning("agent %s cannot ask its model: %s", agent.name, error)
+            warnings.append(f"agent {agent.name} cannot ask its model: {error}")
+            log.warning("%s", warnings[-1])
+    return tuple(warnings)
 
 
 async def serve_gateway(actor: Actor) -> Stop:

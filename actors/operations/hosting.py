@@ -37,7 +37,7 @@ _NO_SUPPLY = Supply()
 
 @dataclass
 class Hosting:
-    """One host's surroundings. ``park_after_s``: how long a job may only wait before it is parked."""
+    """One host's surroundings, made on its loop. ``park_after_s``: how long a job that only waits stays in memory."""
 
     bus: Bus
     blobs: Blobs

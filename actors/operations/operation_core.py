@@ -90,6 +90,12 @@ class OperationCore:
         count = self._counts[place] = self._counts.get(place, 0) + 1
         return f"{place}:{count}"
 
+    def last_key(self, name: str) -> str:
+        """The key of the latest operation of that name in the present branch; there has to be one."""
+        branch = current_branch.get()
+        place = branch.prefix + name if branch else name
+        return f"{place}:{self._counts[place]}"
+
     async def _turn(self, sequence: int) -> None:
         """On a replay: until it is the turn of what is recorded at ``sequence``, or of what is ``NEW``."""
         self.busy += 1

@@ -73,7 +73,7 @@ def _function(gives: Any) -> tuple[Callable[..., Any], Any]:
 
 async def _work(agent: Agent, task: str, context: str = "") -> Work:
     text = await agent.run(_prompt(task, context))
-    return work_of(text, agent.operations.journal.entries.values())
+    return work_of(text, agent.calls)
 
 
 def _prompt(task: str, context: str) -> str:

@@ -1,4 +1,4 @@
-"""What a run has to show for what it says: the calls that succeeded, read from the job's own log. Pure."""
+"""What a run has to show for what it says: the calls of tools that gave something. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from actors.jobs.journal import Entry, Succeeded
+from actors.agents.tool_use import MadeCall
 from actors.roles.work import Evidence, Work
 from store.artifact import Artifact, artifacts_in
 
@@ -22,34 +22,27 @@ _SELECT = re.compile(r"\s*(?:with|select|explain)\b", re.IGNORECASE)
 _QUOTES = str.maketrans("", "", '"`[]')
 
 
-def work_of(text: str, entries: Iterable[Entry]) -> Work:
-    """The answer with the calls that stand behind it, in the order in which they were asked for."""
-    done = sorted((entry for entry in entries if _gave(entry)), key=lambda entry: entry.asked_at)
+def work_of(text: str, calls: Iterable[MadeCall]) -> Work:
+    """The answer with the calls that stand behind it, in their order."""
+    evidence: list[Evidence] = []
     artifacts: dict[str, Artifact] = {}
-    for entry in done:
-        for found in artifacts_in(_output(entry)):
+    for made in calls:
+        evidence.append(_evidence(made))
+        for found in artifacts_in(made.output):
             artifacts[found.name] = found  # what was made anew under the same name is what counts
-    return Work(text=text, evidence=tuple(map(_evidence, done)), artifacts=tuple(artifacts.values()))
+    return Work(text=text, evidence=tuple(evidence), artifacts=tuple(artifacts.values()))
 
 
-def _gave(entry: Entry) -> bool:
-    return entry.command is not None and isinstance(entry.outcome, Succeeded)
-
-
-def _output(entry: Entry) -> Any:
-    assert isinstance(entry.outcome, Succeeded)
-    return msgspec.json.decode(entry.outcome.output)
-
-
-def _evidence(entry: Entry) -> Evidence:
-    assert entry.command is not None
-    assert isinstance(entry.outcome, Succeeded)
-    asked, output = msgspec.json.decode(entry.command.input), _output(entry)
+def _evidence(made: MadeCall) -> Evidence:
+    origins = dict.fromkeys((*_origins(made.input), *_addresses(made.output)))
     return Evidence(
-        call=entry.call, tool=entry.name, asked=_cut(bytes(entry.command.input).decode(), ASKED_CHARS),
-        origins=tuple(dict.fromkeys((*_origins(asked), *_addresses(output))))[:MOST_ORIGINS],
-        excerpt=_cut(bytes(entry.outcome.output).decode(), EXCERPT_CHARS),
+        call=made.call, tool=made.tool, asked=_cut(_json(made.input), ASKED_CHARS),
+        origins=tuple(origins)[:MOST_ORIGINS], excerpt=_cut(_json(made.output), EXCERPT_CHARS),
     )  # fmt: skip
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _origins(asked: Any) -> Iterator[str]:

@@ -22,7 +22,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A role's answer. ``evidence`` and ``artifacts`` come from the log, not from the model."""
+    """A role's answer. ``evidence`` and ``artifacts`` come from the calls themselves, not from the model."""
 
     text: str
     evidence: tuple[Evidence, ...] = ()

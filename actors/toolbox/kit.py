@@ -47,6 +47,12 @@ class Kit(ABC):
     def __init__(self) -> None:
         self.tools: tuple[Component[..., Any], ...] = ()
 
+    async def check_machine(self) -> None:  # noqa: B027 - most kits need nothing of the machine
+        """Asked when the process of one of its tools starts, before that serves.
+
+        Raises: UsageError if the tools can never work here; the process is then not started again.
+        """
+
     @abstractmethod
     def declare(self, app: App) -> tuple[Component[..., Any], ...]:
         """Declare the kit's tools with ``app.tool(...)`` and return them. Raises: UsageError for wrong settings."""

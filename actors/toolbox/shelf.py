@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ log = logging.getLogger("callboard.toolbox")
 
 # Nobody gets these without a word in the environment: they run what a model wrote.
 _ON_REQUEST = {"Python", "Shell"}
+# What a model wrote must not read the files of the node, unless somebody says so.
+_DEFAULTS: dict[str, dict[str, str]] = {"Python": {"require": "landlock"}} if sys.platform == "linux" else {}
 # They are not tools by themselves: a base, and one that is told which server to speak to.
 _NOT_ON_THE_SHELF = {"Kit", "Mcp"}
 
@@ -53,7 +56,7 @@ def standard_app(environ: Mapping[str, str]) -> App:
                      variable_of(kit, "timeout_s"))  # fmt: skip
             continue
         try:
-            app.use(build(kit, settings))
+            app.use(build(kit, _DEFAULTS.get(kit.__name__, {}) | settings))
         except UsageError as error:
             log.info("without %s: %s", kit.__name__, error)
     return app

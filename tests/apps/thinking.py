@@ -42,3 +42,15 @@ class Armed(AgentComponent):
 
 
 app.components[-1] = Armed(**{name: getattr(think, name) for name in AgentComponent.__dataclass_fields__})
+
+
+def _recall(request: ModelRequest) -> Say:
+    note(f"{request.messages[-1].text}/model")
+    return say(f"told {len(request.messages)}")
+
+
+@app.agent(model=ScriptedModel(_recall), instructions="Recall.")
+async def recall(agent: Agent, thread: str) -> str:
+    """Goes on with a thread."""
+    arm_for(agent.id, "host.")
+    return await agent.run(agent.id, thread=thread)

@@ -109,7 +109,7 @@ class Chart(Kit):
                 case "html":
                     made[wanted] = await asyncio.to_thread(html_of, figure, title)
                 case "json":
-                    made[wanted] = json_of(figure)
+                    made[wanted] = await asyncio.to_thread(json_of, figure)
                 case "png":
                     try:
                         made[wanted] = await png_of(figure, self.width_px, self.height_px)

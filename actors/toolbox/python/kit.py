@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from actors.components.app import App
 from actors.toolbox.kit import Kit
-from actors.toolbox.python.isolation import Isolation, Require, candidates
+from actors.toolbox.python.isolation import STRENGTH, Isolation, Require, candidates
 from actors.toolbox.python.jail.order import Ceilings
 from actors.toolbox.python.result import Answer, PythonResult, artifact_name, judge, read_report
 from actors.toolbox.python.sandbox import Run, run
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 _PROBE = "import csv\nprint(6 * 7)"
 _PROBE_CEILINGS = Ceilings(timeout_s=10, memory_bytes=256 * MIB, file_bytes=MIB)
+_PROBINGS = 2  # a machine that is out of breath for a moment is not one that offers nothing
 _ROOM_S = 60.0  # for the sandbox to be made and its files to be stored, beside the program's own time
 _INPUT_LIMIT_BYTES = 256 * MIB
 
@@ -32,7 +33,7 @@ class Python(Kit):
     ``timeout_s`` and ``cpu_s`` bound one program, ``memory_bytes`` each of its processes and all of them together,
     ``processes`` how many it may have at once (threads count), ``file_bytes`` the files that it writes, each and
     together, ``kept_files`` how many of them are kept, ``output_limit_chars`` stdout and stderr, each. ``require`` is
-    the least isolation that is acceptable: a machine that offers less refuses every call.
+    the least isolation that is acceptable: on a machine that offers less the tool is not served.
     Raises: UsageError for what cannot be.
     """
 
@@ -95,6 +96,18 @@ class Python(Kit):
                 self._isolation = await _strongest(self.require)
         return self._isolation
 
+    async def check_machine(self) -> None:
+        """Find out what is in force. Raises: UsageError if it is less than is required."""
+        if STRENGTH[self.require] == 0:
+            return
+        for tries_left in reversed(range(_PROBINGS)):
+            try:
+                await self.isolation()
+                return
+            except TerminalError as error:
+                if not tries_left:
+                    raise _too_weak(error) from error
+
     async def _serve(self, ctx: ToolContext, code: str, files: list[Artifact]) -> PythonResult:
         isolation = await self.isolation()
         inputs = await _contents(ctx, files)
@@ -121,6 +134,12 @@ class Python(Kit):
         )  # fmt: skip
 
 
+def _too_weak(error: TerminalError) -> UsageError:
+    tried = "; ".join((error.details or {}).get("tried", ())) or "no other way is known here"
+    return UsageError(f"{error} (tried: {tried})", code=error.code, path="require",
+                      hint="what each level keeps from a program is in docs/security-toolbox.md")  # fmt: skip
+
+
 async def _strongest(require: Require) -> Isolation:
     tried: list[str] = []
     for isolation in candidates():
@@ -132,7 +151,8 @@ async def _strongest(require: Require) -> Isolation:
         tried.append(f"{isolation.text}: {reason}")
     raise TerminalError(
         f"this machine offers no sandbox of the isolation {require!r}; install bubblewrap, allow user namespaces, "
-        f"or accept less with Python(require=...)", code="sandbox_too_weak", details={"tried": tried},
+        "or accept less with Python(require=...) or CALLBOARD_PYTHON_REQUIRE",
+        code="sandbox_too_weak", details={"tried": tried},
     )  # fmt: skip
 
 
