@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -74,7 +75,7 @@ class Hasty(Asking):
         return await self._model.reply(msgspec.structs.replace(request, timeout_s=timeout_s), listen)
 
 
-def make_app(endpoint: Endpoint, closing: Callable[[Model], None]) -> App:
+def make_app(endpoint: Endpoint, folder: Path, closing: Callable[[Model], None]) -> App:
     """Agents that differ in how they ask; each has a provider of its own, and so a circuit."""
     app = App("asking", version="1.0.0")
 
@@ -94,11 +95,11 @@ def make_app(endpoint: Endpoint, closing: Callable[[Model], None]) -> App:
         closing(model)
         return model
 
-    def declare(name: str, model: Model, output: Any = str, **settings: Any) -> None:
+    def declare(name: str, model: Model | str, output: Any = str, prompt: str = "", **settings: Any) -> None:
         @app.agent(model=model, tools=[add], output=output, name=name, retry=QUICK, **settings)
         async def agent(agent: Agent) -> Any:
             """You add."""
-            return await agent.run(agent.id)
+            return await agent.run(prompt or agent.id)
 
     for name in ("plain", "busy", "faulty", "cut", "short", "mute", "locked", "wrong"):
         declare(name, claude(name))
@@ -108,6 +109,9 @@ def make_app(endpoint: Endpoint, closing: Callable[[Model], None]) -> App:
     declare("judge", claude("judge"), output=Verdict)
     for name in ("toy", "toy-busy", "toy-short", "toy-mute"):
         declare(name, open_ai(name))
+    tape, asking = f"cassette:{folder}/tape.jsonl", f"anthropic:{CLAUDE}@{endpoint.claude.url}"
+    declare("taped", f"{tape}+{asking}", prompt="taped")
+    declare("played", tape, prompt="taped")
     return app
 
 
@@ -143,14 +147,14 @@ class Play:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def play() -> AsyncIterator[Play]:
+async def play(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Play]:
     """One server, one endpoint and one troupe for all tests: each has a job of its own."""
     endpoint, models = Endpoint(), list[Model]()
     async with (
         await EmbeddedServer.start() as server,
         endpoint.claude,
         endpoint.openai,
-        troupe(server.url, make_app(endpoint, models.append)) as on,
+        troupe(server.url, make_app(endpoint, tmp_path_factory.mktemp("tapes"), models.append)) as on,
     ):
         yield Play(on, endpoint)
         for model in models:
@@ -308,6 +312,18 @@ async def test_a_slow_first_byte_and_none_at_all(play: Play) -> None:
     assert await play.run("hasty", Hang(), slow, Say("2")) == "2"
     assert [code for code, _ in await play.failures("hasty")] == ["timeout"]
     assert len(play.endpoint.asked("hasty")) == 3 and play.endpoint.claude.gone > gone
+
+
+# ---- without a key
+
+
+async def test_a_run_that_is_played_from_a_tape(play: Play) -> None:
+    """What was recorded once is played without the endpoint: the same answers, and the tools in earnest."""
+    turns = (Say("I add.", thinking="Two.", tools=(Use("add", {"a": 1, "b": 2}),)), Refuse(529), Say("3"))
+    assert await play.run("taped", *turns) == "3"
+    assert await play.run("played") == "3" and RAN == ["1+2"]
+    assert len(play.endpoint.asked("taped")) == 3 and not play.endpoint.asked("played")
+    assert await play.failures("played") == []
 
 
 # ---- the protocol of OpenAI

@@ -43,6 +43,7 @@ from bus.options import ConnectOptions
 from bus.streams import ensure_streams
 from store.artifact import describe
 from tests.apps.calls import app as calls
+from tests.command_line import callboard
 
 ROOT = Path(__file__).parent.parent
 
@@ -140,7 +141,7 @@ def test_a_name_of_an_artifact_leads_nowhere_else() -> None:
 
 def test_the_command_line(tmp_path: Path) -> None:
     """Arguments, standard input and a terminal: JSON in a pipe, a table for people, a hint where JSON was meant."""
-    command = [sys.executable, "-m", "cli", "call", "squares", "--app", "tests.apps.calls:app"]
+    command = [*callboard(), "call", "squares", "--app", "tests.apps.calls:app"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
     done = subprocess.run([*command, "--input", "-"], input='{"count": 3}', capture_output=True, text=True, cwd=ROOT,
                           env=env, timeout=60, check=True)  # fmt: skip

@@ -23,6 +23,20 @@ NATS = {"nats", "nkeys"}
 IMPURE = {"asyncio", "concurrent", "multiprocessing", "random", "signal", "socket", "subprocess", "threading", "time"}
 # The child's half of the supervision of processes: it is made to be used by the child, whatever runs in it.
 CHILD_SIDE = {"supervisor.tether"}
+# Packages of others that take long to import, or much memory.
+SDKS = (
+    "anthropic",
+    "openai",
+    "httpx2",
+    "mcp",
+    "plotly",
+    "sqlglot",
+    "duckdb",
+    "asyncpg",
+    "pydantic",
+    "jsonschema",
+    "cel",
+)
 
 
 def _imports(path: Path) -> Iterator[str]:
@@ -88,3 +102,18 @@ def test_each_package_imports_alone() -> None:
         script = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
         run = subprocess.run([sys.executable, "-c", script, *names], cwd=ROOT, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize(
+    ("modules", "unwanted"),
+    [
+        ("actors.node.roles", ("actors.hosts", "actors.agents", "actors.interpreter", *SDKS)),  # a tool's process
+        ("actors.node.roles, actors.hosts.host, actors.agents.declaring", ("actors.interpreter", *SDKS)),  # an agent's
+        ("actors.clients.client", ("yaml", "actors.workflow_rules", *SDKS)),
+    ],
+)
+def test_processes_import_what_they_need(modules: str, unwanted: tuple[str, ...]) -> None:
+    """Each of hundreds of processes pays for its imports; packages of providers and kits wait for their first use."""
+    code = f"import sys, {modules}; print(*(name for name in {unwanted!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not done.stdout.split()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sys
 from collections import Counter
 
 import pytest
@@ -25,6 +24,7 @@ from bus.event import utc_now
 from bus.lease import Lease
 from bus.messages import JobCancelled, JobCompleted, JobFailed
 from bus.streams import LOCKS, stream_info
+from tests import command_line
 from tests.stage import ROOT
 from tests.troupe import Troupe, check_decisions, troupe
 from tests.waiting import wait_until
@@ -361,7 +361,7 @@ async def test_the_command_shows_holders_and_queue(nats_server: EmbeddedServer) 
 
 async def callboard(url: str, *words: str) -> str:
     """What the command says."""
-    command = [sys.executable, "-m", "cli", *words, "--nats", url]
+    command = [*command_line.callboard(), *words, "--nats", url]
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     said, _ = await process.communicate()
     assert process.returncode == 0, said

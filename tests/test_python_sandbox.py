@@ -66,7 +66,7 @@ async def _run(level: str, code: str, files: list[tuple[str, bytes]] | None = No
     tool = kit.Python(**{"timeout_s": 20.0, "processes": 8, "file_bytes": 4 * MIB, **settings})
     isolation = await _usable(level)
     done = await kit.run(isolation, tool.ceilings, code, files or [], tool.output_limit_chars * 4)
-    return await tool._result(ToolContext("w", "j", "c"), isolation, done)
+    return await tool._result(ToolContext("w", "j", "c"), isolation.text, done)
 
 
 class Targets:

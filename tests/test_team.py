@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors import App, Team, TerminalError, ToolContext
+from actors import App, Budget, Team, TerminalError, ToolContext
 from actors.clients.client import Client
 from actors.clients.outcome import JobFailedError
 from actors.model.model import ModelRequest
@@ -117,6 +117,7 @@ asking = Team(app, "asking", planner=planner, roles=[analyst, coder], writer=wri
 lost = Team(app, "lost", planner=app.role("planner", name="poor", model=MODELS["poor"]), roles=[coder], mendings=1)
 stubborn = Team(app, "stubborn", planner=planner, roles=[analyst, coder], rounds=1, writer=writer,
                 reviewer=app.role("reviewer", name="stern", model=MODELS["stern"]))  # fmt: skip
+tight = Team(app, "tight", planner=planner, roles=[analyst, coder], writer=writer, budget=Budget(turns=2))
 
 
 @pytest.fixture
@@ -211,6 +212,15 @@ async def test_a_reviewer_who_is_never_content_is_bounded(cast_: Troupe) -> None
     assert [len(review.returned) for review in result.reviews] == [1, 1]
     assert {task.id: task.rounds for task in result.tasks} == {"t1": 1, "t2": 1, "t3": 2}
     assert "Not settled, t3: never good" in words(MODELS["writer"].requests[0])
+
+
+async def test_all_who_work_draw_on_the_budget_of_the_team(cast_: Troupe) -> None:
+    """The planner takes both turns that there are; whoever asks a model next is refused, and so the job fails."""
+    with pytest.raises(JobFailedError, match=r"task t[13]") as caught:
+        await run(cast_, "tight")
+    assert caught.value.failure.code == "budget_exceeded"
+    assert len(MODELS["planner"].requests) == 2
+    assert not MODELS["analyst"].requests and not MODELS["coder"].requests
 
 
 def test_what_cannot_be_a_team_is_refused() -> None:

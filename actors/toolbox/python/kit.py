@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from actors.components.app import App
 from actors.toolbox.kit import Kit
+from actors.toolbox.python.e2b_machine import ROOM_S, run_at_e2b
 from actors.toolbox.python.isolation import STRENGTH, Isolation, Require, candidates
 from actors.toolbox.python.jail.order import Ceilings
 from actors.toolbox.python.result import Answer, PythonResult, artifact_name, judge, read_report
@@ -19,6 +20,7 @@ from store.artifact import Artifact
 if TYPE_CHECKING:
     from actors.components.component import Component
 
+Remote = Literal["e2b"]
 MIB = 1024 * 1024
 _PROBE = "import csv\nprint(6 * 7)"
 _PROBE_CEILINGS = Ceilings(timeout_s=10, memory_bytes=256 * MIB, file_bytes=MIB)
@@ -33,7 +35,9 @@ class Python(Kit):
     ``timeout_s`` and ``cpu_s`` bound one program, ``memory_bytes`` each of its processes and all of them together,
     ``processes`` how many it may have at once (threads count), ``file_bytes`` the files that it writes, each and
     together, ``kept_files`` how many of them are kept, ``output_limit_chars`` stdout and stderr, each. ``require`` is
-    the least isolation that is acceptable: on a machine that offers less the tool is not served.
+    the least isolation that is acceptable: on a machine that offers less the tool is not served. ``remote`` "e2b" runs
+    each program in a virtual machine of its own at E2B, which is enough for every ``require``; the key is read from
+    E2B_API_KEY when the tool runs.
     Raises: UsageError for what cannot be.
     """
 
@@ -49,10 +53,12 @@ class Python(Kit):
         kept_files: int = 50,
         output_limit_chars: int = 20_000,
         require: Require = "any",
+        remote: Remote | None = None,
     ) -> None:
         super().__init__()
         self.name = name
         self.require = require
+        self.remote = remote
         self.output_limit_chars = output_limit_chars
         self.ceilings = Ceilings(timeout_s=timeout_s, cpu_s=cpu_s, memory_bytes=memory_bytes, processes=processes,
                                  file_bytes=file_bytes, files=kept_files)  # fmt: skip
@@ -64,6 +70,9 @@ class Python(Kit):
         if self.require not in get_args(Require):
             raise UsageError(f"there is no isolation {self.require!r}", code="bad_kit", path="require",
                              hint="any, landlock, namespaces or bubblewrap")  # fmt: skip
+        if self.remote not in (None, *get_args(Remote)):
+            raise UsageError(f"there is no remote sandbox {self.remote!r}", code="bad_kit", path="remote",
+                             hint="e2b, or none: a sandbox on this machine")  # fmt: skip
         least = {"timeout_s": 0.1, "cpu_s": 1, "memory_bytes": 64 * MIB, "processes": 1, "file_bytes": 1, "files": 0}
         for setting, value in least.items():
             if getattr(self.ceilings, setting) < value:
@@ -73,7 +82,9 @@ class Python(Kit):
     def declare(self, app: App) -> tuple[Component[..., Any], ...]:
         """One tool."""
 
-        @app.tool(name=self.name, timeout_s=self.ceilings.timeout_s + _ROOM_S)
+        room_s = ROOM_S if self.remote else _ROOM_S
+
+        @app.tool(name=self.name, timeout_s=self.ceilings.timeout_s + room_s)
         async def python(ctx: ToolContext, code: str, files: list[Artifact] | None = None) -> PythonResult:
             """Run a Python program in a sandbox without network and return what it printed and made.
 
@@ -97,8 +108,8 @@ class Python(Kit):
         return self._isolation
 
     async def check_machine(self) -> None:
-        """Find out what is in force. Raises: UsageError if it is less than is required."""
-        if STRENGTH[self.require] == 0:
+        """Find out what is in force here, if programs run here. Raises: UsageError if it is less than is required."""
+        if self.remote or STRENGTH[self.require] == 0:
             return
         for tries_left in reversed(range(_PROBINGS)):
             try:
@@ -109,15 +120,19 @@ class Python(Kit):
                     raise _too_weak(error) from error
 
     async def _serve(self, ctx: ToolContext, code: str, files: list[Artifact]) -> PythonResult:
+        output_limit_bytes = self.output_limit_chars * 4
+        if self.remote:
+            done = await run_at_e2b(self.ceilings, code, await _contents(ctx, files), output_limit_bytes)
+            return await self._result(ctx, self.remote, done)
         isolation = await self.isolation()
         inputs = await _contents(ctx, files)
         try:
-            done = await run(isolation, self.ceilings, code, inputs, self.output_limit_chars * 4)
+            done = await run(isolation, self.ceilings, code, inputs, output_limit_bytes)
         except OSError as error:
             raise RetryableError(f"no sandbox could be started: {error}", code="sandbox_unavailable") from error
-        return await self._result(ctx, isolation, done)
+        return await self._result(ctx, isolation.text, done)
 
-    async def _result(self, ctx: ToolContext, isolation: Isolation, done: Run) -> PythonResult:
+    async def _result(self, ctx: ToolContext, isolation: str, done: Run) -> PythonResult:
         answer = done.answer or Answer(outcome="killed")
         report = read_report(answer.report)
         refused = answer.refused or (report.error if report.outcome == "refused" else "")
@@ -129,8 +144,8 @@ class Python(Kit):
         return PythonResult(
             outcome=outcome, value=report.value, stdout=stdout, stderr=stderr, error=error,
             files=await _keep(ctx, done.files), left_out=answer.left_out,
-            notices=[one for one in (cut_stdout, cut_stderr, report.figures) if one],
-            isolation=isolation.text, duration_s=round(done.duration_s, 3),
+            notices=[one for one in (cut_stdout, cut_stderr, report.figures, done.notice) if one],
+            isolation=isolation, duration_s=round(done.duration_s, 3),
         )  # fmt: skip
 
 

@@ -21,12 +21,13 @@ from actors.toolbox.output import Output, drain
 from actors.toolbox.python import jail
 from actors.toolbox.python.isolation import Isolation
 from actors.toolbox.python.jail.order import WORK, Ceilings, Order, pack_input
+from actors.toolbox.python.jail.tasks import tasks_of
 from actors.toolbox.python.result import Answer
 from actors.toolbox.python.visible import packages, python, readable
 
 _JAIL = str(Path(jail.__file__).parent)
 # Packages of ours are named and nothing of them is loaded: inside there is only what this folder holds.
-_BOOT = """
+BOOT = """
 import sys, types
 for name, path in (("actors", []), ("actors.toolbox", []), ("actors.toolbox.python", []),
                    ("actors.toolbox.python.jail", [sys.argv[1]])):
@@ -35,21 +36,25 @@ for name, path in (("actors", []), ("actors.toolbox", []), ("actors.toolbox.pyth
 from actors.toolbox.python.jail.launcher import main
 main(sys.argv[2])
 """
-_BOOT_ARGV = ["-I", "-S", "-c", _BOOT, _JAIL]
+_BOOT_ARGV = ["-I", "-S", "-c", BOOT, _JAIL]
 _GRACE_S = 30.0  # on a machine that much else runs on
 _LAST_WORD_S = 2.0
-_HEAD_LIMIT_BYTES = 1024 * 1024
+HEAD_LIMIT_BYTES = 1024 * 1024
 
 
 @dataclass
 class Run:
-    """What a run gave. ``answer`` is None if the sandbox was killed before it could say anything."""
+    """What a run gave. ``answer`` is None if the sandbox was killed before it could say anything.
+
+    ``notice`` is what people should know of the sandbox itself; mostly nothing.
+    """
 
     answer: Answer | None
     files: list[tuple[str, bytes]]
     stdout: Output
     stderr: Output
     duration_s: float
+    notice: str = ""
 
 
 async def run(isolation: Isolation, ceilings: Ceilings, code: str, files: list[tuple[str, bytes]],
@@ -111,21 +116,17 @@ def _counts_apart() -> bool:
     return [int(number) for number in numbers] >= [5, 14]
 
 
-def tasks_of(uid: int) -> int:
-    """How many threads that user has: where a sandbox is not counted apart, they count against its limit."""
-    count = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            count += len([*(folder / "task").iterdir()]) if folder.stat().st_uid == uid else 0
-    return count
-
-
 def environment() -> dict[str, str]:
     """All that a program finds in its environment. Nothing of the node's is handed on but where libraries lie."""
     own = {"LD_LIBRARY_PATH": os.environ["LD_LIBRARY_PATH"]} if "LD_LIBRARY_PATH" in os.environ else {}
+    return own | plain_environment()
+
+
+def plain_environment() -> dict[str, str]:
+    """What every program finds in its environment, wherever it runs."""
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     home = "/tmp"  # noqa: S108 - of the sandbox
-    return {**own, **one_thread, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": home, "MPLBACKEND": "Agg",
+    return {**one_thread, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": home, "MPLBACKEND": "Agg",
             "MPLCONFIGDIR": home, "MALLOC_ARENA_MAX": "2"}  # fmt: skip
 
 
@@ -154,7 +155,7 @@ async def _read_answer(answers: int, limit_bytes: int) -> tuple[Answer, list[tup
     )
     try:
         size_bytes = int.from_bytes(await reader.readexactly(8), "big")
-        answer = msgspec.json.decode(await reader.readexactly(min(size_bytes, _HEAD_LIMIT_BYTES)), type=Answer)
+        answer = msgspec.json.decode(await reader.readexactly(min(size_bytes, HEAD_LIMIT_BYTES)), type=Answer)
         if sum(size for _, size in answer.files) > limit_bytes:
             raise msgspec.DecodeError("more files than were asked for")
         return answer, [(name, await reader.readexactly(size)) for name, size in answer.files]
