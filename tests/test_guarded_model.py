@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -22,6 +23,7 @@ from actors.model.message import user
 from actors.node.heart import heartbeat_of
 from bus.connection import Bus
 from bus.embedded import EmbeddedServer
+from bus.errors import UsageError
 from bus.failure import RetryableError, TerminalError
 from bus.objects import Blobs
 from bus.options import ConnectOptions
@@ -109,6 +111,21 @@ async def test_circuit_and_limits(nats_server: EmbeddedServer) -> None:
         finally:
             await breakers.stop()
         await model.close()
+
+
+async def test_prices_that_are_wrong_are_found_before_a_call(
+    server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No model is opened, so nothing is paid for that could not be recorded with its cost."""
+    (tmp_path / "prices.json").write_text('{"toy": {"input": 1, "outputs": 2}}')
+    monkeypatch.setenv("CALLBOARD_MODEL_PRICES", str(tmp_path / "prices.json"))
+    async with await Bus.connect(ConnectOptions(servers=[server.url])) as bus:
+        breakers = Breakers(bus, Blobs(bus), "test")
+        try:
+            with pytest.raises(UsageError, match="prices cannot be read"):
+                await ModelDesk(bus, breakers).open(ScriptedModel([say("twelve")]))
+        finally:
+            await breakers.stop()
 
 
 async def test_a_model_is_opened_once(server: EmbeddedServer) -> None:

@@ -130,7 +130,8 @@ def test_a_dead_call_stays_reserved() -> None:
     assert isinstance(first, Account)
     second = ledger.reserve(first, "j/model:1#2", Amount(tokens=60), NOW)
     assert isinstance(second, Overrun)
-    assert (second.limit, second.wanted, second.left, second.of) == ("tokens", 60, 40, 100)
+    assert (second.limit, second.wanted, second.left, second.of, second.set_aside) == ("tokens", 60, 40, 100, 60)
+    assert second.text.endswith("40 tokens of 100 tokens are left, while other calls hold 60 tokens")
     assert ledger.left(ledger.settle(first, "j/model:1#1", None), NOW) == {"tokens": 40}
     more = ledger.raise_limits(first, Budget(tokens=120, usd=5))
     assert more.limits == Budget(tokens=120)

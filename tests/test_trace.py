@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.agents.agent import RunRecord
 from actors.agents.conversation import ModelStep
+from actors.agents.run import RunRecord
 from actors.agents.trace import Trace, trace_of
 from actors.command_bodies.session import Session
 from actors.command_bodies.trace import trace
@@ -99,6 +99,13 @@ def test_a_trace_adds_up(script: list[tuple[int, list[tuple[str, str]], int]], b
     assert msgspec.json.decode(msgspec.json.encode(found), type=Trace).usage == found.usage
     text = "\n".join(plain_lines(trace_page([(0, found)], whole=True)))
     assert all(f"thought {n}" in text for n in range(len(script)))
+
+
+def test_what_fails_again_and_again_is_one_line() -> None:
+    """A provider that is away for long fills no page."""
+    found = traced(events_of([(6, [], 1)], ""))
+    (told,) = [text for text in plain_lines(trace_page([(0, found)], whole=False)) if "could not be asked" in text]
+    assert told.startswith("  1  the model could not be asked: ") and told.endswith(" (6 times)")
 
 
 def test_runs_side_by_side_are_told_apart() -> None:

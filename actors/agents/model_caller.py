@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from functools import partial
@@ -20,7 +21,11 @@ from bus.crash import crash_point
 from bus.failure import CallFailed, Failure
 from supervisor.retry import Again, Retry, decide
 
+log = logging.getLogger("callboard.model")
+
 MODEL = "model"
+# A wait that somebody who looks on would wonder about.
+TOLD_WAIT_S = 1.0
 # Refused before anything was read or said, so nothing is charged for it. Of others nobody knows.
 _FREE = frozenset({
     "overloaded", "rate_limited", "unauthorized", "bad_request", "context_too_long", "unknown_model", "circuit_open",
@@ -67,7 +72,7 @@ class ModelCaller:
         ops = self._ops
         model = await ops.hosting.models.open(self._model)
         await self._purse.hold(paid_by, partial(self._most, request))
-        await asyncio.sleep(await model.admit(request))
+        await self._wait_for_limits(await model.admit(request), model.provider)
         began_s = time.monotonic()
         crash_point("agent.before_model")
         if name == MODEL:
@@ -80,6 +85,11 @@ class ModelCaller:
             reply=reply, provider=model.provider, model=reply.model or request.model, usage=reply.usage,
             cost_usd=model.cost_usd(reply.usage, request.model), duration_s=round(time.monotonic() - began_s, 3),
         )  # fmt: skip
+
+    async def _wait_for_limits(self, wait_s: float, provider: str) -> None:
+        if wait_s >= TOLD_WAIT_S:
+            log.info("%s waits %.0f s for the limits of %s", self._ops.job, wait_s, provider)
+        await asyncio.sleep(wait_s)
 
     # ---- money
 

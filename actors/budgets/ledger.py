@@ -76,6 +76,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Overrun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A call that does not fit: the account and its limit that refused, how much was ``wanted`` and is ``left``.
 
+    ``set_aside`` is what other calls hold that have not been settled.
     For ``seconds`` there is nothing left, and ``wanted`` is how long ago the time was over.
     """
 
@@ -85,6 +86,7 @@ class Overrun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     of: float
     account: str = ""
     on_overrun: OnOverrun = "fail"
+    set_aside: float = 0.0
 
     @property
     def text(self) -> str:
@@ -93,7 +95,8 @@ class Overrun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.limit == "seconds":
             return f"the budget{where} is over: its {self.of:g} s ended {self.wanted:.1f} s ago"
         wanted, left, of = (_shown(self.limit, value) for value in (self.wanted, self.left, self.of))
-        return f"the budget{where} is too small: the next call may take {wanted}, and {left} of {of} are left"
+        others = f", while other calls hold {_shown(self.limit, self.set_aside)}" if self.set_aside else ""
+        return f"the budget{where} is too small: the next call may take {wanted}, and {left} of {of} are left{others}"
 
     def error(self) -> TerminalError:
         """The failure of what cannot go on."""
@@ -190,7 +193,11 @@ def _too_much(account: Account, amount: Amount) -> Overrun | None:
 
 def _overrun(account: Account, limit: LimitName, wanted: float, rest: float) -> Overrun:
     of: Any = getattr(account.limits, limit)
-    return Overrun(limit=limit, wanted=wanted, left=rest, of=of, on_overrun=account.limits.on_overrun)
+    held = sum(account.reserved.values(), Amount())
+    set_aside = {"usd": held.usd or 0.0, "tokens": held.tokens, "turns": held.turns}.get(limit, 0.0)
+    return Overrun(
+        limit=limit, wanted=wanted, left=rest, of=of, on_overrun=account.limits.on_overrun, set_aside=set_aside
+    )  # fmt: skip
 
 
 def _digest(key: str) -> str:

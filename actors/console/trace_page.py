@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -48,8 +49,10 @@ def _run(run: Run, indent: int, whole: bool) -> Iterator[Block]:
 
 
 def _turn(number: int, turn: Turn, indent: int, whole: bool) -> Iterator[Block]:
-    for failure in turn.failures:
-        yield line(Span(one_line(f"{number}  the model could not be asked: {failure.message}"), "warn"), indent=indent)
+    for message, times in _counted(failure.message for failure in turn.failures):
+        again = f" ({times} times)" if times > 1 else ""
+        told = Span(one_line(f"the model could not be asked: {message}{again}"), "warn")
+        yield line(Span(f"{number}", "strong"), "  ", told, indent=indent)
     for each in turn.shortened:
         yield from _shortened(each, indent + 3, whole)
     if not turn.call:
@@ -71,6 +74,12 @@ def _shortened(each: Shortened, indent: int, whole: bool) -> Iterator[Block]:
     tokens = f"{count(done.tokens_before)} to {count(done.tokens_after)} tokens, limit {count(done.limit_tokens)}"
     yield line(Span(f"shortened: {', '.join(what)}", "warn"), Span(f"  {tokens}", "dim"), indent=indent)
     yield from _words("summary: ", done.summary, "dim", indent, whole)
+
+
+def _counted(messages: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Each message with how often it came in a row."""
+    for message, same in itertools.groupby(messages):
+        yield message, sum(1 for _ in same)
 
 
 def _action(action: Action, indent: int, whole: bool) -> Iterator[Block]:

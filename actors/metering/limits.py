@@ -83,5 +83,7 @@ def _parsed(part: str) -> tuple[str, ModelRate]:
     numbers = [_NUMBER.fullmatch(each.strip()) for each in found[2].split(",")] if found else []
     limits = {each[2]: int(each[1]) for each in numbers if each}
     if found is None or len(limits) != len(numbers):
-        raise UsageError(f"{VARIABLE} has {part!r}", code="bad_model_limits", path=VARIABLE, hint=_HINT)
+        raise UsageError(
+            f"{VARIABLE} has {part!r}, which cannot be read", code="bad_model_limits", path=VARIABLE, hint=_HINT
+        )
     return found[1], ModelRate(**limits)

@@ -109,6 +109,8 @@ def main(argv: list[str] | None = None) -> int:
     hold_tether()
     arguments = _arguments(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=os.environ.get("CALLBOARD_LOG", "INFO"), format="%(levelname)s %(name)s: %(message)s")
+    for client in ("httpx", "httpx2"):  # a line for each call of a model, and URLs may hold what is nobody's business
+        logging.getLogger(client).setLevel(logging.WARNING)
     try:
         if arguments.role == "describe":
             with asking_anew():
