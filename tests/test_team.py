@@ -65,7 +65,7 @@ def analyse(request: ModelRequest) -> Any:
 def review(request: ModelRequest) -> Any:
     """The reviewer: sends the first task back once, after it named one that there is not."""
     if "You sent back in review 1" in words(request):
-        return say({"comment": "good now"})
+        return say({"returned": [], "comment": "good now"})
     if "# What is wrong" in words(request):
         return say({"returned": [{"task": "t1", "reason": "name the table"}]})
     return say({"returned": [{"task": "t9", "reason": "what is it?"}]})

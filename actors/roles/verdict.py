@@ -15,7 +15,7 @@ class Returned(msgspec.Struct, frozen=True):
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     """Nothing ``returned``: all of it is accepted. ``comment`` is for who reads the result."""
 
-    returned: tuple[Returned, ...] = ()
+    returned: tuple[Returned, ...]  # has to be said: silence must not pass for consent
     comment: str = ""
 
     @property

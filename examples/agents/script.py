@@ -156,7 +156,8 @@ def review(request: ModelRequest) -> Any:
             "and draw the chart from that."
         )
         return say({"returned": [{"task": "t1", "reason": reason}]})
-    return say({"comment": "The figures are confirmed. They say nothing of what differs within a country."})
+    comment = "The figures are confirmed. They say nothing of what differs within a country."
+    return say({"returned": [], "comment": comment})
 
 
 def write(request: ModelRequest) -> Any:
