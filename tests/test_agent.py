@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from actors import Agent, App, Job, RequireApproval, RetryableError, TerminalError
-from actors.agents.agent import RunRecord
 from actors.agents.conversation import ModelStep
+from actors.agents.run import RunRecord
 from actors.clients.client import Client
 from actors.clients.outcome import JobFailedError
 from actors.model.message import ToolResult

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from actors import INJECTED, Agent, App
-from actors.agents.agent import RunRecord
+from actors.agents.run import RunRecord
 from actors.assets.shelf import Shelf, loaded
 from actors.assets.supply import Supply
 from actors.clients.client import Client

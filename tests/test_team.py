@@ -14,7 +14,7 @@ from actors.clients.outcome import JobFailedError
 from actors.model.model import ModelRequest
 from actors.roles.plan import Plan
 from actors.teams.result import TeamResult
-from actors.testing import ScriptedModel, replay, say, use
+from actors.testing import ScriptedModel, fail, replay, say, use
 from bus.approval_events import ApprovalAsked
 from bus.embedded import EmbeddedServer
 from bus.errors import UsageError
@@ -25,6 +25,7 @@ from tests.waiting import wait_until
 
 DEADLINE_S = 50
 DRAWN: list[str] = []
+FAILING: list[str] = []
 PLAN = {
     "reason": "figures first",
     "tasks": [
@@ -70,6 +71,11 @@ def review(request: ModelRequest) -> Any:
     return say({"returned": [{"task": "t9", "reason": "what is it?"}]})
 
 
+def code(_: ModelRequest) -> Any:
+    """The coder, whose key is missing at times."""
+    return fail(TerminalError("no key", code="unauthorized")) if FAILING else say("fine")
+
+
 def write(request: ModelRequest) -> Any:
     """The writer: first without a source, then with one that there is."""
     if "# What is wrong" not in words(request):
@@ -78,7 +84,7 @@ def write(request: ModelRequest) -> Any:
 
 
 MODELS = {
-    "planner": ScriptedModel(plan), "analyst": ScriptedModel(analyse), "coder": ScriptedModel(lambda _: say("fine")),
+    "planner": ScriptedModel(plan), "analyst": ScriptedModel(analyse), "coder": ScriptedModel(code),
     "reviewer": ScriptedModel(review), "writer": ScriptedModel(write),
     "poor": ScriptedModel(lambda _: say({"tasks": []})),
     "stern": ScriptedModel(lambda _: say({"returned": [{"task": "t3", "reason": "never good"}]})),
@@ -117,6 +123,7 @@ asking = Team(app, "asking", planner=planner, roles=[analyst, coder], writer=wri
 lost = Team(app, "lost", planner=app.role("planner", name="poor", model=MODELS["poor"]), roles=[coder], mendings=1)
 stubborn = Team(app, "stubborn", planner=planner, roles=[analyst, coder], rounds=1, writer=writer,
                 reviewer=app.role("reviewer", name="stern", model=MODELS["stern"]))  # fmt: skip
+plain = Team(app, "plain", planner=planner, roles=[analyst, coder], writer=writer)
 tight = Team(app, "tight", planner=planner, roles=[analyst, coder], writer=writer, budget=Budget(turns=2))
 
 
@@ -126,6 +133,7 @@ async def cast_(nats_server: EmbeddedServer) -> AsyncIterator[Troupe]:
     for model in MODELS.values():
         model.requests.clear()
     DRAWN.clear()
+    FAILING.clear()
     async with troupe(nats_server.url, app) as found:
         yield found
 
@@ -212,6 +220,22 @@ async def test_a_reviewer_who_is_never_content_is_bounded(cast_: Troupe) -> None
     assert [len(review.returned) for review in result.reviews] == [1, 1]
     assert {task.id: task.rounds for task in result.tasks} == {"t1": 1, "t2": 1, "t3": 2}
     assert "Not settled, t3: never good" in words(MODELS["writer"].requests[0])
+
+
+async def test_a_team_that_failed_goes_on(cast_: Troupe) -> None:
+    """Somebody's failure is the team's, and says whose it is; after a retry only that work is done anew."""
+    FAILING.append("coder")
+    with pytest.raises(JobFailedError, match=r"task t3 \(coder\): no key"):
+        await run(cast_, "plain")
+    FAILING.clear()
+    handle = await Client(cast_.bus).retry("plain-1")
+    result = msgspec.convert(await handle.result(DEADLINE_S), TeamResult)
+    assert {task.id: (task.rounds, task.text) for task in result.tasks} == {
+        "t1": (1, "There are 12 orders."), "t2": (1, "Drawn: chart.svg"), "t3": (1, "fine"),
+    }  # fmt: skip
+    asked = {name: len(MODELS[name].requests) for name in ("planner", "analyst", "coder")}
+    assert asked == {"planner": 2, "analyst": 3 + 2, "coder": 2}
+    assert DRAWN == ["early"]
 
 
 async def test_all_who_work_draw_on_the_budget_of_the_team(cast_: Troupe) -> None:

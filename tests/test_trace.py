@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.agents.agent import RunRecord
 from actors.agents.conversation import ModelStep
+from actors.agents.run import RunRecord
 from actors.agents.trace import Trace, trace_of
 from actors.command_bodies.session import Session
 from actors.command_bodies.trace import trace

@@ -5,56 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
-from msgspec.structs import replace
 
 from actors.agents.answer import Answer
-from actors.agents.conversation import (
-    AskAgain,
-    Conversation,
-    Done,
-    GiveUp,
-    Next,
-    Rules,
-    UseTools,
-    begin,
-    heard,
-    observed,
-)
-from actors.agents.model_caller import ModelCaller
-from actors.agents.offer import Offered, offer
+from actors.agents.offer import offer
 from actors.agents.purse import Purse
-from actors.agents.tool_use import MadeCall, Observation, ToolUser
+from actors.agents.run import RUN, Run, RunRecord
+from actors.agents.tool_use import MadeCall
 from actors.budgets.accounts import account_key
-from actors.context.keeper import ContextKeeper
-from actors.context.policy import Context
-from actors.context.shortening import counted, noted
-from actors.jobs.call_policy import CallPolicy
-from actors.model.model import ModelRequest, Usage
-from actors.model.token_estimate import estimate_request
+from actors.model.model import Usage
 from actors.operations.job import Job
-from actors.threads.thread import Earlier, check_thread, lock_of
-from actors.threads.thread_turn import ThreadTurn, messages_of
-from bus.failure import CallFailed
+from actors.threads.thread import check_thread, lock_of
+from actors.threads.thread_turn import ThreadTurn
 
 if TYPE_CHECKING:
     from actors.agents.settings import AgentSettings
     from actors.operations.operations import Operations
 
 T = TypeVar("T")
-
-RUN = "run"
-
-
-class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a run begins with, as the log keeps it: it means the same to its end, whatever the code says by then."""
-
-    prompt: str
-    model: str
-    instructions: str = ""
-    tools: tuple[Offered, ...] = ()
-    output_schema: dict[str, Any] | None = None
-    context: Context = Context()
-    earlier: Earlier | None = None
 
 
 class Agent(Job):
@@ -103,7 +70,7 @@ class Agent(Job):
 
     async def _run(self, prompt: str, answer: Answer, told: str, turn: ThreadTurn | None) -> Any:
         record = await self._begin(prompt, answer, told, turn)
-        run = _Run(self, self._settings, record, answer)
+        run = Run(self._operations, self._settings, self._name, self._purse, record, answer)
         try:
             value = await run.to_its_end()
             if turn is not None and record.earlier is not None:
@@ -111,6 +78,7 @@ class Agent(Job):
             await self._purse.close()
             return value
         finally:
+            self.calls += run.calls
             self.usage += run.conversation.usage
             self.cost_usd += run.conversation.cost_usd
 
@@ -132,75 +100,3 @@ class Agent(Job):
             )  # fmt: skip
 
         return msgspec.convert(await self._operations.record(RUN, record, op=RUN), RunRecord)
-
-
-class _Run:
-    """One run: what the conversation says is done, what came of it is said to the conversation."""
-
-    def __init__(self, agent: Agent, settings: AgentSettings, record: RunRecord, answer: Answer) -> None:
-        self.conversation = _beginning(record)
-        self._agent = agent
-        self._settings = settings
-        self._record = record
-        self._rules = Rules(answer, settings.turns, settings.mendings)
-        ops = agent.operations
-        self._caller = ModelCaller(ops, settings.model, settings.retry, agent._purse)
-        self._tools = ToolUser(ops, list(record.tools), settings.approve, CallPolicy(), agent._name)
-        self._fixed = estimate_request(replace(self._request(), messages=()))
-        self._keeper = ContextKeeper(ops, self._caller, record.context, record.model, self._fixed)
-
-    async def to_its_end(self) -> Any:
-        """Raises: CallFailed."""
-        following: Next = AskAgain()
-        while True:
-            match following:
-                case AskAgain():
-                    following = await self._ask()
-                case UseTools():
-                    following = await self._use(following)
-                case Done(value):
-                    return value
-                case GiveUp(failure):
-                    raise CallFailed(failure)
-
-    async def _ask(self) -> Next:
-        self.conversation = await self._keeper.keep(self.conversation)
-        try:
-            step = await self._caller.ask(self._request())
-        except CallFailed as error:
-            self.conversation = await self._keeper.relieve(self.conversation, error)
-            step = await self._caller.ask(self._request())
-        asked = len(self.conversation.messages)
-        conversation, following = heard(self.conversation, step, self._rules)
-        self.conversation = counted(conversation, step.usage, self._fixed, asked + bool(step.reply.message.parts))
-        return following
-
-    def _request(self) -> ModelRequest:
-        settings, record = self._settings, self._record
-        return ModelRequest(
-            model=record.model, messages=self.conversation.messages, system=record.instructions,
-            tools=tuple(tool.spec for tool in record.tools), max_tokens=settings.max_tokens,
-            temperature=settings.temperature, thinking_tokens=settings.thinking_tokens,
-            output_schema=record.output_schema,
-        )  # fmt: skip
-
-    async def _use(self, asked: UseTools) -> Next:
-        """All side by side, each in a branch of its own; the model hears of all of them at once, in its order."""
-        conversation = self.conversation
-        facts = {"cost_usd": conversation.cost_usd, "tokens": conversation.usage.tokens, "turn": conversation.turns}
-        why = conversation.messages[-1].text
-        seen: tuple[Observation, ...] = await self._agent.gather(
-            *(self._tools.use(use, why, facts) for use in asked.uses)
-        )
-        self._agent.calls += [observation.made for observation in seen if observation.made]
-        wrong = "; ".join(o.wrong for o in seen) if all(o.wrong for o in seen) else ""
-        results = tuple(observation.result for observation in seen)
-        self.conversation, following = observed(self.conversation, results, wrong, self._rules)
-        return following
-
-
-def _beginning(record: RunRecord) -> Conversation:
-    earlier = record.earlier
-    if earlier is None:
-        return begin(record.prompt)
-    return noted(begin(record.prompt, messages_of(earlier)), earlier.first - earlier.summed_up, earlier.summary)

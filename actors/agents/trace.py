@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from actors.agents.agent import RUN, RunRecord
 from actors.agents.conversation import ModelStep
 from actors.agents.model_caller import MODEL
+from actors.agents.run import RUN, RunRecord
 from actors.agents.tool_use import REFUSED
 from actors.context.keeper import CONTEXT, SUMMARY
 from actors.context.shortening import Shortening
