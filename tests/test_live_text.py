@@ -118,6 +118,19 @@ async def test_who_comes_early_late_or_too_late_hears_the_same(
     assert WORDS in said and "\x1b" not in said
 
 
+async def test_who_waits_for_a_job_that_there_is_not_is_told(
+    nats_server: EmbeddedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The id may be wrong, or the job come later."""
+    async with troupe(nats_server.url, app):
+        waiting = asyncio.create_task(tail_stream(Session(nats=nats_server.url), "nosuch"))
+        said = await wait_until(lambda: capsys.readouterr().err, DEADLINE_S)
+        assert "has no job nosuch" in said and said.endswith("; waiting for it\n")
+        waiting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiting
+
+
 async def test_a_stream_is_of_one_job() -> None:
     """Without a job the command says what is missing."""
     with pytest.raises(UsageError, match="needs a job"):

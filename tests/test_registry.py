@@ -211,6 +211,9 @@ async def test_resolve_references(registry: Registry) -> None:
         "3.0.0+build.7", "2.1.0", "2.1.0", "1.0.0", "3.0.0+build.7", "1.0.0",
     ]  # fmt: skip
     assert registry.resolve("order", ("job",)).kind == "job"
+    with pytest.raises(UsageError, match="no tool is named 'order'") as caught:
+        registry.resolve("order", ("tool",))
+    assert caught.value.hint == "'order' is of kind job"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ from typing import cast
 
 import msgspec
 
+from actors.clients.client import Client
 from actors.clients.live import listen
 from actors.command_bodies.session import EXIT_DONE, Session
+from actors.console.page import line
 from bus.errors import UsageError
 from bus.stream_piece import Piece
 
@@ -26,6 +28,7 @@ async def tail_stream(session: Session, job: str | None) -> int:
         raise UsageError("--stream needs a job", code="no_job", path="JOB", hint="callboard tail JOB --stream")
     screen, speech = session.screen(), Speech()
     async with await session.client() as client:
+        await _note_unknown(session, client, job)
         source = cast("AsyncGenerator[Piece, None]", listen(client.bus, client.blobs, client.workspace, job))
         async with contextlib.aclosing(source) as pieces:
             async for piece in pieces:
@@ -37,6 +40,14 @@ async def tail_stream(session: Session, job: str | None) -> int:
     if not session.json:
         screen.say(speech.end())
     return EXIT_DONE
+
+
+async def _note_unknown(session: Session, client: Client, job: str) -> None:
+    """Who mistyped the id should not wait for words that never come; who is early may."""
+    try:
+        await client.get(job)
+    except UsageError as error:
+        session.notes().show([line(f"{error}; waiting for it")])
 
 
 class Speech:

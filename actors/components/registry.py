@@ -140,7 +140,9 @@ class Registry:
         if same_name:
             apps = ", ".join(sorted({f"{info.app}.{name}" for info in same_name}))
             return _unknown_component(f"app {app} has no {what} {name!r}", f"there is {apps}")
-        return _unknown_component(f"no {what} is named {name!r}", self.hint(name, kinds))
+        other = next((k for k in CALL_KINDS if k not in kinds and self._versions.get((k, name))), None)
+        hint = f"{name!r} is of kind {other}" if other else self.hint(name, kinds)
+        return _unknown_component(f"no {what} is named {name!r}", hint)
 
     def hint(self, name: str, kinds: Iterable[CallKind] = CALL_KINDS) -> str:
         """What to say to somebody who asked for a name that does not exist."""
