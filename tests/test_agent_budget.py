@@ -16,6 +16,7 @@ from actors.model.model import ModelReply, ModelRequest, Usage
 from actors.testing import ScriptedModel, replay, say, use
 from bus.approval_events import ApprovalAsked
 from bus.embedded import EmbeddedServer
+from bus.messages import CallAgent, CallJob
 from tests.troupe import Troupe, troupe
 from tests.waiting import wait_until
 
@@ -29,7 +30,7 @@ def look() -> str:
     return "seen"
 
 
-def hungry(turns: int) -> ScriptedModel:
+def hungry(turns: int, pause_s: float = 0.0) -> ScriptedModel:
     """A model whose every answer takes 1,000 tokens, and that asks for a tool until its last turn."""
 
     def answer(request: ModelRequest) -> ModelReply:
@@ -38,7 +39,7 @@ def hungry(turns: int) -> ScriptedModel:
         stop: Any = "end_turn" if turn == turns else "tool_use"
         return ModelReply(message=Message("assistant", (part,)), stop=stop, usage=Usage(output_tokens=1000))
 
-    return ScriptedModel(answer)
+    return ScriptedModel(answer, pause_s=pause_s)
 
 
 @app.agent(model=hungry(3), tools=[look], budget=Budget(tokens=5000), max_tokens=1500)
@@ -80,6 +81,24 @@ async def leader(agent: Agent) -> str:
 @app.agent(model=ScriptedModel([use("team", {}), say("led")]), tools=[team], budget=Budget(tokens=2500), max_tokens=100)
 async def poor(agent: Agent) -> str:
     """Has room for one worker's first turn only."""
+    return await agent.run("lead")
+
+
+@app.agent(model=hungry(1, pause_s=0.4), max_tokens=1200)
+async def brief(agent: Agent) -> str:
+    """One turn that may take 1,200 tokens, takes 1,000, and some time."""
+    return await agent.run("go")
+
+
+@app.job
+async def pair(job: Job) -> list[str]:
+    """Two at once."""
+    return list(await job.gather(job.call(brief), job.call(brief)))
+
+
+@app.agent(model=ScriptedModel([use("pair", {}), say("led")]), tools=[pair], budget=Budget(tokens=2450), max_tokens=100)
+async def tight(agent: Agent) -> str:
+    """Has room for two that come one after the other, and not for what two may take at once."""
     return await agent.run("lead")
 
 
@@ -197,3 +216,16 @@ async def test_a_retry_pays_once(nats_server: EmbeddedServer) -> None:
         assert await (await Client(on.bus).retry("locked-1")).result(DEADLINE_S) == "done"
         assert await spent(on, "locked-1") == (1000, 2, 0)
         (await replay(locked, await on.events("locked-1"))).check()
+
+
+async def test_room_that_others_hold_for_the_moment_is_waited_for(nats_server: EmbeddedServer) -> None:
+    """Of two at once the second waits, on record, until the first has settled; nobody fails."""
+    async with troupe(nats_server.url, app) as on:
+        assert await run(on, "tight") == "led"
+        assert (await spent(on, "tight-1"))[1:] == (4, 0)
+        (commanded,) = [r.event for r in await on.events("tight-1") if isinstance(r.event, CallJob)]
+        children = [r.event.child for r in await on.events(commanded.child) if isinstance(r.event, CallAgent)]
+        waits = [r.event for child in children for r in await on.events(child) if getattr(r.event, "op", "") == "sleep"]
+        assert len(children) == 2 and waits
+        (answer,) = [r.event for r in await on.events("tight-1") if getattr(r.event, "call", "") == commanded.call][1:]
+        assert answer.kind == "reply.completed"

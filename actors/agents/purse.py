@@ -25,6 +25,8 @@ log = logging.getLogger("callboard.budgets")
 BUDGET = "budget"
 # Somebody who is asked for more is offered half as much again, and may say another number.
 _MORE = 1.5
+# Most answers take less; a reservation that a dead call left behind is never given back.
+_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, *(15.0,) * 7)
 
 MakeAmount = Callable[[], Awaitable[Amount | None]]
 
@@ -64,14 +66,19 @@ class Purse:
     async def reserve(self, most: Callable[[], Awaitable[Amount]]) -> str:
         """Set aside what a call may cost at most; the key to settle it by, empty if nobody keeps accounts.
 
-        Raises: CallFailed (``budget_exceeded``) if there is no room and nobody makes any.
+        What other calls hold for the moment is waited for, durably, for two minutes or so. Raises: CallFailed
+        (``budget_exceeded``) if there is no room and nobody makes any.
         """
+        waits_s = iter(_WAITS_S)
         while self._chain:
             record = await self._ops.step(BUDGET, "budget-reserved", lambda key: self._reserve(key, most))
             reserved = msgspec.convert(record, Reserved)
             if reserved.overrun is None:
                 return reserved.key
-            await self._overrun(reserved.overrun)
+            if reserved.overrun.may_pass and (wait_s := next(waits_s, None)):
+                await self._ops.sleep(wait_s)
+            else:
+                await self._overrun(reserved.overrun)
         return ""
 
     async def _reserve(self, key: str, most: Callable[[], Awaitable[Amount]]) -> Reserved:

@@ -89,6 +89,11 @@ class Overrun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     set_aside: float = 0.0
 
     @property
+    def may_pass(self) -> bool:
+        """Whether there would be room if the calls that are under way cost nothing: it is worth to wait for them."""
+        return 0 < self.set_aside >= self.wanted - self.left
+
+    @property
     def text(self) -> str:
         """The same for people."""
         where = f" of {self.account}" if self.account else ""
