@@ -100,7 +100,8 @@ class Maker:
         """What a step without steps has beside id and kind."""
         match kind:
             case "tool" | "agent" | "job":
-                return {"run": "shop.quote@2", "with": {"x": self.value(known)}, "retry": {"attempts": 2}}
+                retry = {"retry": {"attempts": 2}} if kind == "tool" else {}
+                return {"run": "shop.quote@2", "with": {"x": self.value(known)}, **retry}
             case "approval":
                 return {"title": "May I?", "details": {"x": self.value(known)}, "roles": ["boss"], "quorum": 2}
             case "wait":

@@ -180,6 +180,12 @@ EXAMPLES = {
         4, 21, "$.at_once.key", "the input has no property 'whom'", "did you mean 'who'?"),
     "rate: {limit: 0}\nsteps:\n- {id: a, kind: wait, signal: x}": (
         3, 8, "$.rate.limit", "limit of Rate cannot be 0", "a whole number from 1 to 1,000,000"),
+    "steps:\n- {id: a, kind: agent, run: q, retry: {attempts: 2}}": (
+        4, 32, "$.steps[0].retry", "an agent has no 'retry', only a tool has",
+        "its own steps are tried again; 'on_error' says what follows its failure"),
+    "steps:\n- {id: a, kind: job, run: q, cache: {ttl_s: 9}}": (
+        4, 30, "$.steps[0].cache", "a job has no 'cache', only a tool has",
+        "put it at the tool that it calls, or call that here"),
     "steps:\n- {id: a, kind: tool, run: q, retry: {attempts: 0}}": (
         4, 39, "$.steps[0].retry.attempts", "Retry.attempts is 0",
         "it has to be a whole number from 1; 1 means no retry"),

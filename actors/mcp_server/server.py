@@ -74,7 +74,7 @@ def guarded(app: App, token: str) -> App:
 
     async def guard(scope: dict[str, Any], receive: Any, send: Any) -> None:
         given = dict(scope.get("headers") or ()).get(b"authorization", b"")
-        if scope["type"] == "http" and not hmac.compare_digest(given, wanted):
+        if scope["type"] != "lifespan" and not hmac.compare_digest(given, wanted):
             await send({"type": "http.response.start", "status": 401, "headers": [(b"www-authenticate", b"Bearer")]})
             await send({"type": "http.response.body", "body": b"a bearer token is wanted"})
             return

@@ -17,6 +17,7 @@ from actors.workflow.merged import Merged, merge
 from actors.workflow.outline import Outline, outline
 from actors.workflow.shape import Shaped, shape
 from actors.workflow.source import Format, Source, read_source
+from actors.workflow_rules.call_rules import call_faults
 from actors.workflow_rules.component_rules import Catalogue, component_faults
 from actors.workflow_rules.expression_sites import Site, sites
 from actors.workflow_rules.order_rules import order_faults
@@ -102,6 +103,7 @@ def _faults(
 ) -> Iterator[Fault]:
     yield from _version(document)
     yield from order_faults(lines, lost)
+    yield from call_faults(lines)
     yield from reference_faults(document, lines, expressions, lost)
     yield from schema_faults(document, lines)
     yield from component_faults(lines, catalogue)
