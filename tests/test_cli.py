@@ -308,7 +308,9 @@ async def test_up_runs_all_on_one_machine(tmp_path: Path, by: str) -> None:
             assert server is not None
             os.kill(server.pid, signal.SIGKILL)
             await wait_until(lambda: "(started again)" in (tmp_path / "up.log").read_text(), LIMIT_S)
-            assert run.json("submit", "five", "start:=2", "--wait", "--timeout", "20") == 217
+            again = ("submit", "five", "start:=2", "--job-id", "again")  # once the gateway has found the server
+            await wait_until(lambda: run(*again)[0] == 0, LIMIT_S)
+            assert run.json("result", "again", "--wait", "--timeout", "20") == 217
             if by == "drain":  # the server goes with the node, in the middle of the command
                 assert run.json("node", "drain", "cli1", "--json") == {"node": "cli1", "drained": True}
             else:
