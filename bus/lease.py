@@ -211,6 +211,7 @@ class Lease:
             try:
                 async with asyncio.timeout(self.left_s):
                     if not await self.renew():
+                        self.epoch = 0  # before the work hears of it: what it does until then must not think otherwise
                         log.warning("%s: lost to another", self.name)
                         return
                 pause_s = self.ttl_s / 3
