@@ -9,25 +9,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-import msgspec
 import uvloop
 
 from actors.clients.client import Client
-from actors.node.process import CONNECT_VARIABLE, NODE_VARIABLE
-from actors.node.roster import Choice, roster
 from bench.agent_app import TURNS, app
 from bench.floor.contract import expected_total
 from bench.process_tree import cpu_s, rss_mib
+from bench.supervised import supervised
 from bus.embedded import EmbeddedServer
-from bus.options import ConnectOptions
-from bus.paths import DATA_DIR_VARIABLE
 from bus.streams import ensure_streams
-from supervisor.tree import Supervisor
 
 KINDS = ("by_code", "by_agent")
 LIMIT_S = 120.0
@@ -67,29 +60,14 @@ async def measure(runs: int, rounds: int) -> dict[str, list[Figures]]:
     found: dict[str, list[Figures]] = {kind: [] for kind in KINDS}
     async with await EmbeddedServer.start() as server, Client.connect(server.url) as client:
         await ensure_streams(client.bus)
-        with tempfile.TemporaryDirectory(prefix="callboard-bench-") as scratch:
-            supervisor = await _start(server.url, Path(scratch))
-            try:
-                pids = {s.name.rpartition("-")[0]: s.pid or 0 for s in supervisor.statuses()}
-                hosts = {"by_code": pids["host"], "by_agent": pids["by_agent"]}
-                for number in range(rounds + 1):
-                    for kind in KINDS:
-                        figures = await batch(client, kind, runs if number else max(1, runs // 10), hosts[kind])
-                        found[kind] += [figures] if number else []
-            finally:
-                await supervisor.stop(limit_s=5)
+        async with supervised(server.url, "bench.agent_app:app", app) as supervisor:
+            pids = {s.name.rpartition("-")[0]: s.pid or 0 for s in supervisor.statuses()}
+            hosts = {"by_code": pids["host"], "by_agent": pids["by_agent"]}
+            for number in range(rounds + 1):
+                for kind in KINDS:
+                    figures = await batch(client, kind, runs if number else max(1, runs // 10), hosts[kind])
+                    found[kind] += [figures] if number else []
     return found
-
-
-async def _start(url: str, scratch: Path) -> Supervisor:
-    env = {
-        CONNECT_VARIABLE: msgspec.json.encode(ConnectOptions(servers=[url])).decode(), NODE_VARIABLE: "bench",
-        DATA_DIR_VARIABLE: str(scratch), "CALLBOARD_LOG": "WARNING",
-    }  # fmt: skip
-    specs = roster("bench.agent_app:app", [c.info() for c in app.components], Choice(gateway=False))
-    supervisor = Supervisor([msgspec.structs.replace(spec, env={**spec.env, **env}) for spec in specs])
-    await supervisor.start()
-    return supervisor
 
 
 def report(found: dict[str, list[Figures]], runs: int) -> str:
