@@ -297,3 +297,12 @@ def test_rules_that_cannot_be() -> None:
     for when in ("input.", "amount > 3"):
         with pytest.raises(UsageError, match="when"):
             RequireApproval(when=when)
+
+
+def test_a_rule_that_would_take_too_long_asks() -> None:
+    """What a model writes decides how far loops go: beyond what can be judged in time people are asked."""
+    rule = RequireApproval(when="input.a.exists(x, input.a.exists(y, input.a.exists(z, x + y + z < 0)))")
+    facts = {"tool": "pay", "cost_usd": 0.0, "tokens": 0, "turn": 1}
+    assert not rule.holds({**facts, "input": {"a": [1, 2]}})
+    assert rule.holds({**facts, "input": {"a": list(range(2000))}})
+    assert rule.holds({**facts, "input": {}})

@@ -50,11 +50,12 @@ class RequireApproval(msgspec.Struct, frozen=True, kw_only=True):
             return False
         if not self.when:
             return True
-        import cel
+        # What computes conditions is of the interpreter's room, which no other agent has to load.
+        from actors.interpreter.formula import Formula, FormulaFailed, Scope
 
         try:
-            return cel.compile(self.when).execute(facts) is not False
-        except (ValueError, RuntimeError, TypeError, KeyError):
+            return Formula(self.when, "when").truth(Scope(variables=facts))
+        except FormulaFailed:
             return True
 
 
