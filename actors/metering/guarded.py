@@ -87,7 +87,7 @@ class GuardedModel:
 
     async def admit(self, request: ModelRequest) -> float:
         """Reserve the provider's limits; in how many seconds the call may be made. Raises: BusError."""
-        if self._limits is None:
+        if self._limits is None or self.provider not in self._limits:
             return 0.0
         return await self._limits.reserve(self.provider, self._reserved(request))
 
@@ -113,7 +113,7 @@ class GuardedModel:
 
     async def _settle_limits(self, request: ModelRequest, usage: Usage) -> None:
         """What was read from a cache is not counted by providers. The reply is worth more than this."""
-        if self._limits is None:
+        if self._limits is None or self.provider not in self._limits:
             return
         try:
             await self._limits.settle(self.provider, self._reserved(request), usage.tokens - usage.cache_read_tokens)

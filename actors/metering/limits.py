@@ -36,6 +36,10 @@ class ModelLimits:
         self._rates = dict(rates)
         self._cells = Cells(bus, "locks", Pace, ttl_s=_ttl_s)
 
+    def __contains__(self, provider: str) -> bool:
+        """Whether calls of that provider have to be counted."""
+        return provider in self._rates
+
     async def reserve(self, provider: str, tokens: int) -> float:
         """Reserve one request of about so many tokens; in how many seconds it may begin. Raises: BusError."""
         rate = self._rates.get(provider)
