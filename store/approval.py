@@ -50,6 +50,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     edited: dict[str, Any] = msgspec.field(default_factory=dict)
     expired: bool = False
 
+    @property
+    def rejection(self) -> Answer | None:
+        """The answer that rejected it; None if it was approved, or nobody decided."""
+        return next((answer for answer in self.answers if not answer.approved), None)
+
 
 class Refusal(msgspec.Struct, frozen=True):
     """Why an answer does not count: ``code`` for programs, the rest for people."""

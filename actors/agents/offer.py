@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from actors.agents.settings import ref_of
 from actors.components.component import Component, ComponentInfo
 from actors.components.registry import parse_ref
 from actors.model.model import ToolSpec
@@ -43,7 +44,7 @@ async def offer(hosting: Hosting, tools: Sequence[Component[..., Any] | str], *,
 
 async def _info(hosting: Hosting, tool: Component[..., Any] | str) -> tuple[ComponentInfo, str]:
     if isinstance(tool, Component):
-        return tool.info(), f"{tool.app}.{tool.name}@{tool.major}"
+        return tool.info(), ref_of(tool)
     target = await hosting.find(tool, _KINDS)
     if target.component is not None:
         return target.component.info(), tool

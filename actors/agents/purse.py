@@ -113,7 +113,7 @@ class Purse:
             await self._ops.hosting.models.accounts.settle(self._chain, self._held[key], await actual())
         except BusError as error:
             log.warning("%s: %s; what it reserved counts as spent until the run's next step", key, error)
-            self._late[key] = actual
+            self._late[self._held[key]] = actual
 
     async def close(self) -> None:
         """The run is over: what is still open is settled, on record."""

@@ -133,7 +133,6 @@ def _failure_text(failure: Failure) -> str:
 def _rejection(decision: Decision) -> str:
     if decision.expired:
         return "nobody allowed it in time"
-    answer = next((answer for answer in decision.answers if not answer.approved), None)
-    if answer is None:
+    if (answer := decision.rejection) is None:
         return "it was not allowed"
     return ": ".join(filter(None, (f"{answer.by or 'somebody'} did not allow it", answer.comment)))

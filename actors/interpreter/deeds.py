@@ -55,8 +55,7 @@ async def _approve(ops: Operations, ask: Approve) -> Any:
 
 
 def _rejection(decision: Decision) -> str:
-    answer = next((answer for answer in decision.answers if not answer.approved), None)
-    if answer is None:
+    if (answer := decision.rejection) is None:
         return "it was rejected"
     return ": ".join(filter(None, (f"rejected by {answer.by or 'somebody'}", answer.comment)))
 
